@@ -1,0 +1,252 @@
+//! How a change makes the directory another: checked first, then carried out; a refusal leaves the tables as they were.
+//!
+//! Always true: the same directory and the same change give the same outcome and events everywhere. No clock, randomness or
+//! locale. Start at [`Directory::apply`]; what each command does is in the module of its table.
+
+use crate::change::{Applied, Author, Change, Command, Outcome, Refusal};
+use crate::directory::Directory;
+use crate::event::{Event, EventKind, Reason, Severity};
+use crate::time::UnixMillis;
+use std::sync::Arc;
+
+mod apps;
+mod bounds;
+mod journal;
+mod registration;
+mod servers;
+mod sessions;
+mod settings;
+mod users;
+
+/// How many answered changes are remembered, so that a change that is proposed again is not applied again.
+pub const ANSWERED_LIMIT: usize = 65_536;
+
+/// How many old entries of a history one change takes away at most: a history that was made much shorter shrinks over
+/// several changes, so that none of them takes long.
+pub(crate) const TRIM_LIMIT: usize = 20_000;
+
+/// A change while it is carried out.
+struct Applying<'a> {
+    directory: &'a mut Directory,
+    number: u64,
+    at: UnixMillis,
+    author: &'a Author,
+    events: Vec<Event>,
+}
+
+impl Directory {
+    /// Applies a change, the `number`th in the order that all servers agree on.
+    ///
+    /// A change that was answered before gives the same outcome again, under its first name and without events. A refused
+    /// change leaves every table as it was, and its refusal is remembered as an answer too.
+    pub fn apply(&mut self, number: u64, change: &Change) -> Applied {
+        let group = Arc::make_mut(&mut self.group);
+        group.number = number;
+        group.clock = group.clock.max(change.at);
+        let at = group.clock;
+        if let Some((first, outcome)) = self.answered.get(&change.id) {
+            let name = self.group.formation.accepted(*first);
+            return Applied {
+                name,
+                outcome: outcome.clone(),
+                events: Vec::new(),
+            };
+        }
+        let mut applying = Applying {
+            directory: self,
+            number,
+            at,
+            author: &change.author,
+            events: Vec::new(),
+        };
+        let outcome = applying.carry_out(&change.command);
+        let events = if outcome.is_ok() {
+            applying.events
+        } else {
+            Vec::new()
+        };
+        let events = self.record(events);
+        self.answer(number, change, outcome.clone());
+        self.trim_histories();
+        Applied {
+            name: self.newest(),
+            outcome,
+            events,
+        }
+    }
+
+    fn answer(&mut self, number: u64, change: &Change, outcome: Result<Outcome, Refusal>) {
+        self.answered.insert(change.id, (number, outcome));
+        self.answered_order.insert((number, change.id));
+        while self.answered_order.len() > ANSWERED_LIMIT
+            && let Some((_, oldest)) = self.answered_order.remove_min()
+        {
+            self.answered.remove(&oldest);
+        }
+    }
+
+    fn trim_histories(&mut self) {
+        let keep = self.settings.sessions_history();
+        for _ in 0..self.ended.len().saturating_sub(keep).min(TRIM_LIMIT) {
+            if let Some((_, id)) = self.ended.get_min().copied() {
+                self.forget_session(id);
+            }
+        }
+        let keep = self.settings.events_history();
+        for _ in 0..self.journal.len().saturating_sub(keep).min(TRIM_LIMIT) {
+            if let Some(seq) = self.journal.get_min().map(|(seq, _)| *seq) {
+                self.journal.remove(&seq);
+            }
+        }
+    }
+}
+
+impl Applying<'_> {
+    fn carry_out(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::AdmitServer { server, invitation } => self.admit_server(server, *invitation),
+            Command::SetVoting { server, voting } => self.set_voting(*server, *voting),
+            Command::RemoveServer { server, reason } => {
+                self.remove_server(*server, reason.as_deref())
+            }
+            Command::SetMode { server, mode } => self.set_mode(*server, mode),
+            Command::ReportServer {
+                server,
+                version,
+                feature_level,
+                incarnation,
+                certificate_expires,
+                peer_address,
+                client_address,
+            } => self.report_server(
+                *server,
+                &servers::Report {
+                    version,
+                    feature_level: *feature_level,
+                    incarnation: *incarnation,
+                    certificate_expires: *certificate_expires,
+                    peer_address,
+                    client_address,
+                },
+            ),
+            Command::TakePrimary {
+                server,
+                planned,
+                outage_ms,
+                steps,
+                reasons,
+            } => self.take_primary(*server, *planned, *outage_ms, steps, reasons),
+            Command::SetBackups { backups } => self.set_backups(backups),
+            Command::SetSetting { key, value, on } => self.set_setting(key, value, *on),
+            Command::UnsetSetting { key, on } => self.unset_setting(key, *on),
+            Command::PutUser { user, expect } => self.put_user(user, *expect),
+            Command::RemoveUser { name } => self.remove_user(name),
+            Command::PutApp { app, expect } => self.put_app(app, *expect),
+            Command::RemoveApp { name } => self.remove_app(name),
+            Command::Invite { invitation } => self.invite(invitation),
+            Command::CreateSession {
+                session,
+                token,
+                user,
+                app,
+                host,
+            } => self.create_session(*session, token, user, app, *host),
+            Command::ObserveSessions { host, observations } => {
+                self.observe_sessions(*host, observations)
+            }
+            Command::RegisterSessions {
+                host,
+                sessions,
+                complete_to,
+            } => self.register_sessions(*host, sessions, *complete_to),
+            Command::OrphanSessions { host, reasons } => self.orphan_sessions(*host, reasons),
+            Command::EndSession { session, by } => self.end_session(*session, by),
+            Command::RecordEvents {
+                server,
+                first,
+                events,
+            } => self.record_events(*server, *first, events),
+            Command::SetAuthority { authority } => self.set_authority(authority),
+        }
+    }
+
+    /// Notes an event of this change, with who asked for it.
+    fn event<'f>(
+        &mut self,
+        kind: EventKind,
+        severity: Severity,
+        subject: impl ToString,
+        fields: impl IntoIterator<Item = (&'f str, String)>,
+    ) {
+        self.event_because(kind, severity, subject, fields, &[]);
+    }
+
+    fn event_because<'f>(
+        &mut self,
+        kind: EventKind,
+        severity: Severity,
+        subject: impl ToString,
+        fields: impl IntoIterator<Item = (&'f str, String)>,
+        reasons: &[Reason],
+    ) {
+        let mut fields: std::collections::BTreeMap<_, _> = fields
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        if let Some(by) = self.by() {
+            fields.entry("by".to_owned()).or_insert(by);
+        }
+        self.events.push(Event {
+            seq: 0,
+            at: self.at,
+            server: None,
+            kind,
+            severity,
+            subject: subject.to_string(),
+            fields,
+            reasons: reasons.to_vec(),
+        });
+    }
+
+    /// The person who asked for the change, in words; none where a server did by itself.
+    fn by(&self) -> Option<String> {
+        match self.author {
+            Author::User { name, .. } => Some(name.to_string()),
+            Author::Local { server, uid: 0 } => {
+                Some(format!("root on {}", self.directory.name_of(*server)))
+            }
+            Author::Local { server, uid } => Some(format!(
+                "user id {uid} on {}",
+                self.directory.name_of(*server)
+            )),
+            Author::Server(_) => None,
+        }
+    }
+}
+
+/// Compares the version that a change was made for with the one found: absent and absent, or present and equal.
+fn expected(
+    kind: crate::change::Kind,
+    name: &impl ToString,
+    found: Option<u64>,
+    expect: Option<u64>,
+) -> Result<(), Refusal> {
+    match (found, expect) {
+        (None, None) => Ok(()),
+        (Some(found), Some(expected)) if found == expected => Ok(()),
+        (Some(found), Some(expected)) => Err(Refusal::Version {
+            kind,
+            name: name.to_string(),
+            expected,
+            found,
+        }),
+        (Some(_), None) => Err(Refusal::Exists {
+            kind,
+            name: name.to_string(),
+        }),
+        (None, Some(_)) => Err(Refusal::NotFound {
+            kind,
+            name: name.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,172 @@
+//! Changes of applications. An application makes sense on its own before it is kept.
+
+use super::{Applying, bounds};
+use crate::application::{Application, Backend};
+use crate::change::{Kind, Outcome, Refusal};
+use crate::event::{EventKind, Severity};
+use crate::name::{AppName, NAME_LIMIT};
+use std::sync::Arc;
+
+/// The most backends of one application.
+const BACKENDS: usize = 64;
+/// The most labels of a host selector.
+const LABELS: usize = 64;
+/// The most users and groups that an application is limited to.
+const USERS: usize = 1_000;
+/// The most variables of a command's environment.
+const VARIABLES: usize = 256;
+
+impl Applying<'_> {
+    pub(super) fn put_app(
+        &mut self,
+        app: &Application,
+        expect: Option<u64>,
+    ) -> Result<Outcome, Refusal> {
+        let old = self.directory.apps.get(&app.name);
+        super::expected(
+            Kind::Application,
+            &app.name,
+            old.map(|old| old.version_number),
+            expect,
+        )?;
+        let what = if old.is_some() { "changed" } else { "added" };
+        if old.is_none() {
+            bounds::room(Kind::Application, self.directory.apps.len(), bounds::APPS)?;
+        }
+        check(app)?;
+        let record = Application {
+            version_number: self.number,
+            ..app.clone()
+        };
+        self.directory
+            .apps
+            .insert(record.name.clone(), Arc::new(record));
+        self.event(
+            EventKind::AppChanged,
+            Severity::Info,
+            &app.name,
+            [("change", what.to_owned())],
+        );
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn remove_app(&mut self, name: &AppName) -> Result<Outcome, Refusal> {
+        if !self.directory.apps.contains_key(name) {
+            return Err(Refusal::NotFound {
+                kind: Kind::Application,
+                name: name.to_string(),
+            });
+        }
+        let sessions = self.directory.count_of_app(name);
+        if sessions > 0 {
+            return Err(Refusal::InUse {
+                app: name.clone(),
+                sessions,
+            });
+        }
+        self.directory.apps.remove(name);
+        self.event(
+            EventKind::AppChanged,
+            Severity::Info,
+            name,
+            [("change", "removed".to_owned())],
+        );
+        Ok(Outcome::Done)
+    }
+}
+
+fn check(app: &Application) -> Result<(), Refusal> {
+    bounds::size(
+        "launch",
+        app.launch.as_ref().map_or(0, String::len),
+        Application::LAUNCH_LIMIT,
+    )?;
+    bounds::size(
+        "dir",
+        app.dir.as_ref().map_or(0, String::len),
+        Application::LAUNCH_LIMIT,
+    )?;
+    bounds::size("backends", app.backends.len(), BACKENDS)?;
+    bounds::pairs("hosts", &app.hosts, LABELS, NAME_LIMIT)?;
+    bounds::pairs("env", &app.env, VARIABLES, bounds::DOCUMENT)?;
+    if app
+        .env
+        .iter()
+        .any(|(name, value)| name.contains('=') || name.contains('\0') || value.contains('\0'))
+    {
+        return Err(bounds::invalid(
+            "env",
+            "a name contains \"=\", or something contains a zero byte",
+        ));
+    }
+    bounds::size("users", app.users.len(), USERS)?;
+    for user in &app.users {
+        bounds::line("users", user, NAME_LIMIT + 1)?;
+    }
+    bounds::size(
+        "the application's document",
+        document(app),
+        bounds::DOCUMENT,
+    )?;
+    check_reachable(app)?;
+    if !(100..=Application::READY_TIMEOUT_LIMIT_MS).contains(&app.ready_timeout_ms) {
+        return Err(bounds::invalid(
+            "ready-timeout",
+            "it must be from 100ms to 10m",
+        ));
+    }
+    if app.max_per_user == Some(0) || app.max_per_server == Some(0) {
+        return Err(bounds::invalid(
+            "max-per-user and max-per-server",
+            "a limit of 0 lets nobody start it",
+        ));
+    }
+    Ok(())
+}
+
+/// There must be something to run or to reach, and a way from the one to the other.
+fn check_reachable(app: &Application) -> Result<(), Refusal> {
+    let terminal = match app.command() {
+        Some((command, terminal)) => {
+            if command.trim().is_empty() || command.contains('\0') {
+                return Err(bounds::invalid("launch", "there is no command to run"));
+            }
+            terminal
+        }
+        None => false,
+    };
+    let own_terminal = app
+        .backends
+        .iter()
+        .any(|backend| matches!(backend, Backend::Pty));
+    if own_terminal && !terminal {
+        return Err(bounds::invalid(
+            "backend",
+            "@pty is the backend of a command that begins with @pty",
+        ));
+    }
+    if app.backends.is_empty() && !terminal {
+        let why = "say where the session's bytes are, as unix:PATH or tcp:HOST:PORT, or launch a command with @pty in front";
+        return Err(bounds::invalid("backend", why));
+    }
+    Ok(())
+}
+
+/// About how many bytes the record takes.
+fn document(app: &Application) -> usize {
+    let texts = [app.launch.as_ref(), app.dir.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(String::len);
+    let backends = app.backends.iter().map(|backend| backend.to_string().len());
+    let tables = app
+        .hosts
+        .iter()
+        .chain(&app.env)
+        .map(|(key, value)| key.len() + value.len() + 2);
+    texts
+        .chain(backends)
+        .chain(tables)
+        .chain(app.users.iter().map(|user| user.len() + 1))
+        .sum()
+}

@@ -1,0 +1,614 @@
+//! Changes of the group's shape: who is a member, who counts, who is primary, who may become it.
+//!
+//! Always true: somebody counts; only members that may lead are on the backup list; names and addresses are unique.
+
+use super::{Applying, bounds};
+use crate::change::{Kind, Outcome, Refusal};
+use crate::event::{EventKind, Reason, Severity};
+use crate::id::{IncarnationId, InvitationId, ServerId};
+use crate::name::NAME_LIMIT;
+use crate::record::Failover;
+use crate::server::{Mode, Offline, Server};
+use crate::session::EndReason;
+use crate::time::UnixMillis;
+use crate::trust::{Authority, Invitation};
+use std::sync::Arc;
+
+/// The most labels of a server.
+const LABELS: usize = 64;
+/// The most steps of a change of primary.
+const STEPS: usize = 16;
+/// The most bytes of the sealed secret of an invitation.
+const SECRET: usize = 1024;
+
+/// What a server says of itself when it starts.
+pub(super) struct Report<'a> {
+    pub(super) version: &'a str,
+    pub(super) feature_level: u32,
+    pub(super) incarnation: IncarnationId,
+    pub(super) certificate_expires: UnixMillis,
+    pub(super) peer_address: &'a str,
+    pub(super) client_address: &'a str,
+}
+
+impl Applying<'_> {
+    fn member(&self, id: ServerId) -> Result<Arc<Server>, Refusal> {
+        let found = self.directory.servers.get(&id).cloned();
+        found.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::Server,
+            name: id.to_string(),
+        })
+    }
+
+    fn put_server(&mut self, server: Server) {
+        let record = Server {
+            version_number: self.number,
+            ..server
+        };
+        self.directory.servers.insert(record.id, Arc::new(record));
+        self.level_up();
+    }
+
+    /// The group works at the lowest level among its members.
+    fn level_up(&mut self) {
+        let lowest = self
+            .directory
+            .servers
+            .values()
+            .map(|server| server.feature_level)
+            .min();
+        if let Some(level) = lowest.filter(|level| *level != self.directory.group.feature_level) {
+            Arc::make_mut(&mut self.directory.group).feature_level = level;
+        }
+    }
+
+    pub(super) fn admit_server(
+        &mut self,
+        server: &Server,
+        invitation: InvitationId,
+    ) -> Result<Outcome, Refusal> {
+        let invited = self.usable_invitation(invitation)?;
+        if self.directory.removed.contains_key(&server.id) {
+            return Err(Refusal::ServerRemoved { server: server.id });
+        }
+        if server.standing != invited.standing {
+            return Err(bounds::invalid(
+                "standing",
+                "the join code was made for another kind of member",
+            ));
+        }
+        self.check_unique(server)?;
+        bounds::room(Kind::Server, self.directory.servers.len(), bounds::SERVERS)?;
+        check_server(server)?;
+        if server.feature_level < self.directory.group.feature_level {
+            return Err(self.too_old(server, server.feature_level));
+        }
+        let joining: Vec<_> = self
+            .directory
+            .servers
+            .values()
+            .filter(|other| !other.started)
+            .collect();
+        if joining.len() >= bounds::JOINING
+            && let Some(oldest) = joining.iter().min_by_key(|other| (other.joined, other.id))
+        {
+            return Err(Refusal::StructureBusy {
+                server: oldest.name.clone(),
+            });
+        }
+        let used = Invitation {
+            used_by: Some(server.name.to_string()),
+            ..(*invited).clone()
+        };
+        self.directory
+            .invitations
+            .insert(invitation, Arc::new(used));
+        self.put_server(Server {
+            voting: false,
+            started: false,
+            joined: self.at,
+            ..server.clone()
+        });
+        let fields = [
+            ("standing", server.standing.as_str().to_owned()),
+            ("peer_address", server.peer_address.clone()),
+        ];
+        self.event(
+            EventKind::ServerJoined,
+            Severity::Info,
+            &server.name,
+            fields,
+        );
+        Ok(Outcome::Done)
+    }
+
+    fn usable_invitation(&self, id: InvitationId) -> Result<Arc<Invitation>, Refusal> {
+        let found = self.directory.invitations.get(&id).cloned();
+        let invitation = found.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::Invitation,
+            name: id.to_string(),
+        })?;
+        match &invitation.used_by {
+            Some(by) => Err(Refusal::InvitationUsed { by: by.clone() }),
+            None if invitation.expires <= self.at => Err(Refusal::InvitationExpired),
+            None => Ok(invitation),
+        }
+    }
+
+    fn check_unique(&self, server: &Server) -> Result<(), Refusal> {
+        let taken = |name: String| {
+            Err(Refusal::Exists {
+                kind: Kind::Server,
+                name,
+            })
+        };
+        if self.directory.servers.contains_key(&server.id) {
+            return taken(server.id.to_string());
+        }
+        if let Some(other) = self.directory.server_named(server.name.as_str()) {
+            return taken(other.name.to_string());
+        }
+        self.check_addresses(server.id, &server.peer_address, &server.client_address)
+    }
+
+    /// Refuses an address that another server has. Port 0 is any port, and nobody's.
+    fn check_addresses(&self, id: ServerId, peer: &str, client: &str) -> Result<(), Refusal> {
+        let wanted = [peer, client]
+            .into_iter()
+            .filter(|address| !address.ends_with(":0"));
+        for address in wanted {
+            let same = |other: &&Arc<Server>| {
+                other.id != id
+                    && (other.peer_address.eq_ignore_ascii_case(address)
+                        || other.client_address.eq_ignore_ascii_case(address))
+            };
+            if self.directory.servers.values().any(|other| same(&other)) {
+                return Err(Refusal::Exists {
+                    kind: Kind::Server,
+                    name: address.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn too_old(&self, server: &Server, level: u32) -> Refusal {
+        Refusal::TooOld {
+            name: server.name.clone(),
+            level,
+            group: self.directory.group.feature_level,
+        }
+    }
+
+    pub(super) fn set_voting(&mut self, id: ServerId, voting: bool) -> Result<Outcome, Refusal> {
+        let server = self.member(id)?;
+        if server.voting == voting {
+            return Ok(Outcome::Done);
+        }
+        if voting && !server.standing.votes() {
+            return Err(Refusal::Unfit {
+                name: server.name.clone(),
+                what: "a voter: it joined as one that does not count".to_owned(),
+            });
+        }
+        if !voting {
+            self.check_not_last_voter(&server)?;
+        }
+        self.put_server(Server {
+            voting,
+            ..(*server).clone()
+        });
+        self.event(
+            EventKind::ServerVoting,
+            Severity::Info,
+            &server.name,
+            [("voting", voting.to_string())],
+        );
+        if voting && server.standing.may_lead() && !self.directory.group.backups.contains(&id) {
+            Arc::make_mut(&mut self.directory.group).backups.push(id);
+            self.backups_event();
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn check_not_last_voter(&self, server: &Server) -> Result<(), Refusal> {
+        if server.voting && self.directory.voters().all(|voter| voter.id == server.id) {
+            return Err(Refusal::LastVoter {
+                name: server.name.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_server(
+        &mut self,
+        id: ServerId,
+        reason: Option<&str>,
+    ) -> Result<Outcome, Refusal> {
+        let server = self.member(id)?;
+        if self.directory.group.primary == Some(id) {
+            return Err(Refusal::IsPrimary {
+                name: server.name.clone(),
+            });
+        }
+        self.check_not_last_voter(&server)?;
+        bounds::line("reason", reason.unwrap_or_default(), bounds::REMARK)?;
+        let sessions: Vec<_> = self.directory.sessions_on(id).cloned().collect();
+        let count = sessions.len();
+        for session in sessions {
+            self.end(&session, EndReason::HostRemoved);
+        }
+        self.directory.servers.remove(&id);
+        self.directory.settings.forget(id);
+        self.directory.reported.remove(&id);
+        self.remember_removed(id);
+        self.level_up();
+        let mut fields = vec![("sessions_ended", count.to_string())];
+        fields.extend(reason.map(|reason| ("reason", reason.to_owned())));
+        self.event(
+            EventKind::ServerRemoved,
+            Severity::Warning,
+            &server.name,
+            fields,
+        );
+        if self.directory.group.backups.contains(&id) {
+            Arc::make_mut(&mut self.directory.group)
+                .backups
+                .retain(|backup| *backup != id);
+            self.backups_event();
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn remember_removed(&mut self, id: ServerId) {
+        let oldest = self
+            .directory
+            .removed
+            .iter()
+            .min_by_key(|(id, at)| (**at, **id))
+            .map(|(id, _)| *id);
+        if let Some(oldest) = oldest.filter(|_| self.directory.removed.len() >= bounds::REMOVED) {
+            self.directory.removed.remove(&oldest);
+        }
+        self.directory.removed.insert(id, self.at);
+    }
+
+    pub(super) fn set_mode(&mut self, id: ServerId, mode: &Mode) -> Result<Outcome, Refusal> {
+        let server = self.member(id)?;
+        let mode = match mode {
+            Mode::Online => Mode::Online,
+            Mode::Offline(offline) => {
+                bounds::line("by", &offline.by, bounds::REMARK)?;
+                bounds::line(
+                    "reason",
+                    offline.reason.as_deref().unwrap_or_default(),
+                    bounds::REMARK,
+                )?;
+                if offline.until.is_some_and(|until| until <= self.at) {
+                    return Err(bounds::invalid("until", "that time has passed already"));
+                }
+                Mode::Offline(Offline {
+                    since: self.at,
+                    ..offline.clone()
+                })
+            }
+        };
+        if mode == server.mode {
+            return Ok(Outcome::Done);
+        }
+        let mut fields = vec![(
+            "mode",
+            if mode.is_online() {
+                "online"
+            } else {
+                "offline"
+            }
+            .to_owned(),
+        )];
+        if let Mode::Offline(offline) = &mode {
+            fields.push(("by", offline.by.clone()));
+            fields.extend(offline.reason.clone().map(|reason| ("reason", reason)));
+            fields.extend(
+                offline
+                    .until
+                    .map(|until| ("until_unix_ms", until.0.to_string())),
+            );
+        }
+        self.put_server(Server {
+            mode,
+            ..(*server).clone()
+        });
+        self.event(EventKind::ServerMode, Severity::Info, &server.name, fields);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn report_server(
+        &mut self,
+        id: ServerId,
+        report: &Report<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let server = self.member(id)?;
+        if report.feature_level < self.directory.group.feature_level {
+            return Err(self.too_old(&server, report.feature_level));
+        }
+        bounds::address("peer address", report.peer_address)?;
+        bounds::address("client address", report.client_address)?;
+        bounds::line("version", report.version, NAME_LIMIT)?;
+        self.check_addresses(id, report.peer_address, report.client_address)?;
+        let reborn = server.started && server.incarnation != report.incarnation;
+        let keeps_voting = !reborn || self.check_not_last_voter(&server).is_err();
+        let record = Server {
+            version: report.version.to_owned(),
+            feature_level: report.feature_level,
+            incarnation: report.incarnation,
+            certificate_expires: report.certificate_expires,
+            peer_address: report.peer_address.to_owned(),
+            client_address: report.client_address.to_owned(),
+            started: true,
+            voting: server.voting && keeps_voting,
+            ..(*server).clone()
+        };
+        if record == *server {
+            return Ok(Outcome::Done);
+        }
+        if reborn {
+            self.directory.reported.remove(&id);
+        }
+        self.report_event(&server, &record);
+        if record.voting != server.voting {
+            let fields = [
+                ("voting", "false".to_owned()),
+                ("why", "it lost its log and must catch up first".to_owned()),
+            ];
+            self.event(
+                EventKind::ServerVoting,
+                Severity::Warning,
+                &server.name,
+                fields,
+            );
+        }
+        self.put_server(record);
+        Ok(Outcome::Done)
+    }
+
+    fn report_event(&mut self, before: &Server, after: &Server) {
+        let texts = [
+            ("version", &before.version, &after.version),
+            ("peer_address", &before.peer_address, &after.peer_address),
+            (
+                "client_address",
+                &before.client_address,
+                &after.client_address,
+            ),
+        ];
+        let changed = texts.into_iter().filter(|(_, old, new)| old != new);
+        let mut fields: Vec<_> = changed.map(|(name, _, new)| (name, new.clone())).collect();
+        if before.incarnation != after.incarnation {
+            fields.push(("incarnation", after.incarnation.to_string()));
+        }
+        if !fields.is_empty() {
+            self.event(
+                EventKind::ServerChanged,
+                Severity::Info,
+                &before.name,
+                fields,
+            );
+        }
+    }
+
+    pub(super) fn take_primary(
+        &mut self,
+        id: ServerId,
+        planned: bool,
+        outage_ms: u64,
+        steps: &[(String, UnixMillis)],
+        reasons: &[Reason],
+    ) -> Result<Outcome, Refusal> {
+        let server = self.member(id)?;
+        let before = self.directory.group.primary;
+        if !server.standing.may_lead() {
+            return Err(Refusal::Unfit {
+                name: server.name.clone(),
+                what: "primary: it did not join as a full voter".to_owned(),
+            });
+        }
+        if before != Some(id) && !self.directory.group.backups.contains(&id) {
+            return Err(Refusal::Unfit {
+                name: server.name.clone(),
+                what: "primary: it is not on the list of backups".to_owned(),
+            });
+        }
+        bounds::size("steps", steps.len(), STEPS)?;
+        for (step, _) in steps {
+            bounds::line("a step's name", step, NAME_LIMIT)?;
+        }
+        bounds::reasons(reasons)?;
+        let group = Arc::make_mut(&mut self.directory.group);
+        group.primary = Some(id);
+        group.primary_since = self.at;
+        let details: Vec<_> = reasons
+            .iter()
+            .map(|reason| reason.detail.as_str())
+            .collect();
+        let reason = bounds::cut(&details.join("; "), bounds::REMARK).to_owned();
+        let kind = match (before == Some(id), planned) {
+            (true, _) => EventKind::PrimaryResumed,
+            (false, true) => EventKind::Switchover,
+            (false, false) => {
+                group.last_failover = Some(Failover {
+                    at: self.at,
+                    from: before,
+                    to: id,
+                    outage_ms,
+                    reason,
+                });
+                EventKind::Failover
+            }
+        };
+        let mut fields = vec![
+            ("to".to_owned(), server.name.to_string()),
+            ("outage_ms".to_owned(), outage_ms.to_string()),
+        ];
+        fields.extend(before.map(|before| ("from".to_owned(), self.directory.name_of(before))));
+        fields.extend(
+            steps
+                .iter()
+                .map(|(step, at)| (format!("{step}_unix_ms"), at.0.to_string())),
+        );
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.clone()))
+            .collect();
+        let severity = if kind == EventKind::Failover {
+            Severity::Warning
+        } else {
+            Severity::Info
+        };
+        self.event_because(kind, severity, &server.name, fields, reasons);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_backups(&mut self, backups: &[ServerId]) -> Result<Outcome, Refusal> {
+        bounds::size("backup primaries", backups.len(), bounds::SERVERS)?;
+        for (place, id) in backups.iter().enumerate() {
+            let server = self.member(*id)?;
+            if !server.standing.may_lead() {
+                return Err(Refusal::Unfit {
+                    name: server.name.clone(),
+                    what: "a backup primary: it did not join as a full voter".to_owned(),
+                });
+            }
+            if backups.iter().take(place).any(|earlier| earlier == id) {
+                return Err(bounds::invalid(
+                    "backup primaries",
+                    format!("{} stands there twice", server.name),
+                ));
+            }
+        }
+        if self.directory.group.backups != backups {
+            Arc::make_mut(&mut self.directory.group).backups = backups.to_vec();
+            self.backups_event();
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn backups_event(&mut self) {
+        let names: Vec<_> = self
+            .directory
+            .group
+            .backups
+            .iter()
+            .map(|id| self.directory.name_of(*id))
+            .collect();
+        let subject = self.directory.group.name.clone();
+        self.event(
+            EventKind::BackupsChanged,
+            Severity::Info,
+            subject,
+            [("backups", names.join(", "))],
+        );
+    }
+
+    pub(super) fn invite(&mut self, invitation: &Invitation) -> Result<Outcome, Refusal> {
+        if self.directory.invitations.contains_key(&invitation.id) {
+            return Err(Refusal::Exists {
+                kind: Kind::Invitation,
+                name: invitation.id.to_string(),
+            });
+        }
+        bounds::size("secret", invitation.secret.0.len(), SECRET)?;
+        bounds::line("by", &invitation.by, bounds::REMARK)?;
+        if invitation.expires <= self.at {
+            return Err(bounds::invalid("expires", "that time has passed already"));
+        }
+        let open = |other: &Arc<Invitation>| other.used_by.is_none() && other.expires > self.at;
+        let held = self
+            .directory
+            .invitations
+            .values()
+            .filter(|other| open(other))
+            .count();
+        bounds::room(Kind::Invitation, held, bounds::INVITATIONS)?;
+        self.forget_invitations();
+        let record = Invitation {
+            made: self.at,
+            used_by: None,
+            ..invitation.clone()
+        };
+        self.directory
+            .invitations
+            .insert(record.id, Arc::new(record));
+        let fields = [
+            ("by", invitation.by.clone()),
+            ("expires_unix_ms", invitation.expires.0.to_string()),
+        ];
+        self.event(
+            EventKind::InvitationMade,
+            Severity::Info,
+            invitation.id,
+            fields,
+        );
+        Ok(Outcome::Done)
+    }
+
+    /// Used and expired invitations are kept for a day after their end, so that who uses one again is told why not.
+    fn forget_invitations(&mut self) {
+        const KEPT_MS: u64 = 86_400_000;
+        let old = self
+            .directory
+            .invitations
+            .values()
+            .filter(|other| other.expires.0.saturating_add(KEPT_MS) <= self.at.0);
+        let old: Vec<_> = old.map(|other| other.id).collect();
+        for id in old {
+            self.directory.invitations.remove(&id);
+        }
+    }
+
+    pub(super) fn set_authority(&mut self, authority: &Authority) -> Result<Outcome, Refusal> {
+        let sizes = [
+            &authority.certificate,
+            &authority.key.0,
+            &authority.ticket_public,
+            &authority.ticket_key.0,
+        ];
+        bounds::size(
+            "the authority",
+            sizes.iter().map(|part| part.len()).sum(),
+            bounds::DOCUMENT,
+        )?;
+        bounds::line("fingerprint", &authority.fingerprint, NAME_LIMIT)?;
+        if self.directory.group.authority != *authority {
+            Arc::make_mut(&mut self.directory.group).authority = authority.clone();
+            let fields = [("expires_unix_ms", authority.expires.0.to_string())];
+            self.event(
+                EventKind::AuthorityChanged,
+                Severity::Info,
+                &authority.fingerprint,
+                fields,
+            );
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn check_server(server: &Server) -> Result<(), Refusal> {
+    bounds::address("peer address", &server.peer_address)?;
+    bounds::address("client address", &server.client_address)?;
+    bounds::line("version", &server.version, NAME_LIMIT)?;
+    bounds::pairs("labels", &server.labels, LABELS, NAME_LIMIT)?;
+    if !Server::POWER_RANGE.contains(&server.power) {
+        return Err(bounds::invalid("power", "it must be from 0.1 to 1000"));
+    }
+    match &server.mode {
+        Mode::Online => Ok(()),
+        Mode::Offline(offline) => {
+            bounds::line("by", &offline.by, bounds::REMARK)?;
+            bounds::line(
+                "reason",
+                offline.reason.as_deref().unwrap_or_default(),
+                bounds::REMARK,
+            )
+        }
+    }
+}

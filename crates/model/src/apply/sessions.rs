@@ -1,0 +1,370 @@
+//! Changes of sessions: making them, what their hosts saw, losing them, ending them.
+//!
+//! Always true: at most one session of a token and application is current, and it is not ended. Only an orphaned current
+//! session gives way to another.
+
+use super::{Applying, bounds};
+use crate::application::Application;
+use crate::change::{Command, Kind, Outcome, Refusal, SessionLimit};
+use crate::event::{EventKind, Reason, Severity};
+use crate::id::{ServerId, SessionId};
+use crate::name::{AppName, Token, UserName};
+use crate::session::{EndReason, Observation, Seen, Session, SessionState};
+use crate::user::User;
+use std::sync::Arc;
+
+impl Applying<'_> {
+    pub(super) fn create_session(
+        &mut self,
+        id: SessionId,
+        token: &Token,
+        user: &UserName,
+        app: &AppName,
+        host: ServerId,
+    ) -> Result<Outcome, Refusal> {
+        let application = self.allowed_app(user, app)?;
+        let current = self.directory.current_session(token, app).cloned();
+        if let Some(session) = current.as_ref().filter(|session| session.is_reachable()) {
+            if session.user != *user {
+                return Err(Refusal::OtherUser {
+                    token: token.clone(),
+                    app: app.clone(),
+                });
+            }
+            return Ok(Outcome::Session {
+                session: session.id,
+                host: session.host,
+                created: false,
+            });
+        }
+        if let Some(other) = self.directory.other_session(token, app, user).cloned() {
+            self.demote(current.as_deref());
+            self.directory.put_session(Session {
+                current: true,
+                version_number: self.number,
+                ..(*other).clone()
+            });
+            return Ok(Outcome::Session {
+                session: other.id,
+                host: other.host,
+                created: false,
+            });
+        }
+        self.check_host(&application, host)?;
+        self.check_limits(&application, user, host)?;
+        if self.directory.sessions.contains_key(&id) {
+            return Err(Refusal::Exists {
+                kind: Kind::Session,
+                name: id.to_string(),
+            });
+        }
+        bounds::room(
+            Kind::Session,
+            self.directory.sessions.len(),
+            bounds::SESSIONS,
+        )?;
+        self.demote(current.as_deref());
+        self.directory.put_session(Session {
+            id,
+            token: token.clone(),
+            user: user.clone(),
+            app: app.clone(),
+            host,
+            state: SessionState::Starting,
+            current: true,
+            created: self.at,
+            last_attached: None,
+            client: None,
+            ended: None,
+            reason: None,
+            heard_number: self.number,
+            version_number: self.number,
+        });
+        let fields = [
+            ("token", token.to_string()),
+            ("user", user.to_string()),
+            ("app", app.to_string()),
+            ("host", self.directory.name_of(host)),
+        ];
+        self.event(EventKind::SessionCreated, Severity::Info, id, fields);
+        Ok(Outcome::Session {
+            session: id,
+            host,
+            created: true,
+        })
+    }
+
+    fn allowed_app(&self, user: &UserName, app: &AppName) -> Result<Arc<Application>, Refusal> {
+        let application = self.directory.apps.get(app).cloned();
+        let application = application.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::Application,
+            name: app.to_string(),
+        })?;
+        let account = self.directory.users.get(user);
+        let account = account.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::User,
+            name: user.to_string(),
+        })?;
+        if account.disabled || !application.admits(account) {
+            return Err(Refusal::NotAllowed {
+                user: user.clone(),
+                app: app.clone(),
+            });
+        }
+        Ok(application)
+    }
+
+    fn check_host(&self, app: &Application, host: ServerId) -> Result<(), Refusal> {
+        let server = self.directory.servers.get(&host);
+        let server = server.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::Server,
+            name: host.to_string(),
+        })?;
+        if !server.standing.hosts() {
+            return Err(Refusal::Unfit {
+                name: server.name.clone(),
+                what: "a host: it is a witness".to_owned(),
+            });
+        }
+        if let Some((key, value)) = server.lacks_label(&app.hosts) {
+            let what = format!("a host of {}: it lacks the label {key}={value}", app.name);
+            return Err(Refusal::Unfit {
+                name: server.name.clone(),
+                what,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_limits(
+        &self,
+        app: &Application,
+        user: &UserName,
+        host: ServerId,
+    ) -> Result<(), Refusal> {
+        let hit = |limit, allowed, by| {
+            Err(Refusal::SessionLimit {
+                limit,
+                app: app.name.clone(),
+                allowed,
+                by,
+            })
+        };
+        if let Some(most) = app
+            .max_per_user
+            .filter(|most| self.directory.count_of_user(user, &app.name) >= *most)
+        {
+            return hit(SessionLimit::PerUser, most, user.to_string());
+        }
+        if let Some(most) = app
+            .max_per_server
+            .filter(|most| self.directory.count_on(host, &app.name) >= *most)
+        {
+            return hit(SessionLimit::PerServer, most, self.directory.name_of(host));
+        }
+        Ok(())
+    }
+
+    /// The session that was current no longer is: another is about to be.
+    fn demote(&mut self, current: Option<&Session>) {
+        if let Some(session) = current {
+            self.directory.put_session(Session {
+                current: false,
+                version_number: self.number,
+                ..session.clone()
+            });
+        }
+    }
+
+    pub(super) fn observe_sessions(
+        &mut self,
+        host: ServerId,
+        observations: &[Observation],
+    ) -> Result<Outcome, Refusal> {
+        self.check_member(host)?;
+        bounds::size(
+            "observations",
+            observations.len(),
+            Command::OBSERVATION_LIMIT,
+        )?;
+        for observation in observations {
+            let found = self.directory.sessions.get(&observation.session);
+            let Some(session) = found
+                .filter(|session| session.host == host && session.is_live())
+                .cloned()
+            else {
+                continue;
+            };
+            let mut next = (*session).clone();
+            match &observation.seen {
+                Seen::Active { client, at } => {
+                    next.attach(client, (*at).min(self.at));
+                    self.put_back(next);
+                }
+                Seen::Suspended => {
+                    if next.state == SessionState::Active {
+                        next.last_attached = Some(self.at);
+                    }
+                    next.state = SessionState::Suspended;
+                    self.put_back(next);
+                }
+                Seen::Ended { reason } => self.end_heard(&session, reason),
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// The host says that a session of its own is over.
+    fn end_heard(&mut self, session: &Session, reason: &EndReason) {
+        let reason = match reason {
+            EndReason::FailedToStart { detail } => EndReason::FailedToStart {
+                detail: bounds::cut(detail, Session::DETAIL_LIMIT).to_owned(),
+            },
+            EndReason::ByHand { by } => EndReason::ByHand {
+                by: bounds::cut(by, bounds::REMARK).to_owned(),
+            },
+            other => other.clone(),
+        };
+        self.end(session, reason);
+    }
+
+    pub(super) fn check_member(&self, host: ServerId) -> Result<(), Refusal> {
+        if self.directory.servers.contains_key(&host) {
+            return Ok(());
+        }
+        Err(Refusal::NotFound {
+            kind: Kind::Server,
+            name: host.to_string(),
+        })
+    }
+
+    pub(super) fn orphan_sessions(
+        &mut self,
+        host: ServerId,
+        reasons: &[Reason],
+    ) -> Result<Outcome, Refusal> {
+        self.check_member(host)?;
+        bounds::reasons(reasons)?;
+        let sessions: Vec<_> = self
+            .directory
+            .sessions_on(host)
+            .filter(|session| session.is_reachable())
+            .cloned()
+            .collect();
+        let count = sessions.len();
+        for session in sessions {
+            let state = SessionState::Orphaned;
+            self.directory.put_session(Session {
+                state,
+                version_number: self.number,
+                ..(*session).clone()
+            });
+        }
+        if count > 0 {
+            let fields = [("sessions", count.to_string())];
+            let subject = self.directory.name_of(host);
+            self.event_because(
+                EventKind::SessionOrphaned,
+                Severity::Warning,
+                subject,
+                fields,
+                reasons,
+            );
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn end_session(&mut self, id: SessionId, by: &str) -> Result<Outcome, Refusal> {
+        bounds::line("by", by, bounds::REMARK)?;
+        let found = self.directory.sessions.get(&id).cloned();
+        let session = found.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::Session,
+            name: id.to_string(),
+        })?;
+        if session.is_live() {
+            self.end(&session, EndReason::ByHand { by: by.to_owned() });
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Ends a session and says so.
+    pub(super) fn end(&mut self, session: &Session, reason: EndReason) {
+        let severity = match reason {
+            EndReason::FailedToStart { .. } | EndReason::LostWithHost | EndReason::HostRemoved => {
+                Severity::Warning
+            }
+            _ => Severity::Info,
+        };
+        let fields = [
+            ("token", session.token.to_string()),
+            ("user", session.user.to_string()),
+            ("app", session.app.to_string()),
+            ("host", self.directory.name_of(session.host)),
+            ("reason", reason.to_string()),
+        ];
+        self.event(EventKind::SessionEnded, severity, session.id, fields);
+        self.directory.put_session(Session {
+            state: SessionState::Ended,
+            current: false,
+            ended: Some(self.at),
+            reason: Some(Box::new(reason)),
+            heard_number: self.number,
+            version_number: self.number,
+            ..session.clone()
+        });
+    }
+
+    /// Keeps a session that its host just spoke of. It is the token's current one when there is no other; one that comes back
+    /// beside another ends when the application allows the user no more. Whether it was kept.
+    pub(super) fn put_back(&mut self, mut session: Session) -> bool {
+        session.heard_number = self.number;
+        session.version_number = self.number;
+        let known = self
+            .directory
+            .sessions
+            .get(&session.id)
+            .is_some_and(|old| old.is_reachable());
+        if !session.current {
+            match self
+                .directory
+                .current_session(&session.token, &session.app)
+                .map(|current| current.id)
+            {
+                None => session.current = true,
+                Some(by) if !known && self.is_one_too_many(&session) => {
+                    self.end(&session, EndReason::Superseded { by });
+                    return false;
+                }
+                Some(_) => {}
+            }
+        }
+        self.directory.put_session(session);
+        true
+    }
+
+    fn is_one_too_many(&self, session: &Session) -> bool {
+        let app = self.directory.apps.get(&session.app);
+        let most = app.and_then(|app| app.max_per_user);
+        most.is_some_and(|most| self.directory.count_of_user(&session.user, &session.app) >= most)
+    }
+}
+
+impl Application {
+    /// Whether an account may start it, by its name or one of its groups.
+    pub fn admits(&self, user: &User) -> bool {
+        let listed = |entry: &String| match entry.strip_prefix('@') {
+            Some(group) => user.groups.iter().any(|of| of == group),
+            None => entry == user.name.as_str(),
+        };
+        self.users.is_empty() || self.users.iter().any(listed)
+    }
+}
+
+impl Session {
+    /// A client is attached since `at`.
+    pub(super) fn attach(&mut self, client: &str, at: crate::time::UnixMillis) {
+        self.state = SessionState::Active;
+        self.client = Some(bounds::cut(client, Self::CLIENT_LIMIT).into());
+        self.last_attached = Some(self.last_attached.map_or(at, |last| last.max(at)));
+    }
+}

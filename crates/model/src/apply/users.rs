@@ -1,0 +1,95 @@
+//! Changes of accounts. There is always an administrator who can log in.
+
+use super::{Applying, bounds};
+use crate::change::{Kind, Outcome, Refusal};
+use crate::event::{EventKind, Severity};
+use crate::name::UserName;
+use crate::user::{Role, User};
+use std::sync::Arc;
+
+/// The most groups of one account.
+const GROUPS: usize = 256;
+/// The most bytes of a password's hash.
+const HASH: usize = 1024;
+
+impl Applying<'_> {
+    pub(super) fn put_user(
+        &mut self,
+        user: &User,
+        expect: Option<u64>,
+    ) -> Result<Outcome, Refusal> {
+        let old = self.directory.users.get(&user.name).cloned();
+        super::expected(
+            Kind::User,
+            &user.name,
+            old.as_ref().map(|old| old.version_number),
+            expect,
+        )?;
+        if old.is_none() {
+            bounds::room(Kind::User, self.directory.users.len(), bounds::USERS)?;
+        }
+        bounds::size("password hash", user.password.0.len(), HASH)?;
+        bounds::size("groups of the user", user.groups.len(), GROUPS)?;
+        for group in &user.groups {
+            bounds::line("a group's name", group, crate::name::NAME_LIMIT)?;
+        }
+        if !administers(user) {
+            self.keep_an_administrator(&user.name)?;
+        }
+        let same_password = old.as_ref().filter(|old| old.password == user.password);
+        let password_set = same_password.map_or(self.at, |old| old.password_set);
+        let record = User {
+            password_set,
+            version_number: self.number,
+            ..user.clone()
+        };
+        let what = if old.is_none() { "added" } else { "changed" };
+        self.directory
+            .users
+            .insert(record.name.clone(), Arc::new(record));
+        self.event(
+            EventKind::UserChanged,
+            Severity::Info,
+            &user.name,
+            [("change", what.to_owned())],
+        );
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn remove_user(&mut self, name: &UserName) -> Result<Outcome, Refusal> {
+        if !self.directory.users.contains_key(name) {
+            return Err(Refusal::NotFound {
+                kind: Kind::User,
+                name: name.to_string(),
+            });
+        }
+        self.keep_an_administrator(name)?;
+        self.directory.users.remove(name);
+        self.event(
+            EventKind::UserChanged,
+            Severity::Info,
+            name,
+            [("change", "removed".to_owned())],
+        );
+        Ok(Outcome::Done)
+    }
+
+    /// Refuses that `name` stops being an administrator when nobody else is one.
+    fn keep_an_administrator(&self, name: &UserName) -> Result<(), Refusal> {
+        let users = &self.directory.users;
+        if !users.get(name).is_some_and(|user| administers(user)) {
+            return Ok(());
+        }
+        if users
+            .values()
+            .any(|other| other.name != *name && administers(other))
+        {
+            return Ok(());
+        }
+        Err(Refusal::LastAdministrator { name: name.clone() })
+    }
+}
+
+fn administers(user: &User) -> bool {
+    user.role == Role::Admin && !user.disabled
+}

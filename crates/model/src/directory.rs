@@ -1,0 +1,447 @@
+//! The directory: one immutable value; cloning it is cheap, readers keep theirs while a newer one is made.
+//!
+//! Always true: at most one session per token and application is current, and every index agrees with its table.
+
+use crate::application::Application;
+use crate::change::{Outcome, Refusal};
+use crate::event::{Event, EventKind, Severity};
+use crate::formation::ChangeName;
+use crate::id::{ChangeId, InvitationId, ServerId, SessionId};
+use crate::name::{AppName, Token, UserName};
+use crate::record::{Group, Record};
+use crate::server::Server;
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::time::UnixMillis;
+use crate::trust::Invitation;
+use crate::user::User;
+use imbl::{OrdMap, OrdSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+mod check;
+mod index;
+
+/// The group's replicated state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    pub(crate) group: Arc<Group>,
+    pub(crate) servers: OrdMap<ServerId, Arc<Server>>,
+    pub(crate) removed: OrdMap<ServerId, UnixMillis>,
+    pub(crate) settings: Settings,
+    pub(crate) users: OrdMap<UserName, Arc<User>>,
+    pub(crate) apps: OrdMap<AppName, Arc<Application>>,
+    pub(crate) sessions: OrdMap<SessionId, Arc<Session>>,
+    /// The current sessions.
+    pub(crate) by_token: OrdMap<(Token, AppName), SessionId>,
+    /// Sessions that are neither current nor ended.
+    pub(crate) others: OrdSet<(Token, AppName, SessionId)>,
+    /// Sessions that are not ended.
+    pub(crate) by_host: OrdSet<(ServerId, SessionId)>,
+    /// Sessions that are ended, oldest first.
+    pub(crate) ended: OrdSet<(UnixMillis, SessionId)>,
+    /// How many reachable sessions a user has of an application; no entry for none.
+    pub(crate) per_user: OrdMap<(UserName, AppName), u32>,
+    /// How many sessions that are not ended a host has of an application; no entry for none.
+    pub(crate) per_host: OrdMap<(AppName, ServerId), u32>,
+    pub(crate) invitations: OrdMap<InvitationId, Arc<Invitation>>,
+    pub(crate) journal: OrdMap<u64, Arc<Event>>,
+    pub(crate) reported: OrdMap<ServerId, u64>,
+    pub(crate) answered: OrdMap<ChangeId, (u64, Result<Outcome, Refusal>)>,
+    pub(crate) answered_order: OrdSet<(u64, ChangeId)>,
+}
+
+/// Records that do not make a directory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The group's own record is missing.
+    #[error("the record of the group itself is missing")]
+    NoGroup,
+    /// Two sessions of one token and application are current.
+    #[error("sessions {0} and {1} are both current for one token and application")]
+    TwoCurrent(SessionId, SessionId),
+    /// A session that has ended without a time, or has a time of its end and has not ended, or is current and ended.
+    #[error("the record of session {0} contradicts itself")]
+    Session(SessionId),
+    /// A setting that this version does not know.
+    #[error(transparent)]
+    Setting(#[from] crate::settings::SettingError),
+}
+
+impl Directory {
+    /// The directory of a group that was just founded by `first`, which is its primary and only voter.
+    pub fn founded(mut group: Group, mut first: Server, administrator: User) -> Self {
+        first.voting = true;
+        first.started = true;
+        group.backups = vec![first.id];
+        group.primary = Some(first.id);
+        group.feature_level = first.feature_level;
+        group.last_event += 1;
+        let founded = Event {
+            seq: group.last_event,
+            at: group.clock,
+            server: None,
+            kind: EventKind::GroupFounded,
+            severity: Severity::Info,
+            subject: group.name.to_string(),
+            fields: BTreeMap::from([("server".to_owned(), first.name.to_string())]),
+            reasons: Vec::new(),
+        };
+        let mut directory = Self::empty(group);
+        directory.journal.insert(founded.seq, Arc::new(founded));
+        directory.servers.insert(first.id, Arc::new(first));
+        directory
+            .users
+            .insert(administrator.name.clone(), Arc::new(administrator));
+        directory
+    }
+
+    fn empty(group: Group) -> Self {
+        Self {
+            group: Arc::new(group),
+            servers: OrdMap::new(),
+            removed: OrdMap::new(),
+            settings: Settings::default(),
+            users: OrdMap::new(),
+            apps: OrdMap::new(),
+            sessions: OrdMap::new(),
+            by_token: OrdMap::new(),
+            others: OrdSet::new(),
+            by_host: OrdSet::new(),
+            ended: OrdSet::new(),
+            per_user: OrdMap::new(),
+            per_host: OrdMap::new(),
+            invitations: OrdMap::new(),
+            journal: OrdMap::new(),
+            reported: OrdMap::new(),
+            answered: OrdMap::new(),
+            answered_order: OrdSet::new(),
+        }
+    }
+
+    /// Takes the directory apart, the group's record first.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let one = std::iter::once(Record::Group(Box::new((*self.group).clone())));
+        one.chain(
+            self.servers
+                .values()
+                .map(|r| Record::Server(Box::new((**r).clone()))),
+        )
+        .chain(
+            self.removed
+                .iter()
+                .map(|(id, at)| Record::Removed(*id, *at)),
+        )
+        .chain(
+            self.settings
+                .entries()
+                .map(|(key, on, value)| Record::Setting(key.to_owned(), on, value)),
+        )
+        .chain(
+            self.users
+                .values()
+                .map(|r| Record::User(Box::new((**r).clone()))),
+        )
+        .chain(
+            self.apps
+                .values()
+                .map(|r| Record::Application(Box::new((**r).clone()))),
+        )
+        .chain(
+            self.sessions
+                .values()
+                .map(|r| Record::Session(Box::new((**r).clone()))),
+        )
+        .chain(
+            self.invitations
+                .values()
+                .map(|r| Record::Invitation(Box::new((**r).clone()))),
+        )
+        .chain(
+            self.journal
+                .values()
+                .map(|r| Record::Event(Box::new((**r).clone()))),
+        )
+        .chain(
+            self.reported
+                .iter()
+                .map(|(id, number)| Record::Reported(*id, *number)),
+        )
+        .chain(
+            self.answered
+                .iter()
+                .map(|(id, (number, outcome))| Record::Answered(*id, *number, outcome.clone())),
+        )
+    }
+
+    /// Puts a directory together from its records, in any order, with its indexes.
+    ///
+    /// # Errors
+    /// What is missing or contradicts itself.
+    pub fn from_records(records: impl IntoIterator<Item = Record>) -> Result<Self, LoadError> {
+        let mut records = records.into_iter();
+        let mut early = Vec::new();
+        let group = loop {
+            match records.next() {
+                Some(Record::Group(group)) => break *group,
+                Some(other) => early.push(other),
+                None => return Err(LoadError::NoGroup),
+            }
+        };
+        let mut directory = Self::empty(group);
+        for record in early.into_iter().chain(records) {
+            directory.load(record)?;
+        }
+        Ok(directory)
+    }
+
+    fn load(&mut self, record: Record) -> Result<(), LoadError> {
+        match record {
+            Record::Group(record) => self.group = Arc::new(*record),
+            Record::Server(record) => {
+                self.servers.insert(record.id, Arc::new(*record));
+            }
+            Record::Removed(id, at) => {
+                self.removed.insert(id, at);
+            }
+            Record::Setting(key, on, value) => self.settings.load(&key, on, &value)?,
+            Record::User(record) => {
+                self.users.insert(record.name.clone(), Arc::new(*record));
+            }
+            Record::Application(record) => {
+                self.apps.insert(record.name.clone(), Arc::new(*record));
+            }
+            Record::Session(record) => self.load_session(*record)?,
+            Record::Invitation(record) => {
+                self.invitations.insert(record.id, Arc::new(*record));
+            }
+            Record::Event(record) => {
+                self.journal.insert(record.seq, Arc::new(*record));
+            }
+            Record::Reported(id, number) => {
+                self.reported.insert(id, number);
+            }
+            Record::Answered(id, number, outcome) => {
+                self.answered.insert(id, (number, outcome));
+                self.answered_order.insert((number, id));
+            }
+        }
+        Ok(())
+    }
+
+    fn load_session(&mut self, session: Session) -> Result<(), LoadError> {
+        if session.is_live() != session.ended.is_none() || (session.current && !session.is_live()) {
+            return Err(LoadError::Session(session.id));
+        }
+        if session.current
+            && let Some(other) = self
+                .by_token
+                .get(&(session.token.clone(), session.app.clone()))
+            && *other != session.id
+        {
+            return Err(LoadError::TwoCurrent(*other, session.id));
+        }
+        self.put_session(session);
+        Ok(())
+    }
+
+    /// What the group has only one of.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The name of the newest change.
+    pub fn newest(&self) -> ChangeName {
+        ChangeName {
+            formation: self.group.formation.this.id,
+            number: self.group.number,
+        }
+    }
+
+    /// The members, by id.
+    pub fn servers(&self) -> impl Iterator<Item = &Arc<Server>> + '_ {
+        self.servers.values()
+    }
+
+    /// A member.
+    pub fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
+        self.servers.get(&id)
+    }
+
+    /// A member by its name, whatever its case.
+    pub fn server_named(&self, name: &str) -> Option<&Arc<Server>> {
+        self.servers
+            .values()
+            .find(|server| server.name.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// When a server was removed, if it was.
+    pub fn removed(&self, id: ServerId) -> Option<UnixMillis> {
+        self.removed.get(&id).copied()
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The accounts, by name.
+    pub fn users(&self) -> impl Iterator<Item = &Arc<User>> + '_ {
+        self.users.values()
+    }
+
+    /// An account.
+    pub fn user(&self, name: &UserName) -> Option<&Arc<User>> {
+        self.users.get(name)
+    }
+
+    /// The applications, by name.
+    pub fn apps(&self) -> impl Iterator<Item = &Arc<Application>> + '_ {
+        self.apps.values()
+    }
+
+    /// An application.
+    pub fn app(&self, name: &AppName) -> Option<&Arc<Application>> {
+        self.apps.get(name)
+    }
+
+    /// All sessions, ended ones of the history included, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = &Arc<Session>> + '_ {
+        self.sessions.values()
+    }
+
+    /// A session.
+    pub fn session(&self, id: SessionId) -> Option<&Arc<Session>> {
+        self.sessions.get(&id)
+    }
+
+    /// The session that a token gets when it asks for an application.
+    pub fn current_session(&self, token: &Token, app: &AppName) -> Option<&Arc<Session>> {
+        let id = self.by_token.get(&(token.clone(), app.clone()))?;
+        self.sessions.get(id)
+    }
+
+    /// The sessions of a host that are not ended.
+    pub fn sessions_on(&self, host: ServerId) -> impl Iterator<Item = &Arc<Session>> + '_ {
+        let lowest = (host, SessionId::from_bytes([0; SessionId::LEN]));
+        self.by_host
+            .range(lowest..)
+            .take_while(move |(server, _)| *server == host)
+            .filter_map(|(_, id)| self.sessions.get(id))
+    }
+
+    /// An invitation.
+    pub fn invitation(&self, id: InvitationId) -> Option<&Arc<Invitation>> {
+        self.invitations.get(&id)
+    }
+
+    /// The journal from an entry on, oldest first.
+    pub fn events_from(&self, seq: u64) -> impl Iterator<Item = &Arc<Event>> + '_ {
+        self.journal.range(seq..).map(|(_, event)| event)
+    }
+
+    /// The number of the newest event that a server reported; zero when it reported none.
+    pub fn reported(&self, server: ServerId) -> u64 {
+        self.reported.get(&server).copied().unwrap_or(0)
+    }
+
+    /// The oldest and the newest entry of the journal; none when it is empty.
+    pub fn journal_span(&self) -> Option<(u64, u64)> {
+        Some((self.journal.get_min()?.0, self.journal.get_max()?.0))
+    }
+
+    /// The invitations, used and expired ones included.
+    pub fn invitations(&self) -> impl Iterator<Item = &Arc<Invitation>> + '_ {
+        self.invitations.values()
+    }
+
+    /// All sessions of a token that are not ended, the current one of each application before its others.
+    pub fn sessions_of(&self, token: &Token) -> Vec<&Arc<Session>> {
+        let first = AppName::lowest();
+        let current = self
+            .by_token
+            .range((token.clone(), first.clone())..)
+            .take_while(|((owner, _), _)| owner == token);
+        let mut found: Vec<_> = current
+            .filter_map(|(_, id)| self.sessions.get(id))
+            .collect();
+        let lowest = (
+            token.clone(),
+            first,
+            SessionId::from_bytes([0; SessionId::LEN]),
+        );
+        let others = self
+            .others
+            .range(lowest..)
+            .take_while(|(owner, _, _)| owner == token);
+        found.extend(others.filter_map(|(_, _, id)| self.sessions.get(id)));
+        found.sort_by_key(|session| (session.app.clone(), !session.current, session.id));
+        found
+    }
+
+    /// The session that a token's user may go on in when the current one cannot be: a reachable one that is not current,
+    /// the one used last.
+    pub fn other_session(
+        &self,
+        token: &Token,
+        app: &AppName,
+        user: &UserName,
+    ) -> Option<&Arc<Session>> {
+        let lowest = (
+            token.clone(),
+            app.clone(),
+            SessionId::from_bytes([0; SessionId::LEN]),
+        );
+        let others = self
+            .others
+            .range(lowest..)
+            .take_while(|(owner, of, _)| owner == token && of == app);
+        let sessions = others.filter_map(|(_, _, id)| self.sessions.get(id));
+        sessions
+            .filter(|session| session.is_reachable() && session.user == *user)
+            .max_by_key(|session| (session.last_attached.unwrap_or(session.created), session.id))
+    }
+
+    /// How many reachable sessions a user has of an application.
+    pub fn count_of_user(&self, user: &UserName, app: &AppName) -> u32 {
+        self.per_user
+            .get(&(user.clone(), app.clone()))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// How many sessions that are not ended a host has of an application.
+    pub fn count_on(&self, host: ServerId, app: &AppName) -> u32 {
+        self.per_host
+            .get(&(app.clone(), host))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// How many sessions that are not ended an application has.
+    pub fn count_of_app(&self, app: &AppName) -> u64 {
+        let lowest = (app.clone(), ServerId::from_bytes([0; ServerId::LEN]));
+        let counts = self
+            .per_host
+            .range(lowest..)
+            .take_while(|((of, _), _)| of == app);
+        counts.map(|(_, count)| u64::from(*count)).sum()
+    }
+
+    /// How many sessions are not ended.
+    pub fn live_sessions(&self) -> usize {
+        self.by_host.len()
+    }
+
+    /// The members that count towards the quorum now.
+    pub fn voters(&self) -> impl Iterator<Item = &Arc<Server>> + '_ {
+        self.servers.values().filter(|server| server.voting)
+    }
+
+    /// A server's name, or its id where it is no member any more.
+    pub fn name_of(&self, id: ServerId) -> String {
+        self.servers
+            .get(&id)
+            .map_or_else(|| id.to_string(), |server| server.name.to_string())
+    }
+}

@@ -1,0 +1,149 @@
+//! What must always be true of a directory, checked the slow and obvious way: for tests, simulation and doubt.
+
+use super::Directory;
+use crate::server::Standing;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Directory {
+    /// Everything in which the directory contradicts itself, in words; empty when all is well. Looks at every record.
+    pub fn check(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.check_sessions(&mut found);
+        self.check_group(&mut found);
+        self.check_journal(&mut found);
+        found
+    }
+
+    fn check_sessions(&self, found: &mut Vec<String>) {
+        let mut current = BTreeMap::new();
+        let mut others = BTreeSet::new();
+        let mut by_host = BTreeSet::new();
+        let mut ended = BTreeSet::new();
+        let mut per_user = BTreeMap::new();
+        let mut per_host = BTreeMap::new();
+        for (id, session) in &self.sessions {
+            if *id != session.id {
+                found.push(format!("session {} is kept under {id}", session.id));
+            }
+            if session.is_live() != session.ended.is_none()
+                || (session.current && !session.is_live())
+            {
+                found.push(format!("session {id} contradicts itself: {session:?}"));
+            }
+            if let Some(at) = session.ended {
+                ended.insert((at, *id));
+                continue;
+            }
+            let key = (session.token.clone(), session.app.clone());
+            if !session.current {
+                others.insert((key.0, key.1, *id));
+            } else if let Some(other) = current.insert(key, *id) {
+                found.push(format!(
+                    "sessions {other} and {id} are both current for {} and {}",
+                    session.token, session.app
+                ));
+            }
+            by_host.insert((session.host, *id));
+            *per_host
+                .entry((session.app.clone(), session.host))
+                .or_insert(0u32) += 1;
+            if session.is_reachable() {
+                *per_user
+                    .entry((session.user.clone(), session.app.clone()))
+                    .or_insert(0u32) += 1;
+            }
+        }
+        let agree = [
+            (
+                "current sessions",
+                self.by_token
+                    .iter()
+                    .map(|(k, v)| (k.clone(), *v))
+                    .eq(current),
+            ),
+            ("other sessions", self.others.iter().cloned().eq(others)),
+            ("sessions by host", self.by_host.iter().copied().eq(by_host)),
+            ("ended sessions", self.ended.iter().copied().eq(ended)),
+            (
+                "sessions per user",
+                self.per_user
+                    .iter()
+                    .map(|(k, v)| (k.clone(), *v))
+                    .eq(per_user),
+            ),
+            (
+                "sessions per host",
+                self.per_host
+                    .iter()
+                    .map(|(k, v)| (k.clone(), *v))
+                    .eq(per_host),
+            ),
+        ];
+        let wrong = agree.iter().filter(|(_, agrees)| !agrees);
+        found.extend(
+            wrong.map(|(index, _)| format!("the index of {index} does not agree with the table")),
+        );
+    }
+
+    fn check_group(&self, found: &mut Vec<String>) {
+        let mut names = BTreeSet::new();
+        for (id, server) in &self.servers {
+            if *id != server.id {
+                found.push(format!("server {} is kept under {id}", server.id));
+            }
+            if !names.insert(server.name.as_str().to_ascii_lowercase()) {
+                found.push(format!("two servers are called {}", server.name));
+            }
+            if self.removed.contains_key(id) {
+                found.push(format!("server {} is a member and removed", server.name));
+            }
+            if server.voting && !server.standing.votes() {
+                found.push(format!("server {} counts and must not", server.name));
+            }
+            if server.feature_level < self.group.feature_level {
+                found.push(format!(
+                    "server {} is older than the group's feature level",
+                    server.name
+                ));
+            }
+        }
+        if self.voters().next().is_none() {
+            found.push("nobody counts".to_owned());
+        }
+        let mut listed = BTreeSet::new();
+        for id in &self.group.backups {
+            let fit = self
+                .servers
+                .get(id)
+                .is_some_and(|server| server.standing == Standing::Voter);
+            if !fit || !listed.insert(*id) {
+                found.push(format!(
+                    "the backup list holds {} wrongly",
+                    self.name_of(*id)
+                ));
+            }
+        }
+        if let Err(error) = self.settings.check() {
+            found.push(error.to_string());
+        }
+    }
+
+    fn check_journal(&self, found: &mut Vec<String>) {
+        if self
+            .journal
+            .iter()
+            .any(|(seq, event)| *seq != event.seq || *seq > self.group.last_event || *seq == 0)
+        {
+            found.push("an event stands at a place that is not its own".to_owned());
+        }
+        let order = self
+            .answered
+            .iter()
+            .map(|(id, (number, _))| (*number, *id))
+            .collect::<BTreeSet<_>>();
+        if !self.answered_order.iter().copied().eq(order) {
+            found
+                .push("the order of the answered changes does not agree with the table".to_owned());
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The journal: everything that matters, with its reasons.
+
+use crate::id::ServerId;
+use crate::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How much an event matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Somebody should look at it.
+    Warning,
+    /// Something is not working.
+    Error,
+}
+
+impl Severity {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What happened. The text form is part of the contract with scripts and triggers; entries are only ever added, at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The group was founded.
+    GroupFounded,
+    /// A server joined.
+    ServerJoined,
+    /// A server counts towards the quorum now.
+    ServerVoting,
+    /// A server was removed.
+    ServerRemoved,
+    /// A server was taken offline or online.
+    ServerMode,
+    /// A server's address, version or incarnation changed.
+    ServerChanged,
+    /// A server was not heard any more, or again.
+    ServerReachability,
+    /// The primary was lost and another took its place.
+    Failover,
+    /// The primary was changed as planned.
+    Switchover,
+    /// A setting was changed.
+    SettingChanged,
+    /// A user was added, changed or removed.
+    UserChanged,
+    /// An application was added, changed or removed.
+    AppChanged,
+    /// A session was made.
+    SessionCreated,
+    /// A session ended.
+    SessionEnded,
+    /// Sessions cannot be reached.
+    SessionOrphaned,
+    /// A host found sessions again.
+    SessionRegistered,
+    /// An invitation was made.
+    InvitationMade,
+    /// A join was refused.
+    JoinRefused,
+    /// An account was locked after too many failed logins.
+    AccountLocked,
+    /// A server's disk is full, or has room again.
+    DiskSpace,
+    /// Backup primaries were changed.
+    BackupsChanged,
+    /// The server that was primary before accepts changes again, after an interruption.
+    PrimaryResumed,
+    /// The group's authority was renewed.
+    AuthorityChanged,
+}
+
+impl EventKind {
+    /// Every kind, in the order of their declaration.
+    pub const ALL: [Self; 23] = [
+        Self::GroupFounded,
+        Self::ServerJoined,
+        Self::ServerVoting,
+        Self::ServerRemoved,
+        Self::ServerMode,
+        Self::ServerChanged,
+        Self::ServerReachability,
+        Self::Failover,
+        Self::Switchover,
+        Self::SettingChanged,
+        Self::UserChanged,
+        Self::AppChanged,
+        Self::SessionCreated,
+        Self::SessionEnded,
+        Self::SessionOrphaned,
+        Self::SessionRegistered,
+        Self::InvitationMade,
+        Self::JoinRefused,
+        Self::AccountLocked,
+        Self::DiskSpace,
+        Self::BackupsChanged,
+        Self::PrimaryResumed,
+        Self::AuthorityChanged,
+    ];
+
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GroupFounded => "group-founded",
+            Self::ServerJoined => "server-joined",
+            Self::ServerVoting => "server-voting",
+            Self::ServerRemoved => "server-removed",
+            Self::ServerMode => "server-mode",
+            Self::ServerChanged => "server-changed",
+            Self::ServerReachability => "server-reachability",
+            Self::Failover => "failover",
+            Self::Switchover => "switchover",
+            Self::SettingChanged => "setting-changed",
+            Self::UserChanged => "user-changed",
+            Self::AppChanged => "app-changed",
+            Self::SessionCreated => "session-created",
+            Self::SessionEnded => "session-ended",
+            Self::SessionOrphaned => "session-orphaned",
+            Self::SessionRegistered => "session-registered",
+            Self::InvitationMade => "invitation-made",
+            Self::JoinRefused => "join-refused",
+            Self::AccountLocked => "account-locked",
+            Self::DiskSpace => "disk-space",
+            Self::BackupsChanged => "backups-changed",
+            Self::PrimaryResumed => "primary-resumed",
+            Self::AuthorityChanged => "authority-changed",
+        }
+    }
+
+    /// One sentence of help.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::GroupFounded => "A group was founded.",
+            Self::ServerJoined => "A server joined the group.",
+            Self::ServerVoting => "A server counts towards the quorum now, or no longer does.",
+            Self::ServerRemoved => "A server was removed from the group.",
+            Self::ServerMode => "A server was taken offline or online.",
+            Self::ServerChanged => "A server's address, version or incarnation changed.",
+            Self::ServerReachability => "A server was not heard any more, or again.",
+            Self::Failover => "The primary was lost and another server took its place.",
+            Self::Switchover => "The primary was changed as planned.",
+            Self::SettingChanged => "A setting was changed.",
+            Self::UserChanged => "An account was added, changed or removed.",
+            Self::AppChanged => "An application was added, changed or removed.",
+            Self::SessionCreated => "A session was made.",
+            Self::SessionEnded => "A session ended.",
+            Self::SessionOrphaned => "Sessions cannot be reached.",
+            Self::SessionRegistered => "A host found sessions again.",
+            Self::InvitationMade => "An invitation to join was made.",
+            Self::JoinRefused => "A server was not allowed to join.",
+            Self::AccountLocked => "An account was locked after too many failed logins.",
+            Self::DiskSpace => "A server's disk is full, or has room again.",
+            Self::BackupsChanged => "The order of the backup primaries was changed.",
+            Self::PrimaryResumed => {
+                "The primary accepts changes again after a pause, without another having taken its place."
+            }
+            Self::AuthorityChanged => "The group's authority was renewed or sealed anew.",
+        }
+    }
+}
+
+/// Why something was decided, or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// The rule, a stable word (`reachable`, `on-backup-list`, `caught-up`).
+    pub rule: String,
+    /// Whether it speaks for the subject.
+    pub pass: bool,
+    /// In words, with figures.
+    pub detail: String,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the journal, from 1; zero until it has one.
+    pub seq: u64,
+    /// When.
+    pub at: UnixMillis,
+    /// The server that saw it; absent where the group as a whole did.
+    pub server: Option<ServerId>,
+    /// What happened.
+    pub kind: EventKind,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it happened to: a server's, user's or application's name, a session's id.
+    pub subject: String,
+    /// Details by name.
+    pub fields: BTreeMap<String, String>,
+    /// Why.
+    pub reasons: Vec<Reason>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_json() {
+        for kind in EventKind::ALL {
+            assert_eq!(
+                serde_json::to_string(&kind).unwrap(),
+                format!("\"{}\"", kind.as_str())
+            );
+            assert!(kind.help().ends_with('.'));
+        }
+        for severity in [Severity::Info, Severity::Warning, Severity::Error] {
+            assert_eq!(
+                serde_json::to_string(&severity).unwrap(),
+                format!("\"{}\"", severity.as_str())
+            );
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Formations: the set of servers now in force, where it came from, and how changes are named in it.
+
+use crate::id::{FormationId, ServerId};
+use crate::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+/// The name of a change: number 1005 of one formation is never taken for 1005 of another.
+///
+/// Numbers go on from the fork point in a new formation, and start at 1 in the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct ChangeName {
+    /// The formation that accepted the change.
+    pub formation: FormationId,
+    /// Its place in the order of changes.
+    pub number: u64,
+}
+
+/// A formation named briefly, as one step of a lineage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FormationRef {
+    /// Its id.
+    pub id: FormationId,
+    /// Its number: one more than its parent's.
+    pub number: u64,
+    /// The last change that it has in common with its parent; zero for the first formation.
+    pub fork_point: u64,
+}
+
+/// Why a formation was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Cause {
+    /// `stead init`.
+    Founded,
+    /// One side of a split went on by itself.
+    Island,
+    /// Formations that heard each other again became one.
+    Recovered,
+    /// An administrator made it of the servers that answered.
+    ByHand,
+    /// Made from a backup.
+    Restored,
+}
+
+/// The formation in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Formation {
+    /// Its id, number and fork point.
+    pub this: FormationRef,
+    /// The formations that it descends from, oldest first; empty for the first.
+    pub ancestors: Vec<FormationRef>,
+    /// Why it was made.
+    pub cause: Cause,
+    /// The formation that an administrator made, which this one is or stands in for.
+    pub original: FormationId,
+    /// The members of the original formation.
+    pub original_members: Vec<ServerId>,
+    /// When it was made.
+    pub made: UnixMillis,
+}
+
+impl Formation {
+    /// Whether this is the formation that an administrator made.
+    pub fn is_original(&self) -> bool {
+        self.this.id == self.original
+    }
+
+    /// This formation and all it descends from, newest first.
+    pub fn lineage(&self) -> impl Iterator<Item = FormationRef> + '_ {
+        std::iter::once(self.this).chain(self.ancestors.iter().rev().copied())
+    }
+
+    /// The formation that accepted the change of a number: this one, or the ancestor in which it was made.
+    pub fn accepted(&self, number: u64) -> ChangeName {
+        let step = self
+            .lineage()
+            .find(|step| number > step.fork_point)
+            .unwrap_or(self.this);
+        ChangeName {
+            formation: step.id,
+            number,
+        }
+    }
+
+    /// Whether `other` is among the formations that this one descends from.
+    pub fn descends_from(&self, other: FormationId) -> bool {
+        self.ancestors.iter().any(|ancestor| ancestor.id == other)
+    }
+}

@@ -1,0 +1,42 @@
+//! The directory as a value: what a group knows, and how changes turn one state into the next.
+//!
+//! Pure: no clock, randomness, locale or I/O. [`Directory::apply`] gives the same outcome and the same
+//! events on every server for the same changes in the same order. Start reading at [`directory`], then
+//! [`change`].
+
+pub mod application;
+pub mod apply;
+pub mod change;
+pub mod directory;
+pub mod event;
+pub mod formation;
+pub mod id;
+pub mod name;
+pub mod record;
+pub mod server;
+pub mod session;
+pub mod settings;
+pub mod time;
+pub mod trust;
+pub mod user;
+
+pub use application::{Application, Backend, Resumable};
+pub use change::{Applied, Author, Change, Command, Outcome, Refusal};
+pub use directory::Directory;
+pub use event::{Event, EventKind, Reason, Severity};
+pub use formation::{Cause, ChangeName, Formation, FormationRef};
+pub use id::{
+    ChangeId, FormationId, GroupId, IncarnationId, InvitationId, ServerId, SessionId, StreamId,
+};
+pub use name::{AppName, GroupName, NameError, ServerName, Token, UserName};
+pub use record::Record;
+pub use server::{Mode, Server, Standing};
+pub use session::{EndReason, Session, SessionState};
+pub use time::UnixMillis;
+pub use trust::{Authority, Invitation};
+pub use user::{Role, User};
+
+/// The newest feature level that this code can work at.
+///
+/// A group works at the lowest level among its members; a server older than the group's level is refused.
+pub const FEATURE_LEVEL: u32 = 1;

@@ -1,0 +1,87 @@
+//! Records: the directory taken apart, one entry at a time. Snapshots, backups and differences are sequences of them.
+//!
+//! Stored: entries are only ever added, at the end.
+
+use crate::application::Application;
+use crate::change::{Outcome, Refusal};
+use crate::event::Event;
+use crate::formation::Formation;
+use crate::id::{ChangeId, GroupId, ServerId};
+use crate::name::GroupName;
+use crate::server::Server;
+use crate::session::Session;
+use crate::time::UnixMillis;
+use crate::trust::{Authority, Invitation};
+use crate::user::User;
+use serde::{Deserialize, Serialize};
+
+/// One entry of one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// What there is only one of.
+    Group(Box<Group>),
+    /// A server.
+    Server(Box<Server>),
+    /// A server that was removed, and when.
+    Removed(ServerId, UnixMillis),
+    /// A setting: key, server whose override it is, value.
+    Setting(String, Option<ServerId>, String),
+    /// A user.
+    User(Box<User>),
+    /// An application.
+    Application(Box<Application>),
+    /// A session.
+    Session(Box<Session>),
+    /// An invitation.
+    Invitation(Box<Invitation>),
+    /// An entry of the journal.
+    Event(Box<Event>),
+    /// The number of the newest event that a server reported.
+    Reported(ServerId, u64),
+    /// An answered change: its key, number and outcome.
+    Answered(ChangeId, u64, Result<Outcome, Refusal>),
+}
+
+/// What a group has only one of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its id, for good.
+    pub id: GroupId,
+    /// Its name.
+    pub name: GroupName,
+    /// The formation in force.
+    pub formation: Formation,
+    /// The backup primaries, highest first; the original primary at the head.
+    pub backups: Vec<ServerId>,
+    /// The server that last said that it acts as primary.
+    pub primary: Option<ServerId>,
+    /// Since when it does.
+    pub primary_since: UnixMillis,
+    /// The newest change of primary that was a failover.
+    pub last_failover: Option<Failover>,
+    /// The group's authority.
+    pub authority: Authority,
+    /// The newest stamp; stamps never go back.
+    pub clock: UnixMillis,
+    /// The number of the newest change.
+    pub number: u64,
+    /// The place of the newest event in the journal.
+    pub last_event: u64,
+    /// The feature level that the group works at.
+    pub feature_level: u32,
+}
+
+/// A change of primary that was not planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failover {
+    /// When.
+    pub at: UnixMillis,
+    /// Who was primary.
+    pub from: Option<ServerId>,
+    /// Who is since.
+    pub to: ServerId,
+    /// How long changes were not accepted, in milliseconds.
+    pub outage_ms: u64,
+    /// Why, in words.
+    pub reason: String,
+}

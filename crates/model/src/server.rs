@@ -1,0 +1,129 @@
+//! Servers of the group.
+
+use crate::id::{IncarnationId, ServerId};
+use crate::name::ServerName;
+use crate::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a server was asked to be when it joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Counts towards the quorum once it has caught up, and hosts sessions.
+    Voter,
+    /// Replicates and hosts, but does not count.
+    NonVoter,
+    /// Counts towards the quorum, hosts nothing, never holds the seal key.
+    Witness,
+}
+
+impl Standing {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Voter => "voter",
+            Self::NonVoter => "non-voter",
+            Self::Witness => "witness",
+        }
+    }
+
+    /// Whether a server of this standing counts towards the quorum once it has caught up.
+    pub fn votes(self) -> bool {
+        matches!(self, Self::Voter | Self::Witness)
+    }
+
+    /// Whether it may host sessions.
+    pub fn hosts(self) -> bool {
+        !matches!(self, Self::Witness)
+    }
+
+    /// Whether it may become primary, and so holds the seal key.
+    pub fn may_lead(self) -> bool {
+        matches!(self, Self::Voter)
+    }
+}
+
+/// Whether load balancing gives a server new sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// It gets new sessions.
+    Online,
+    /// It gets none, unless every other server is offline too.
+    Offline(Offline),
+}
+
+/// Who took a server offline, why and until when.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Offline {
+    /// Who did it.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: UnixMillis,
+    /// When it ends by itself; never when absent.
+    pub until: Option<UnixMillis>,
+}
+
+impl Mode {
+    /// Whether load balancing gives it new sessions.
+    pub fn is_online(&self) -> bool {
+        matches!(self, Self::Online)
+    }
+}
+
+/// A member of the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Its id, for good.
+    pub id: ServerId,
+    /// Its name, unique in the group.
+    pub name: ServerName,
+    /// Where other servers reach it, `host:port`.
+    pub peer_address: String,
+    /// Where clients and administrators reach it, `host:port`.
+    pub client_address: String,
+    /// What it was asked to be.
+    pub standing: Standing,
+    /// Whether it counts now: it has caught up and was confirmed.
+    pub voting: bool,
+    /// Online or offline.
+    pub mode: Mode,
+    /// Power rating for load balancing, in thousandths; 1000 is an ordinary server. From 100 to 1,000,000.
+    pub power: u32,
+    /// What application host selectors choose by.
+    pub labels: BTreeMap<String, String>,
+    /// The version of the program that it runs.
+    pub version: String,
+    /// The newest feature level that it can work at.
+    pub feature_level: u32,
+    /// The life of its log.
+    pub incarnation: IncarnationId,
+    /// When its peer certificate expires.
+    pub certificate_expires: UnixMillis,
+    /// When it joined.
+    pub joined: UnixMillis,
+    /// Whether it has reported itself since it joined; until then it is still joining.
+    pub started: bool,
+    /// The number of the change that made or last changed this record.
+    pub version_number: u64,
+}
+
+impl Server {
+    /// The power rating of an ordinary server.
+    pub const POWER_DEFAULT: u32 = 1000;
+    /// The power ratings that make sense.
+    pub const POWER_RANGE: std::ops::RangeInclusive<u32> = 100..=1_000_000;
+
+    /// The first label of `selector` that this server lacks; none when it matches.
+    pub fn lacks_label<'a>(
+        &self,
+        selector: &'a BTreeMap<String, String>,
+    ) -> Option<(&'a str, &'a str)> {
+        let missing = selector
+            .iter()
+            .find(|(key, value)| self.labels.get(*key) != Some(*value));
+        missing.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}

@@ -1,0 +1,387 @@
+//! Settings: values for the group and for single servers, checked by the catalogue.
+//!
+//! Always true: every value kept fits its setting, and the whole set fits together ([`Settings::check`], called by `apply`
+//! before a change of settings is accepted). Start at [`catalogue`].
+
+pub mod catalogue;
+pub mod value;
+
+pub use catalogue::{CATALOGUE, Setting};
+pub use value::{Kind, Value};
+
+use crate::id::ServerId;
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use value::{duration_text, nearest};
+
+/// Why a setting cannot be set so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum SettingError {
+    /// No such key.
+    #[error("there is no setting {key:?}; the nearest is {nearest}")]
+    Unknown {
+        /// What was given.
+        key: String,
+        /// The key that is spelled most like it.
+        nearest: String,
+    },
+    /// The value is not of the setting's kind, or out of range.
+    #[error(
+        "{value:?} does not fit {key}, which takes a {kind}: {allowed}; the nearest valid value is {nearest}"
+    )]
+    Value {
+        /// The key.
+        key: String,
+        /// What was given.
+        value: String,
+        /// The kind of its values.
+        kind: String,
+        /// What is allowed, in words.
+        allowed: String,
+        /// The nearest valid value.
+        nearest: String,
+    },
+    /// The setting is the same for the whole group.
+    #[error("{key} is the same for the whole group: no server can have a value of its own")]
+    NotPerServer {
+        /// The key.
+        key: String,
+    },
+    /// The primary would be given up too hastily.
+    #[error(
+        "the grace period would be {grace}, and at least {least} is needed: raise resilience.monitor-interval or resilience.monitor-attempts"
+    )]
+    GraceTooShort {
+        /// Interval times attempts.
+        grace: String,
+        /// The least it may be.
+        least: String,
+    },
+    /// A dead first backup would cost far more than the loss of the primary.
+    #[error(
+        "resilience.rank-delay would be {rank_delay}, more than a hundred grace periods of {grace}: lower it, or raise the grace period"
+    )]
+    RankDelayTooLong {
+        /// The delay.
+        rank_delay: String,
+        /// Interval times attempts.
+        grace: String,
+    },
+    /// A stream would be thrown away before its client knew that the path is dead.
+    #[error(
+        "tunnel.retain would be {retain}, no longer than tunnel.dead-after, {dead_after}: a stream must outlive a dead path"
+    )]
+    RetainTooShort {
+        /// How long streams are kept.
+        retain: String,
+        /// When a path counts as dead.
+        dead_after: String,
+    },
+}
+
+/// How the server of a new session is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BalanceMethod {
+    /// By processor, memory and sessions relative to the server's power.
+    LeastLoad,
+    /// By the number of sessions.
+    LeastSessions,
+    /// One after the other.
+    RoundRobin,
+    /// The better of two drawn at random.
+    RandomTwo,
+}
+
+/// The settings in force. Cloning is cheap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    group: OrdMap<&'static str, Value>,
+    servers: OrdMap<(&'static str, ServerId), Value>,
+}
+
+impl Settings {
+    /// The shortest grace period that makes sense, in milliseconds.
+    pub const GRACE_LEAST_MS: u64 = 100;
+    /// How many grace periods a rank delay may last.
+    const RANK_DELAY_GRACES: u64 = 100;
+
+    /// The setting of a key.
+    ///
+    /// # Errors
+    /// That there is none, with the key that is spelled most like it.
+    pub fn describe(key: &str) -> Result<&'static Setting, SettingError> {
+        Setting::find(key).ok_or_else(|| SettingError::Unknown {
+            key: key.chars().take(128).collect(),
+            nearest: nearest(key, CATALOGUE.iter().map(|setting| setting.key))
+                .unwrap_or_default()
+                .to_owned(),
+        })
+    }
+
+    /// Reads a value for a key.
+    ///
+    /// # Errors
+    /// The key is unknown, or the value does not fit; with what is nearest.
+    pub fn parse(key: &str, text: &str) -> Result<(&'static Setting, Value), SettingError> {
+        let setting = Self::describe(key)?;
+        let value = setting
+            .kind
+            .parse(text)
+            .map_err(|misfit| SettingError::Value {
+                key: setting.key.to_owned(),
+                value: text.chars().take(200).collect(),
+                kind: setting.kind.as_str().to_owned(),
+                allowed: setting.kind.range(),
+                nearest: misfit.nearest,
+            })?;
+        Ok((setting, value))
+    }
+
+    /// Sets a value, for the group or one server, without the check of the whole.
+    ///
+    /// # Errors
+    /// The key is unknown, the value does not fit, or the setting is the group's alone.
+    pub fn set(&mut self, key: &str, on: Option<ServerId>, text: &str) -> Result<(), SettingError> {
+        let (setting, value) = Self::parse(key, text)?;
+        match on {
+            None => self.group.insert(setting.key, value),
+            Some(server) => self
+                .servers
+                .insert((Self::overridable(setting)?, server), value),
+        };
+        Ok(())
+    }
+
+    /// Takes the group's value back to the default, or a server's own value away. Whether there was one.
+    ///
+    /// # Errors
+    /// The key is unknown, or the setting is the group's alone.
+    pub fn unset(&mut self, key: &str, on: Option<ServerId>) -> Result<bool, SettingError> {
+        let setting = Self::describe(key)?;
+        Ok(match on {
+            None => self.group.remove(setting.key).is_some(),
+            Some(server) => self
+                .servers
+                .remove(&(Self::overridable(setting)?, server))
+                .is_some(),
+        })
+    }
+
+    fn overridable(setting: &'static Setting) -> Result<&'static str, SettingError> {
+        if setting.per_server {
+            return Ok(setting.key);
+        }
+        Err(SettingError::NotPerServer {
+            key: setting.key.to_owned(),
+        })
+    }
+
+    /// Forgets the values of a server that left.
+    pub(crate) fn forget(&mut self, server: ServerId) {
+        let gone: Vec<_> = self
+            .servers
+            .keys()
+            .filter(|(_, owner)| *owner == server)
+            .copied()
+            .collect();
+        for key in gone {
+            self.servers.remove(&key);
+        }
+    }
+
+    /// The value in force for the group, or for one server.
+    ///
+    /// # Errors
+    /// The key is unknown.
+    pub fn value(&self, key: &str, on: Option<ServerId>) -> Result<Value, SettingError> {
+        Ok(self.effective(Self::describe(key)?, on))
+    }
+
+    /// The value that was set for the group, or for exactly this server; none where the default or the group's holds.
+    pub fn explicit(&self, setting: &'static Setting, on: Option<ServerId>) -> Option<&Value> {
+        match on {
+            None => self.group.get(setting.key),
+            Some(server) => self.servers.get(&(setting.key, server)),
+        }
+    }
+
+    fn effective(&self, setting: &'static Setting, on: Option<ServerId>) -> Value {
+        let own = on.and_then(|server| self.servers.get(&(setting.key, server)));
+        own.or_else(|| self.group.get(setting.key))
+            .cloned()
+            .unwrap_or_else(|| setting.default_value())
+    }
+
+    /// What was set: key, server whose own value it is, canonical text.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, Option<ServerId>, String)> + '_ {
+        let group = self
+            .group
+            .iter()
+            .map(|(key, value)| (*key, None, value.to_string()));
+        group.chain(
+            self.servers
+                .iter()
+                .map(|((key, server), value)| (*key, Some(*server), value.to_string())),
+        )
+    }
+
+    /// Puts one entry back, as [`Settings::entries`] gave it.
+    ///
+    /// # Errors
+    /// This version does not know the key, or the value does not fit.
+    pub fn load(
+        &mut self,
+        key: &str,
+        on: Option<ServerId>,
+        value: &str,
+    ) -> Result<(), SettingError> {
+        self.set(key, on, value)
+    }
+
+    /// Whether the whole set fits together.
+    ///
+    /// # Errors
+    /// The first two settings that do not, with their values.
+    pub fn check(&self) -> Result<(), SettingError> {
+        let grace = millis(self.grace_period());
+        if grace < Self::GRACE_LEAST_MS {
+            let least = duration_text(Self::GRACE_LEAST_MS);
+            return Err(SettingError::GraceTooShort {
+                grace: duration_text(grace),
+                least,
+            });
+        }
+        let rank_delay = millis(self.rank_delay());
+        if rank_delay > grace.saturating_mul(Self::RANK_DELAY_GRACES) {
+            return Err(SettingError::RankDelayTooLong {
+                rank_delay: duration_text(rank_delay),
+                grace: duration_text(grace),
+            });
+        }
+        let dead_after = millis(self.dead_after());
+        let own = self
+            .servers
+            .iter()
+            .filter(|((key, _), _)| *key == "tunnel.retain")
+            .map(|((_, server), _)| Some(*server));
+        for server in std::iter::once(None).chain(own) {
+            let retain = millis(self.retain(server));
+            if retain <= dead_after {
+                return Err(SettingError::RetainTooShort {
+                    retain: duration_text(retain),
+                    dead_after: duration_text(dead_after),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Typed access. The keys are the catalogue's, and so are the kinds: see the test.
+impl Settings {
+    fn known(&self, key: &'static str, on: Option<ServerId>) -> Value {
+        let setting = Setting::find(key)
+            .expect("invariant: accessors use keys of the catalogue, see the test below");
+        self.effective(setting, on)
+    }
+
+    fn duration(&self, key: &'static str, on: Option<ServerId>) -> Duration {
+        match self.known(key, on) {
+            Value::Duration(span) => Duration::from_millis(span),
+            other => {
+                unreachable!("invariant: {key} is a duration in the catalogue, found {other:?}")
+            }
+        }
+    }
+
+    fn integer(&self, key: &'static str) -> u64 {
+        match self.known(key, None) {
+            Value::Integer(number) => number,
+            other => {
+                unreachable!("invariant: {key} is an integer in the catalogue, found {other:?}")
+            }
+        }
+    }
+
+    /// `balance.method`.
+    pub fn balance_method(&self) -> BalanceMethod {
+        match self.known("balance.method", None) {
+            Value::Choice("least-sessions") => BalanceMethod::LeastSessions,
+            Value::Choice("round-robin") => BalanceMethod::RoundRobin,
+            Value::Choice("random-two") => BalanceMethod::RandomTwo,
+            _ => BalanceMethod::LeastLoad,
+        }
+    }
+
+    /// `events.history`, in events.
+    pub fn events_history(&self) -> usize {
+        usize::try_from(self.integer("events.history")).unwrap_or(usize::MAX)
+    }
+
+    /// `resilience.failover`.
+    pub fn failover(&self) -> bool {
+        self.known("resilience.failover", None) == Value::Bool(true)
+    }
+
+    /// `resilience.monitor-interval`.
+    pub fn monitor_interval(&self) -> Duration {
+        self.duration("resilience.monitor-interval", None)
+    }
+
+    /// `resilience.monitor-attempts`.
+    pub fn monitor_attempts(&self) -> u32 {
+        u32::try_from(self.integer("resilience.monitor-attempts")).unwrap_or(u32::MAX)
+    }
+
+    /// How long the primary must be silent before failover starts: monitor interval times attempts. It is also the lease.
+    pub fn grace_period(&self) -> Duration {
+        self.monitor_interval()
+            .saturating_mul(self.monitor_attempts())
+    }
+
+    /// `resilience.rank-delay`.
+    pub fn rank_delay(&self) -> Duration {
+        self.duration("resilience.rank-delay", None)
+    }
+
+    /// `sessions.history`, in sessions.
+    pub fn sessions_history(&self) -> usize {
+        usize::try_from(self.integer("sessions.history")).unwrap_or(usize::MAX)
+    }
+
+    /// `sessions.start-retry`, of one server or the group.
+    pub fn start_retry(&self, on: Option<ServerId>) -> Duration {
+        self.duration("sessions.start-retry", on)
+    }
+
+    /// `sessions.ticket-lifetime`.
+    pub fn ticket_lifetime(&self) -> Duration {
+        self.duration("sessions.ticket-lifetime", None)
+    }
+
+    /// `tunnel.dead-after`.
+    pub fn dead_after(&self) -> Duration {
+        self.duration("tunnel.dead-after", None)
+    }
+
+    /// `tunnel.retain`, of one server or the group.
+    pub fn retain(&self, on: Option<ServerId>) -> Duration {
+        self.duration("tunnel.retain", on)
+    }
+
+    /// `users.lockout-attempts`.
+    pub fn lockout_attempts(&self) -> u32 {
+        u32::try_from(self.integer("users.lockout-attempts")).unwrap_or(u32::MAX)
+    }
+
+    /// `users.lockout-time`.
+    pub fn lockout_time(&self) -> Duration {
+        self.duration("users.lockout-time", None)
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

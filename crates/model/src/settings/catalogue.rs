@@ -1,0 +1,221 @@
+//! The catalogue: every setting there is, with its kind, default, unit and one sentence of help.
+//!
+//! A setting stands here only if it has an effect. Its typed accessor is in [`super`]; a test holds the two together.
+
+use super::value::{Kind, Value};
+
+/// A setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key: `section.name`.
+    pub key: &'static str,
+    /// What values it takes, and their range.
+    pub kind: Kind,
+    /// Its default, as text.
+    pub default: &'static str,
+    /// The unit of its value, in words; empty where it has none.
+    pub unit: &'static str,
+    /// One sentence of help.
+    pub help: &'static str,
+    /// Whether a server can have a value of its own.
+    pub per_server: bool,
+}
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// A span of time, group-wide.
+const fn span(
+    key: &'static str,
+    (least, most): (u64, u64),
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        kind: Kind::Duration { least, most },
+        default,
+        unit: "time with unit: ms, s, m, h or d",
+        help,
+        per_server: false,
+    }
+}
+
+/// A count, group-wide.
+const fn count(
+    key: &'static str,
+    (least, most): (u64, u64),
+    default: &'static str,
+    unit: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        kind: Kind::Integer { least, most },
+        default,
+        unit,
+        help,
+        per_server: false,
+    }
+}
+
+/// The words of `balance.method`.
+pub(super) const METHODS: &[&str] = &["least-load", "least-sessions", "round-robin", "random-two"];
+
+/// Every setting, by key.
+pub static CATALOGUE: &[Setting] = &[
+    Setting {
+        key: "balance.method",
+        kind: Kind::Choice(METHODS),
+        default: "least-load",
+        unit: "",
+        help: "How the server for a new session is chosen among those that are eligible.",
+        per_server: false,
+    },
+    count(
+        "events.history",
+        (1_000, 10_000_000),
+        "100000",
+        "events",
+        "How many events the journal keeps; the oldest go first.",
+    ),
+    Setting {
+        key: "resilience.failover",
+        kind: Kind::Bool,
+        default: "true",
+        unit: "",
+        help: "Whether a backup primary takes over by itself when the primary is lost; when false, only an administrator promotes.",
+        per_server: false,
+    },
+    count(
+        "resilience.monitor-attempts",
+        (3, 100),
+        "5",
+        "intervals",
+        "How many silent monitor intervals start a failover; intervals times attempts is the grace period.",
+    ),
+    span(
+        "resilience.monitor-interval",
+        (20, 10 * SECOND),
+        "100ms",
+        "How often servers hear from each other.",
+    ),
+    span(
+        "resilience.rank-delay",
+        (10, 60 * SECOND),
+        "150ms",
+        "How much later each next server of the backup list steps forward when the primary is lost.",
+    ),
+    count(
+        "sessions.history",
+        (0, 1_000_000),
+        "10000",
+        "sessions",
+        "How many ended sessions are kept for looking up; the oldest go first.",
+    ),
+    Setting {
+        key: "sessions.start-retry",
+        kind: Kind::Duration {
+            least: SECOND,
+            most: DAY,
+        },
+        default: "5m",
+        unit: "time with unit: ms, s, m, h or d",
+        help: "How long a server that failed to start a session of an application is passed over for that application.",
+        per_server: true,
+    },
+    span(
+        "sessions.ticket-lifetime",
+        (MINUTE, 30 * DAY),
+        "12h",
+        "How long after a login a client can come back without a password.",
+    ),
+    span(
+        "tunnel.dead-after",
+        (200, MINUTE),
+        "1s",
+        "How long a path between client and session may be silent before another is tried.",
+    ),
+    Setting {
+        key: "tunnel.retain",
+        kind: Kind::Duration {
+            least: SECOND,
+            most: DAY,
+        },
+        default: "2m",
+        unit: "time with unit: ms, s, m, h or d",
+        help: "How long the stream of a client that is not connected is kept for it to come back to.",
+        per_server: true,
+    },
+    count(
+        "users.lockout-attempts",
+        (1, 1_000),
+        "10",
+        "failed logins",
+        "How many failed logins in a row lock an account for a while.",
+    ),
+    span(
+        "users.lockout-time",
+        (SECOND, 30 * DAY),
+        "15m",
+        "How long an account stays locked after too many failed logins.",
+    ),
+];
+
+impl Setting {
+    /// The setting of a key, if there is one.
+    pub fn find(key: &str) -> Option<&'static Self> {
+        let place = CATALOGUE
+            .binary_search_by(|setting| setting.key.cmp(key))
+            .ok()?;
+        CATALOGUE.get(place)
+    }
+
+    /// Its default value.
+    pub fn default_value(&self) -> Value {
+        self.kind
+            .parse(self.default)
+            .expect("invariant: the catalogue's defaults fit their kinds, see the test below")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_in_order_and_makes_sense() {
+        for pair in CATALOGUE.windows(2) {
+            assert!(
+                pair[0].key < pair[1].key,
+                "{} and {} are out of order",
+                pair[0].key,
+                pair[1].key
+            );
+        }
+        for setting in CATALOGUE {
+            assert_eq!(
+                setting.default_value().to_string(),
+                setting.default,
+                "{} has another canonical default",
+                setting.key
+            );
+            assert!(
+                setting.help.ends_with('.') && setting.help.len() > 20,
+                "{} has no sentence of help",
+                setting.key
+            );
+            let numeric = matches!(setting.kind, Kind::Integer { .. } | Kind::Duration { .. });
+            assert_eq!(
+                numeric,
+                !setting.unit.is_empty(),
+                "{}: a unit goes with a figure",
+                setting.key
+            );
+            assert_eq!(Setting::find(setting.key), Some(setting));
+        }
+        assert_eq!(Setting::find("resilience"), None);
+    }
+}

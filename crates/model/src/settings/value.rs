@@ -1,0 +1,396 @@
+//! Values of settings: their kinds, how they are read from text, and their one canonical text form.
+//!
+//! Always true: the text of a value reads back as that value.
+
+use std::fmt;
+
+/// What values a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number, both ends included.
+    Integer {
+        /// The smallest.
+        least: u64,
+        /// The largest.
+        most: u64,
+    },
+    /// A span of time in milliseconds, both ends included.
+    Duration {
+        /// The shortest.
+        least: u64,
+        /// The longest.
+        most: u64,
+    },
+    /// One line of text.
+    Text {
+        /// The most characters.
+        most: usize,
+    },
+    /// One word of several.
+    Choice(&'static [&'static str]),
+    /// Words with commas between them.
+    List {
+        /// The most words.
+        most: usize,
+    },
+}
+
+/// A value of a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// On or off.
+    Bool(bool),
+    /// A whole number.
+    Integer(u64),
+    /// A span of time in milliseconds.
+    Duration(u64),
+    /// One line of text.
+    Text(String),
+    /// One of the words that the setting allows.
+    Choice(&'static str),
+    /// Words, in order.
+    List(Vec<String>),
+}
+
+/// A text that does not fit a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Misfit {
+    /// The nearest text that would fit.
+    pub(super) nearest: String,
+}
+
+/// Milliseconds of each unit, largest first.
+const UNITS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+impl Kind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Integer { .. } => "integer",
+            Self::Duration { .. } => "duration",
+            Self::Text { .. } => "text",
+            Self::Choice(_) => "choice",
+            Self::List { .. } => "list",
+        }
+    }
+
+    /// What is allowed, in words.
+    pub fn range(self) -> String {
+        match self {
+            Self::Bool => "true or false".to_owned(),
+            Self::Integer { least, most } => format!("{least} to {most}"),
+            Self::Duration { least, most } => {
+                format!("{} to {}", duration_text(least), duration_text(most))
+            }
+            Self::Text { most } => format!("at most {most} characters"),
+            Self::Choice(words) => words.join(", "),
+            Self::List { most } => format!("at most {most} words with commas between them"),
+        }
+    }
+
+    pub(super) fn parse(self, text: &str) -> Result<Value, Misfit> {
+        let text = text.trim();
+        match self {
+            Self::Bool => parse_bool(text),
+            Self::Integer { least, most } => match text.parse::<u64>() {
+                Ok(number) if (least..=most).contains(&number) => Ok(Value::Integer(number)),
+                Ok(number) => Err(Misfit {
+                    nearest: number.clamp(least, most).to_string(),
+                }),
+                Err(_) => Err(Misfit {
+                    nearest: beyond(text, least, most).to_string(),
+                }),
+            },
+            Self::Duration { least, most } => match parse_duration(text) {
+                Some(span) if (least..=most).contains(&span) => Ok(Value::Duration(span)),
+                Some(span) => Err(Misfit {
+                    nearest: duration_text(span.clamp(least, most)),
+                }),
+                None => Err(Misfit {
+                    nearest: duration_text(guess_duration(text, least, most)),
+                }),
+            },
+            Self::Text { most } => {
+                let line = text.chars().all(|character| !character.is_control());
+                if line && text.chars().count() <= most {
+                    return Ok(Value::Text(text.to_owned()));
+                }
+                Err(Misfit {
+                    nearest: text
+                        .chars()
+                        .filter(|character| !character.is_control())
+                        .take(most)
+                        .collect(),
+                })
+            }
+            Self::Choice(words) => {
+                match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
+                    Some(word) => Ok(Value::Choice(word)),
+                    None => Err(Misfit {
+                        nearest: nearest(text, words.iter().copied())
+                            .unwrap_or_default()
+                            .to_owned(),
+                    }),
+                }
+            }
+            Self::List { most } => {
+                let words: Vec<String> = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|w| !w.is_empty())
+                    .map(str::to_owned)
+                    .collect();
+                if words.len() <= most {
+                    return Ok(Value::List(words));
+                }
+                Err(Misfit {
+                    nearest: words.into_iter().take(most).collect::<Vec<_>>().join(","),
+                })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Duration(value) => f.write_str(&duration_text(*value)),
+            Self::Text(value) => f.write_str(value),
+            Self::Choice(value) => f.write_str(value),
+            Self::List(value) => f.write_str(&value.join(",")),
+        }
+    }
+}
+
+fn parse_bool(text: &str) -> Result<Value, Misfit> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" => Ok(Value::Bool(true)),
+        "false" | "off" | "no" => Ok(Value::Bool(false)),
+        other => {
+            let positive = ["true", "on", "yes", "1", "enabled"];
+            let negative = ["false", "off", "no", "0", "disabled"];
+            let word = nearest(other, positive.into_iter().chain(negative)).unwrap_or("true");
+            Err(Misfit {
+                nearest: positive.contains(&word).to_string(),
+            })
+        }
+    }
+}
+
+/// The end of a range on which side a text lies that is no number within 64 bits.
+fn beyond(text: &str, least: u64, most: u64) -> u64 {
+    let huge = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if huge { most } else { least }
+}
+
+/// The span that somebody may have meant who left the unit out: the first unit, from milliseconds up, that fits the range.
+fn guess_duration(text: &str, least: u64, most: u64) -> u64 {
+    let Ok(number) = text.parse::<u64>() else {
+        return beyond(text, least, most);
+    };
+    let spans = UNITS
+        .iter()
+        .rev()
+        .filter_map(|(_, unit)| number.checked_mul(*unit));
+    let fits = spans.into_iter().find(|span| (least..=most).contains(span));
+    fits.unwrap_or_else(|| number.clamp(least, most))
+}
+
+/// Reads a span such as `100ms`, `2s` or `1h30m`; none when the text is no span or longer than 64 bits of milliseconds.
+pub fn parse_duration(text: &str) -> Option<u64> {
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at_checked(digits)?;
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, after) = after.split_at_checked(letters)?;
+        let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*millis)?)?;
+        rest = after;
+    }
+    Some(total)
+}
+
+/// A span of milliseconds as one number and the largest unit that divides it: `2m`, `90s`, `150ms`.
+pub fn duration_text(millis: u64) -> String {
+    let unit = UNITS
+        .iter()
+        .find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
+    let (name, unit) = unit.copied().unwrap_or(("ms", 1));
+    format!("{}{name}", millis / unit)
+}
+
+/// The candidate that takes the fewest single-character edits to reach from `text`, the first of equals.
+pub(super) fn nearest<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let text: Vec<char> = text
+        .chars()
+        .take(200)
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    candidates
+        .into_iter()
+        .min_by_key(|candidate| edits(&text, candidate))
+}
+
+/// The number of insertions, deletions and replacements from one text to the other.
+pub(super) fn edits(from: &[char], to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=from.len()).collect();
+    for (line, wanted) in to.chars().enumerate() {
+        let mut diagonal = line;
+        let mut left = line + 1;
+        let mut next = vec![left];
+        for (found, above) in from.iter().zip(row.iter().skip(1)) {
+            let replaced = diagonal + usize::from(*found != wanted);
+            left = replaced.min(left + 1).min(above + 1);
+            diagonal = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_as_text() {
+        for (text, millis) in [
+            ("100ms", 100),
+            ("2s", 2_000),
+            ("10m", 600_000),
+            ("4h", 14_400_000),
+            ("2d", 172_800_000),
+            ("90s", 90_000),
+        ] {
+            assert_eq!(parse_duration(text), Some(millis), "{text}");
+            assert_eq!(duration_text(millis), text);
+        }
+        assert_eq!(parse_duration("1h30m"), Some(5_400_000));
+        assert_eq!(duration_text(0), "0ms");
+        for text in [
+            "",
+            "5",
+            "s",
+            "1.5s",
+            "-1s",
+            "1 s",
+            "99999999999999999999s",
+            "1y",
+            "é",
+            "1sé",
+            "18446744073709551615d",
+        ] {
+            assert_eq!(parse_duration(text), None, "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        let count = |a: &str, b: &str| edits(&a.chars().collect::<Vec<_>>(), b);
+        assert_eq!(count("kitten", "sitting"), 3);
+        assert_eq!(count("", "abc"), 3);
+        assert_eq!(count("abc", ""), 3);
+        assert_eq!(count("abc", "abc"), 0);
+    }
+
+    #[test]
+    fn misfits_name_the_nearest() {
+        let near = |kind: Kind, text: &str| kind.parse(text).unwrap_err().nearest;
+        assert_eq!(
+            near(
+                Kind::Integer {
+                    least: 3,
+                    most: 100
+                },
+                "1"
+            ),
+            "3"
+        );
+        assert_eq!(
+            near(
+                Kind::Integer {
+                    least: 3,
+                    most: 100
+                },
+                "99999999999999999999999"
+            ),
+            "100"
+        );
+        assert_eq!(
+            near(
+                Kind::Integer {
+                    least: 3,
+                    most: 100
+                },
+                "-7"
+            ),
+            "3"
+        );
+        assert_eq!(
+            near(
+                Kind::Duration {
+                    least: 20,
+                    most: 10_000
+                },
+                "1h"
+            ),
+            "10s"
+        );
+        assert_eq!(
+            near(
+                Kind::Duration {
+                    least: 20,
+                    most: 10_000
+                },
+                "500"
+            ),
+            "500ms"
+        );
+        assert_eq!(
+            near(
+                Kind::Duration {
+                    least: 20,
+                    most: 10_000
+                },
+                "5"
+            ),
+            "5s"
+        );
+        assert_eq!(near(Kind::Bool, "ture"), "true");
+        assert_eq!(near(Kind::Bool, "0"), "false");
+        assert_eq!(
+            near(Kind::Choice(&["least-load", "round-robin"]), "leastload"),
+            "least-load"
+        );
+        assert_eq!(near(Kind::Text { most: 3 }, "a\nbcd"), "abc");
+        assert_eq!(near(Kind::List { most: 2 }, "a, b,c"), "a,b");
+        assert_eq!(
+            Kind::List { most: 2 }.parse("a, b").unwrap().to_string(),
+            "a,b"
+        );
+        assert_eq!(
+            Kind::Text { most: 3 }.parse(" abc ").unwrap(),
+            Value::Text("abc".to_owned())
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! Accounts.
+
+use crate::name::UserName;
+use crate::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What an account may do beyond using applications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Uses applications.
+    User,
+    /// Reads everything.
+    Viewer,
+    /// Sessions, drain, switchover.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// Every role, the least first.
+    pub const ALL: [Self; 4] = [Self::User, Self::Viewer, Self::Operator, Self::Admin];
+
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A password's Argon2id hash in PHC text form; never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PasswordHash(pub String);
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(hidden)")
+    }
+}
+
+/// An account of the directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Its name.
+    pub name: UserName,
+    /// What its password is checked against.
+    pub password: PasswordHash,
+    /// What it may do.
+    pub role: Role,
+    /// Groups of users, for application access.
+    pub groups: Vec<String>,
+    /// A disabled account can neither log in nor use its tickets.
+    pub disabled: bool,
+    /// When the password was last set; tickets issued before it are refused.
+    pub password_set: UnixMillis,
+    /// The number of the change that made or last changed this record.
+    pub version_number: u64,
+}
