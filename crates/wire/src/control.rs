@@ -1,0 +1,239 @@
+//! Requests between members: changes that are forwarded, reports, reads, and streams of sessions.
+
+use model::{
+    AppName, Applied, Author, ChangeId, ChangeName, Command, FormationRef, Reason, ServerId,
+    SessionId, Token, UnixMillis, UserName,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::client::Hidden;
+
+/// What one member asks of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Make this change; only a primary does.
+    Propose {
+        /// Its idempotency key.
+        id: ChangeId,
+        /// Who asked for it.
+        author: Author,
+        /// What to do.
+        command: Command,
+    },
+    /// Find or place and make the token's session; only a primary does.
+    OpenSession {
+        /// The idempotency key.
+        id: ChangeId,
+        /// Who asked for it.
+        author: Author,
+        /// Whose session.
+        token: Token,
+        /// Who logged in.
+        user: UserName,
+        /// Which application.
+        app: AppName,
+        /// A host that was asked for by name.
+        host: Option<ServerId>,
+    },
+    /// Soft state of the sender; the primary answers with what it knows of all.
+    Report(Box<Report>),
+    /// The newest change that a linearizable read must have seen.
+    ReadIndex,
+    /// How this server sees the group.
+    View,
+    /// Make that server the primary.
+    Promote {
+        /// Which.
+        server: ServerId,
+        /// Who asked for it.
+        author: Author,
+        /// Why, in words.
+        reason: Option<String>,
+    },
+    /// Remove that server from the group.
+    RemoveServer {
+        /// Which.
+        server: ServerId,
+        /// Who asked for it.
+        author: Author,
+        /// Why, in words.
+        reason: Option<String>,
+    },
+    /// Sign a ticket for a user who has logged in at the sender.
+    IssueTicket {
+        /// Who.
+        user: UserName,
+        /// For which token.
+        token: Token,
+    },
+    /// Try to reach a server that wants to join.
+    Probe {
+        /// Where.
+        address: String,
+        /// SHA-256 of the public key that answers there.
+        probe_key: [u8; 32],
+    },
+    /// Sign certificates for the sender, whose own are old.
+    RenewCertificates {
+        /// Request for a peer certificate, DER.
+        peer_request: Vec<u8>,
+        /// Request for a client-port certificate, DER.
+        client_request: Vec<u8>,
+    },
+    /// The sender stops in an orderly way.
+    Goodbye,
+}
+
+/// What a member answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To [`Request::Propose`] and [`Request::OpenSession`].
+    Applied(Box<Applied>),
+    /// To [`Request::Report`].
+    Reports(Vec<Report>),
+    /// To [`Request::ReadIndex`].
+    ReadIndex(ChangeName),
+    /// To [`Request::View`].
+    View(Box<View>),
+    /// It is done.
+    Done,
+    /// A ticket and when it stops being valid.
+    Ticket {
+        /// The ticket.
+        ticket: Hidden,
+        /// When it stops being valid.
+        expires: UnixMillis,
+    },
+    /// Certificates, DER.
+    Certificates {
+        /// Peer certificate.
+        peer: Vec<u8>,
+        /// Client-port certificate.
+        client: Vec<u8>,
+    },
+    /// No, and why.
+    Failed(Failure),
+}
+
+/// Why a member could not do it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Failure {
+    /// It does not act as primary.
+    #[error("this server does not act as primary")]
+    NotPrimary {
+        /// Who does, as far as it knows.
+        primary: Option<ServerId>,
+    },
+    /// Too few voters answer.
+    #[error("there is no quorum: {missing} missing")]
+    NoQuorum {
+        /// Who is missing, by name.
+        missing: String,
+    },
+    /// It cannot tell whether the change was made.
+    #[error("the outcome is unknown: ask again with the same idempotency key")]
+    OutcomeUnknown,
+    /// Its disk is full.
+    #[error("the disk is full")]
+    DiskFull,
+    /// No server is fit to host, or to be primary.
+    #[error("{decision}")]
+    Unfit {
+        /// What was decided, in words.
+        decision: String,
+        /// Why, candidate by candidate.
+        candidates: Vec<(ServerId, Vec<Reason>)>,
+    },
+    /// It could not reach what it was to reach.
+    #[error("{address} cannot be reached: {why}")]
+    Unreachable {
+        /// Where it tried.
+        address: String,
+        /// What it saw.
+        why: String,
+    },
+    /// It lacks the key for it.
+    #[error("this server does not hold the seal key")]
+    NoSealKey,
+    /// The request is not for it, or makes no sense.
+    #[error("the request makes no sense here: {why}")]
+    Invalid {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Soft state of one server, told every second and at once when it matters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whose.
+    pub server: ServerId,
+    /// When it was made, by its own clock.
+    pub at: UnixMillis,
+    /// Load of the processors, in thousandths of all of them.
+    pub cpu_permille: u32,
+    /// Memory in use, in thousandths.
+    pub memory_permille: u32,
+    /// Sessions that it hosts.
+    pub sessions: u32,
+    /// Clients attached to it.
+    pub clients: u32,
+    /// The newest change that it has applied.
+    pub applied: ChangeName,
+    /// Servers that it has heard within the grace period.
+    pub hears: Vec<ServerId>,
+    /// Applications that failed to start there, and when.
+    pub failed_starts: Vec<(AppName, UnixMillis)>,
+    /// Free bytes where its data is.
+    pub disk_free: u64,
+    /// Sessions without a systemd scope or control group of their own, and the like; shown in `status`.
+    pub warnings: Vec<String>,
+    /// When its peer certificate expires.
+    pub certificate_expires: UnixMillis,
+}
+
+/// How one server sees the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Whose view.
+    pub server: ServerId,
+    /// The formation that it is in.
+    pub formation: FormationRef,
+    /// Who leads, as it sees it.
+    pub leader: Option<ServerId>,
+    /// The term.
+    pub term: u64,
+    /// Whether it acts as primary itself.
+    pub acting: bool,
+    /// Voters, as it sees it.
+    pub voters: Vec<ServerId>,
+    /// The newest change that it has applied.
+    pub applied: ChangeName,
+    /// Servers that it has heard within the grace period.
+    pub hears: Vec<ServerId>,
+    /// Its clock.
+    pub clock: UnixMillis,
+}
+
+/// Opens a stream of a session on a connection of its own, for a client that reached the sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamOpening {
+    /// Which session.
+    pub session: SessionId,
+    /// What the keeper is asked.
+    pub opening: crate::keeper::Opening,
+}
+
+/// The answer to a [`StreamOpening`]; the tunnel's frames follow an accepted one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamAnswer {
+    /// What the keeper answered.
+    Keeper(crate::keeper::OpeningAnswer),
+    /// The session is not here.
+    NotHere,
+    /// Its keeper does not answer.
+    KeeperUnreachable {
+        /// What was seen.
+        why: String,
+    },
+}
