@@ -1,0 +1,447 @@
+//! The group's certificate authority: made once by the first server, then used by whichever server leads.
+//!
+//! What must always be true: a certificate says only what the issuer decided, never what the request asked
+//! for; peer certificates are for servers among themselves, client certificates for the client port, and
+//! neither passes for the other. Times come in as `now`, so that lifetimes can be tested.
+
+use crate::address::{Address, Host};
+use crate::fingerprint::Fingerprint;
+use crate::identity::{CertificateName, CertificateRole, validity};
+use crate::key::{KeyError, PrivateKey, RequestedKey};
+use aws_lc_rs::rand;
+use model::{GroupId, ServerId, UnixMillis};
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
+};
+use rustls::pki_types::CertificateDer;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
+
+/// How long a certificate of a server lasts.
+pub const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// How long an authority lasts.
+pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
+/// How far before its making a certificate is already valid, so that a member whose clock is behind takes
+/// it: joining allows clocks 60 s apart, and a member's clock may drift further later.
+pub const BACKDATED: Duration = Duration::from_secs(60 * 60);
+
+/// Why the authority cannot be made, read or used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// Its private key.
+    #[error("the authority's private key cannot be used")]
+    Key(#[from] KeyError),
+    /// The library refused to write a certificate.
+    #[error("a certificate cannot be written")]
+    Write(#[source] rcgen::Error),
+    /// The bytes are no authority's certificate.
+    #[error("this is not the certificate of an authority")]
+    NoAuthority,
+    /// Certificate and key do not belong together.
+    #[error("the authority's certificate and its private key do not belong together")]
+    Mismatch,
+    /// The system gave no randomness.
+    #[error("no random serial number could be drawn")]
+    Random(#[source] aws_lc_rs::error::Unspecified),
+    /// A time that no certificate can say.
+    #[error("the time is out of the range of certificates; check the clock")]
+    Times,
+    /// The authority ends before a new certificate would begin.
+    #[error("the authority's certificate has expired")]
+    Expired,
+}
+
+/// The authority of a group, with its key: exists only in the memory of a server that may lead.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    certificate: CertificateDer<'static>,
+    key: PrivateKey,
+    expires: UnixMillis,
+}
+
+/// A certificate that was just issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Until when it is valid.
+    pub expires: UnixMillis,
+}
+
+impl Authority {
+    /// Makes the authority of a new group.
+    ///
+    /// # Errors
+    /// When the system has no randomness, or `now` is beyond what a certificate can say.
+    pub fn make(group: GroupId, now: UnixMillis) -> Result<Self, AuthorityError> {
+        let key = PrivateKey::make()?;
+        let mut wish = params(now, now.after(AUTHORITY_LIFETIME))?;
+        // The group's id keeps the subjects of two groups apart: clients that trust both can tell which is meant.
+        wish.distinguished_name = common_name(&format!("Stead group {group}"));
+        wish.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        wish.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = wish.self_signed(&key).map_err(AuthorityError::Write)?;
+        Self::from_parts(certificate.into(), key.pkcs8().clone())
+    }
+
+    /// Puts together an authority that was stored.
+    ///
+    /// # Errors
+    /// When the certificate is no authority's, or the key is not the certificate's.
+    pub fn from_parts(
+        certificate: CertificateDer<'static>,
+        pkcs8: Zeroizing<Vec<u8>>,
+    ) -> Result<Self, AuthorityError> {
+        let key = PrivateKey::from_pkcs8(pkcs8)?;
+        let (_, parsed) =
+            X509Certificate::from_der(&certificate).map_err(|_| AuthorityError::NoAuthority)?;
+        if !parsed.is_ca() {
+            return Err(AuthorityError::NoAuthority);
+        }
+        if parsed.public_key().raw != key.public_key() {
+            return Err(AuthorityError::Mismatch);
+        }
+        let (_, expires) = validity(&certificate).map_err(|_| AuthorityError::NoAuthority)?;
+        Ok(Self {
+            certificate,
+            key,
+            expires,
+        })
+    }
+
+    /// Its certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// `sha256:HEX` of its certificate: what clients pin and join codes carry.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.certificate)
+    }
+
+    /// Its private key in PKCS#8: to be sealed, never stored or sent as it is.
+    pub fn key_pkcs8(&self) -> &Zeroizing<Vec<u8>> {
+        self.key.pkcs8()
+    }
+
+    /// When its certificate expires.
+    pub fn expires(&self) -> UnixMillis {
+        self.expires
+    }
+
+    /// Issues the certificate that a server shows to other servers, at either end of a connection.
+    ///
+    /// # Errors
+    /// When the authority has expired, or no serial number can be drawn.
+    pub fn issue_peer(
+        &self,
+        key: &RequestedKey,
+        group: GroupId,
+        server: ServerId,
+        peer_address: &Address,
+        now: UnixMillis,
+    ) -> Result<Issued, AuthorityError> {
+        let name = CertificateName {
+            group,
+            server,
+            role: CertificateRole::Peer,
+        };
+        let usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        self.issue(
+            key,
+            name,
+            &BTreeSet::from([alternative(&peer_address.host)]),
+            usages,
+            now,
+        )
+    }
+
+    /// Issues the certificate that a server shows on its client port.
+    ///
+    /// `hosts` are the names under which clients reach it; `localhost` and the loopback addresses are added
+    /// when one of them is a loopback address or `localhost` itself.
+    ///
+    /// # Errors
+    /// When the authority has expired, or no serial number can be drawn.
+    pub fn issue_client(
+        &self,
+        key: &RequestedKey,
+        group: GroupId,
+        server: ServerId,
+        hosts: &[Host],
+        now: UnixMillis,
+    ) -> Result<Issued, AuthorityError> {
+        let name = CertificateName {
+            group,
+            server,
+            role: CertificateRole::Client,
+        };
+        let mut names: BTreeSet<Alternative> = hosts.iter().map(alternative).collect();
+        if hosts.iter().any(is_loopback) {
+            names.insert(Alternative::Name("localhost".to_owned()));
+            names.insert(Alternative::Ip(Ipv4Addr::LOCALHOST.into()));
+            names.insert(Alternative::Ip(Ipv6Addr::LOCALHOST.into()));
+        }
+        self.issue(
+            key,
+            name,
+            &names,
+            vec![ExtendedKeyUsagePurpose::ServerAuth],
+            now,
+        )
+    }
+
+    fn issue(
+        &self,
+        key: &RequestedKey,
+        name: CertificateName,
+        names: &BTreeSet<Alternative>,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        now: UnixMillis,
+    ) -> Result<Issued, AuthorityError> {
+        if now >= self.expires {
+            return Err(AuthorityError::Expired);
+        }
+        let expires = now.after(CERTIFICATE_LIFETIME).min(self.expires);
+        let mut wish = params(now, expires)?;
+        wish.distinguished_name = common_name(&format!("Stead server {}", name.server));
+        wish.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        wish.extended_key_usages = usages;
+        wish.use_authority_key_identifier_extension = true;
+        wish.subject_alt_names = vec![SanType::URI(ia5(name.to_string())?)];
+        for alternative in names {
+            wish.subject_alt_names.push(match alternative {
+                Alternative::Name(name) => SanType::DnsName(ia5(name.clone())?),
+                Alternative::Ip(ip) => SanType::IpAddress(*ip),
+            });
+        }
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key)
+            .map_err(AuthorityError::Write)?;
+        let certificate = wish
+            .signed_by(key.inner(), &issuer)
+            .map_err(AuthorityError::Write)?;
+        // Certificates say whole seconds.
+        let expires = UnixMillis(expires.0 / 1000 * 1000);
+        Ok(Issued {
+            certificate: certificate.into(),
+            expires,
+        })
+    }
+}
+
+/// A name in a certificate, ordered so that equal wishes make equal certificates.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Alternative {
+    Name(String),
+    Ip(IpAddr),
+}
+
+fn alternative(host: &Host) -> Alternative {
+    match host {
+        Host::Ip(ip) => Alternative::Ip(*ip),
+        Host::Name(name) => Alternative::Name(name.to_ascii_lowercase()),
+    }
+}
+
+fn is_loopback(host: &Host) -> bool {
+    match host {
+        Host::Ip(ip) => ip.is_loopback(),
+        Host::Name(name) => name.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+fn params(now: UnixMillis, until: UnixMillis) -> Result<CertificateParams, AuthorityError> {
+    let mut serial = [0; 16];
+    rand::fill(&mut serial).map_err(AuthorityError::Random)?;
+    // Positive, as RFC 5280 section 4.1.2.2 asks, and of full length.
+    serial[0] = serial[0] & 0x7f | 0x40;
+    let epoch = date_time_ymd(1970, 1, 1);
+    // Beyond the last day that a certificate can say (RFC 5280, section 4.1.2.5).
+    let beyond = date_time_ymd(9999, 12, 31);
+    let at = |time: UnixMillis| {
+        let since_epoch = Duration::from_millis(time.0).try_into().ok()?;
+        epoch.checked_add(since_epoch).filter(|time| *time < beyond)
+    };
+    let backdated = UnixMillis(
+        now.0
+            .saturating_sub(UnixMillis::default().after(BACKDATED).0),
+    );
+    let mut wish = CertificateParams::default();
+    wish.serial_number = Some(SerialNumber::from_slice(&serial));
+    wish.not_before = at(backdated).ok_or(AuthorityError::Times)?;
+    wish.not_after = at(until).ok_or(AuthorityError::Times)?;
+    Ok(wish)
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+fn ia5(text: String) -> Result<Ia5String, AuthorityError> {
+    Ia5String::try_from(text).map_err(AuthorityError::Write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::CertificateFacts;
+    use rustls::RootCertStore;
+    use rustls::client::verify_server_name;
+    use rustls::pki_types::{ServerName, UnixTime};
+    use rustls::server::ParsedCertificate;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const NOW: UnixMillis = UnixMillis(1_800_000_000_123);
+    const GROUP: GroupId = GroupId::from_bytes([7; 16]);
+    const SERVER: ServerId = ServerId::from_bytes([9; 16]);
+
+    fn request(key: &PrivateKey) -> RequestedKey {
+        RequestedKey::from_request(&key.certificate_request().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_peer_certificate_says_whose_it_is_and_for_how_long() {
+        let authority = Authority::make(GROUP, NOW).unwrap();
+        let key = PrivateKey::make().unwrap();
+        let address = "[::1]:5427".parse().unwrap();
+        let issued = authority
+            .issue_peer(&request(&key), GROUP, SERVER, &address, NOW)
+            .unwrap();
+        let facts = CertificateFacts::read(&issued.certificate).unwrap();
+        assert_eq!(
+            facts.name,
+            CertificateName {
+                group: GROUP,
+                server: SERVER,
+                role: CertificateRole::Peer
+            }
+        );
+        assert_eq!(facts.not_after, issued.expires);
+        assert_eq!(
+            facts.not_after.since(NOW).as_secs() + 1,
+            CERTIFICATE_LIFETIME.as_secs()
+        );
+        assert_eq!(NOW.since(facts.not_before).as_secs(), BACKDATED.as_secs());
+        assert!(!facts.renewal_due(NOW.after(59 * DAY)));
+        assert!(facts.renewal_due(NOW.after(60 * DAY)));
+        let again = authority
+            .issue_peer(&request(&key), GROUP, SERVER, &address, NOW)
+            .unwrap();
+        assert_ne!(
+            facts.serial,
+            CertificateFacts::read(&again.certificate).unwrap().serial
+        );
+    }
+
+    #[test]
+    fn a_client_certificate_has_the_names_that_clients_use() {
+        let authority = Authority::make(GROUP, NOW).unwrap();
+        let key = PrivateKey::make().unwrap();
+        let valid_for = |hosts: &[&str], name: &str| {
+            let hosts: Vec<Host> = hosts.iter().map(|host| host.parse().unwrap()).collect();
+            let issued = authority
+                .issue_client(&request(&key), GROUP, SERVER, &hosts, NOW)
+                .unwrap();
+            let parsed = ParsedCertificate::try_from(&issued.certificate).unwrap();
+            verify_server_name(&parsed, &ServerName::try_from(name).unwrap()).is_ok()
+        };
+        assert!(valid_for(
+            &["Boston.example.net", "192.0.2.1"],
+            "boston.example.net"
+        ));
+        assert!(valid_for(&["boston.example.net", "192.0.2.1"], "192.0.2.1"));
+        assert!(!valid_for(
+            &["boston.example.net", "192.0.2.1"],
+            "localhost"
+        ));
+        assert!(!valid_for(&["boston.example.net"], "example.net"));
+        for name in ["localhost", "127.0.0.1", "::1", "127.0.0.7"] {
+            assert!(valid_for(&["127.0.0.7"], name), "{name}");
+        }
+    }
+
+    #[test]
+    fn certificates_verify_against_their_own_authority_only() {
+        let authority = Authority::make(GROUP, NOW).unwrap();
+        let other = Authority::make(GROUP, NOW).unwrap();
+        let key = PrivateKey::make().unwrap();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let issued = authority
+            .issue_peer(&request(&key), GROUP, SERVER, &address, NOW)
+            .unwrap();
+        let verify = |root: &Authority, at: UnixMillis| {
+            let mut roots = RootCertStore::empty();
+            roots.add(root.certificate().clone()).unwrap();
+            rustls::client::verify_server_cert_signed_by_trust_anchor(
+                &ParsedCertificate::try_from(&issued.certificate).unwrap(),
+                &roots,
+                &[],
+                UnixTime::since_unix_epoch(Duration::from_millis(at.0)),
+                rustls::crypto::aws_lc_rs::default_provider()
+                    .signature_verification_algorithms
+                    .all,
+            )
+        };
+        verify(&authority, NOW).unwrap();
+        assert!(verify(&other, NOW).is_err());
+        assert!(verify(&authority, NOW.after(91 * DAY)).is_err());
+    }
+
+    #[test]
+    fn the_authority_is_put_together_again_only_from_what_belongs_together() {
+        let authority = Authority::make(GROUP, NOW).unwrap();
+        let other = Authority::make(GROUP, NOW).unwrap();
+        let again = Authority::from_parts(
+            authority.certificate().clone(),
+            authority.key_pkcs8().clone(),
+        )
+        .unwrap();
+        assert_eq!(again.fingerprint(), authority.fingerprint());
+        assert!(matches!(
+            Authority::from_parts(authority.certificate().clone(), other.key_pkcs8().clone()),
+            Err(AuthorityError::Mismatch)
+        ));
+        let key = PrivateKey::make().unwrap();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let leaf = authority
+            .issue_peer(&request(&key), GROUP, SERVER, &address, NOW)
+            .unwrap();
+        assert!(matches!(
+            Authority::from_parts(leaf.certificate, key.pkcs8().clone()),
+            Err(AuthorityError::NoAuthority)
+        ));
+    }
+
+    #[test]
+    fn no_certificate_outlives_its_authority() {
+        let authority = Authority::make(GROUP, NOW).unwrap();
+        let key = PrivateKey::make().unwrap();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let late = NOW.after(AUTHORITY_LIFETIME - DAY);
+        let issued = authority
+            .issue_peer(&request(&key), GROUP, SERVER, &address, late)
+            .unwrap();
+        assert_eq!(issued.expires, authority.expires());
+        let after = authority.expires();
+        assert!(matches!(
+            authority.issue_peer(&request(&key), GROUP, SERVER, &address, after),
+            Err(AuthorityError::Expired)
+        ));
+        assert!(matches!(
+            Authority::make(GROUP, UnixMillis(u64::MAX)),
+            Err(AuthorityError::Times)
+        ));
+    }
+}

@@ -1,0 +1,394 @@
+//! Joining a group: the new server's side.
+//!
+//! What must always be true: nothing is sent to anybody but a member of the group whose authority's
+//! fingerprint is in the join code, and the one-time secret is proved to it, not sent; what is granted is
+//! taken only when it is complete, consistent and really from that group.
+
+use crate::admit::{DECISION_TIME, JOIN_ANSWER_LIMIT, JoinRole, JoinStatement, REACH_TIME};
+use crate::dial::{DialError, PeerStream, dial_joining};
+use crate::fingerprint::Fingerprint;
+use crate::hello::exporter;
+use crate::identity::{CertificateFacts, CertificateFactsError, CertificateRole};
+use crate::key::{KeyError, PrivateKey};
+use crate::listener::Unproved;
+use crate::message::{ReceiveError, receive, send};
+use crate::seal::SealKey;
+use crate::secret::{GroupSecrets, Secret};
+use crate::socket::Socket;
+use crate::tls::{TlsBasis, TlsError};
+use crate::trust_store::{Credential, Trust};
+use futures_util::future::join_all;
+use model::{GroupId, IncarnationId, ServerId, ServerName, UnixMillis};
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::server::ParsedCertificate;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use wire::hello::PROTOCOL;
+use wire::join::{
+    EXPORTER_LABEL, JoinAnswer, JoinCode, JoinGrant, JoinRefusal, JoinRequest, Member, ReachReport,
+    Unreached,
+};
+use zeroize::Zeroizing;
+
+/// How long each member may take to be reached.
+const MEMBER_TIME: Duration = Duration::from_secs(5);
+
+/// What a server says of itself when it wants to join.
+#[derive(Debug, Clone)]
+pub struct Applicant {
+    /// The id that it made for itself.
+    pub server: ServerId,
+    /// The life of its log.
+    pub incarnation: IncarnationId,
+    /// Its name.
+    pub name: ServerName,
+    /// Where other servers will reach it, `host:port`.
+    pub peer_address: String,
+    /// Where clients will reach it, `host:port`.
+    pub client_address: String,
+    /// The version of its program.
+    pub version: String,
+    /// The newest feature level that it can work at.
+    pub feature_level: u32,
+    /// Its clock.
+    pub clock: UnixMillis,
+    /// Whether it is standalone.
+    pub standalone: bool,
+    /// How many sessions it hosts.
+    pub live_sessions: u64,
+}
+
+/// What a server has once it is a member.
+#[derive(Debug)]
+pub struct Joined {
+    /// What was granted.
+    pub grant: JoinGrant,
+    /// Keys and certificates, to be kept with [`crate::trust_store::TrustStore::replace`].
+    pub trust: Trust,
+}
+
+/// Why joining failed.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// A key could not be made.
+    #[error("a key could not be made")]
+    Key(#[from] KeyError),
+    /// TLS could not be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// The join code names no address.
+    #[error("the join code names no member; make a new one with `stead group invite`")]
+    NoAddress,
+    /// No member of the code could be reached.
+    #[error("no member could be reached; the last one: {0}")]
+    Unreachable(#[source] Box<DialError>),
+    /// The group refused.
+    #[error("{0}")]
+    Refused(JoinRefusal),
+    /// The connection cannot be bound to a proof.
+    #[error("the connection cannot be bound to a proof")]
+    Exporter(#[source] rustls::Error),
+    /// The connection broke.
+    #[error(
+        "the connection to the member broke; find out with `stead group list` there whether this server was admitted"
+    )]
+    Broken(#[source] io::Error),
+    /// The member's answer could not be read.
+    #[error("the member's answer cannot be read")]
+    Receive(#[from] ReceiveError),
+    /// The member was too slow.
+    #[error(
+        "the member did not answer in time; find out with `stead group list` there whether this server was admitted"
+    )]
+    TooSlow,
+    /// The member did not prove that it knows the one-time secret.
+    #[error("the member did not prove that it made the join code")]
+    Unproved,
+    /// What was granted is inconsistent.
+    #[error("what the member granted cannot be used")]
+    Grant(#[from] GrantError),
+}
+
+/// Why what was granted cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// Another authority than the one of the join code.
+    #[error("the authority is not the one of the join code")]
+    Authority,
+    /// A certificate cannot be read.
+    #[error("the {role} certificate cannot be read")]
+    Damaged {
+        /// Which.
+        role: CertificateRole,
+        /// What is wrong.
+        #[source]
+        source: CertificateFactsError,
+    },
+    /// A certificate was not signed by the authority, or is not valid now.
+    #[error("the {role} certificate does not verify")]
+    Unsigned {
+        /// Which.
+        role: CertificateRole,
+        /// What is wrong.
+        #[source]
+        source: rustls::Error,
+    },
+    /// A certificate of somebody else, or of another role.
+    #[error("the {role} certificate is not this server's")]
+    Foreign {
+        /// Which.
+        role: CertificateRole,
+    },
+}
+
+/// Joins the group that made `code`.
+///
+/// `port` is this server's peer port, where it answers members that try to reach it, until joining is over.
+///
+/// # Errors
+/// When no member is reached, the group refuses, or its answer cannot be trusted. Nothing was stored.
+pub async fn join(
+    code: &JoinCode,
+    applicant: &Applicant,
+    port: &TcpListener,
+    basis: &TlsBasis,
+) -> Result<Joined, JoinError> {
+    let keys = Keys {
+        peer: PrivateKey::make()?,
+        client: PrivateKey::make()?,
+        probe: PrivateKey::make()?,
+    };
+    let answering = answer_probes(port, basis.probed_server(&keys.probe)?);
+    let mut last = JoinError::NoAddress;
+    let asking = async {
+        for address in &code.addresses {
+            match ask(code, applicant, &keys, address, basis).await {
+                Err(JoinError::Unreachable(error)) => last = JoinError::Unreachable(error),
+                Err(JoinError::Refused(refusal @ JoinRefusal::NoPrimary { .. })) => {
+                    last = JoinError::Refused(refusal);
+                }
+                decided => return decided,
+            }
+        }
+        Err(last)
+    };
+    tokio::select! {
+        outcome = asking => outcome,
+        never = answering => match never {},
+    }
+}
+
+struct Keys {
+    peer: PrivateKey,
+    client: PrivateKey,
+    probe: PrivateKey,
+}
+
+/// Asks one member.
+async fn ask(
+    code: &JoinCode,
+    applicant: &Applicant,
+    keys: &Keys,
+    address: &str,
+    basis: &TlsBasis,
+) -> Result<Joined, JoinError> {
+    let pinned = Fingerprint::from_bytes(code.authority);
+    let mut stream = dial_joining(basis.joining_client(pinned)?, address, MEMBER_TIME)
+        .await
+        .map_err(|error| JoinError::Unreachable(Box::new(error)))?;
+    let statement = JoinStatement {
+        exporter: exporter(&stream, EXPORTER_LABEL).map_err(JoinError::Exporter)?,
+        invitation: code.invitation,
+        server: applicant.server,
+    };
+    let request = JoinRequest {
+        protocol: PROTOCOL,
+        invitation: code.invitation,
+        proof: statement.prove(&code.secret, JoinRole::Joining),
+        server: applicant.server,
+        incarnation: applicant.incarnation,
+        name: applicant.name.clone(),
+        peer_address: applicant.peer_address.clone(),
+        client_address: applicant.client_address.clone(),
+        version: applicant.version.clone(),
+        feature_level: applicant.feature_level,
+        clock: applicant.clock,
+        peer_request: keys.peer.certificate_request()?,
+        client_request: keys.client.certificate_request()?,
+        standalone: applicant.standalone,
+        live_sessions: applicant.live_sessions,
+        probe_key: *Fingerprint::of(&keys.probe.public_key()).as_bytes(),
+    };
+    send(&mut stream, &request)
+        .await
+        .map_err(JoinError::Broken)?;
+    let mut reached = false;
+    loop {
+        match next_answer(&mut stream).await? {
+            JoinAnswer::Refused(refusal) => return Err(JoinError::Refused(refusal)),
+            JoinAnswer::Reach { proof, members } => {
+                if reached || !statement.holds(&code.secret, JoinRole::Admitting, &proof) {
+                    return Err(JoinError::Unproved);
+                }
+                reached = true;
+                let report = ReachReport {
+                    unreached: reach(&members, pinned, basis).await,
+                };
+                send(&mut stream, &report)
+                    .await
+                    .map_err(JoinError::Broken)?;
+            }
+            JoinAnswer::Granted(grant) => {
+                if !statement.holds(&code.secret, JoinRole::Admitting, &grant.proof) {
+                    return Err(JoinError::Unproved);
+                }
+                let trust = accept(&grant, applicant.server, keys, pinned, basis)?;
+                return Ok(Joined {
+                    grant: *grant,
+                    trust,
+                });
+            }
+        }
+    }
+}
+
+async fn next_answer(stream: &mut PeerStream) -> Result<JoinAnswer, JoinError> {
+    // The member decides twice at most, and leaves itself a margin.
+    timeout(2 * DECISION_TIME, receive(stream, JOIN_ANSWER_LIMIT))
+        .await
+        .map_err(|_| JoinError::TooSlow)?
+        .map_err(JoinError::Receive)
+}
+
+/// Tries to reach all members at once; gives those that it could not reach.
+async fn reach(members: &[Member], pinned: Fingerprint, basis: &TlsBasis) -> Vec<Unreached> {
+    let tries = members.iter().map(async |member| {
+        let why = match timeout(REACH_TIME / 2, reach_one(member, pinned, basis)).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(why)) => why,
+            Err(_) => "it did not answer in time".to_owned(),
+        };
+        Some(Unreached {
+            server: member.server,
+            why,
+        })
+    });
+    join_all(tries).await.into_iter().flatten().collect()
+}
+
+async fn reach_one(member: &Member, pinned: Fingerprint, basis: &TlsBasis) -> Result<(), String> {
+    let config = basis
+        .joining_client(pinned)
+        .map_err(|error| error.to_string())?;
+    let mut stream = dial_joining(config, &member.peer_address, MEMBER_TIME)
+        .await
+        .map_err(|error| error.to_string())?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let shown = chain
+        .first()
+        .and_then(|der| CertificateFacts::read(der).ok());
+    let found = shown.is_some_and(|facts| facts.name.server == member.server);
+    let _ = timeout(MEMBER_TIME, stream.shutdown()).await;
+    if found {
+        Ok(())
+    } else {
+        Err("another server answers there".to_owned())
+    }
+}
+
+/// Checks what was granted and makes of it what is to be kept.
+fn accept(
+    grant: &JoinGrant,
+    server: ServerId,
+    keys: &Keys,
+    pinned: Fingerprint,
+    basis: &TlsBasis,
+) -> Result<Trust, GrantError> {
+    let authority = CertificateDer::from(grant.authority.clone());
+    if Fingerprint::of(&authority) != pinned {
+        return Err(GrantError::Authority);
+    }
+    let owner = (grant.group, server);
+    let credential = |role, der: &[u8], key: &PrivateKey| {
+        let certificate = CertificateDer::from(der.to_vec());
+        check_granted(role, &certificate, key, owner, &authority, basis)?;
+        Ok(Credential {
+            certificate,
+            key: key.clone(),
+        })
+    };
+    Ok(Trust {
+        peer: credential(CertificateRole::Peer, &grant.peer_certificate, &keys.peer)?,
+        client: credential(
+            CertificateRole::Client,
+            &grant.client_certificate,
+            &keys.client,
+        )?,
+        secrets: GroupSecrets::only(Secret::from_bytes(Zeroizing::new(grant.group_secret))),
+        seal: grant
+            .seal_key
+            .map(|key| SealKey::from_bytes(Zeroizing::new(key))),
+        authorities: vec![authority],
+    })
+}
+
+fn check_granted(
+    role: CertificateRole,
+    certificate: &CertificateDer<'_>,
+    key: &PrivateKey,
+    owner: (GroupId, ServerId),
+    authority: &CertificateDer<'_>,
+    basis: &TlsBasis,
+) -> Result<(), GrantError> {
+    let facts = CertificateFacts::read(certificate)
+        .map_err(|source| GrantError::Damaged { role, source })?;
+    if facts.name.role != role || (facts.name.group, facts.name.server) != owner {
+        return Err(GrantError::Foreign { role });
+    }
+    let unsigned = |source| GrantError::Unsigned { role, source };
+    basis
+        .verify_issued(certificate, authority)
+        .map_err(unsigned)?;
+    let parsed = ParsedCertificate::try_from(certificate).map_err(unsigned)?;
+    if parsed.subject_public_key_info().as_ref() != key.public_key() {
+        return Err(GrantError::Foreign { role });
+    }
+    Ok(())
+}
+
+/// Answers members that try whether they reach this server, until it is dropped.
+async fn answer_probes(port: &TcpListener, config: Arc<ServerConfig>) -> std::convert::Infallible {
+    let acceptor = TlsAcceptor::from(config);
+    let unproved = Unproved::new(16);
+    let mut tasks = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = port.accept() => accepted,
+            Some(_) = tasks.join_next() => continue,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let place = unproved.place();
+        let number = place.number;
+        let acceptor = acceptor.clone();
+        let task = tasks.spawn(async move {
+            let _place = place;
+            let Ok(socket) = Socket::new(stream) else {
+                return;
+            };
+            if let Ok(Ok(mut stream)) = timeout(MEMBER_TIME, acceptor.accept(socket)).await {
+                let _ = timeout(MEMBER_TIME, stream.shutdown()).await;
+            }
+        });
+        unproved.seat(number, task);
+    }
+}

@@ -1,0 +1,403 @@
+//! TLS 1.3 configurations, built from what [`crate::trust_store`] holds and exchanged while running.
+//!
+//! What must always be true: no session is resumed and no early data taken, so that every connection checks
+//! certificates anew; a renewal takes effect for the next connection and disturbs none that is open.
+
+use crate::fingerprint::Fingerprint;
+use crate::key::PrivateKey;
+use crate::secret::GroupSecrets;
+use crate::trust_store::{Credential, Trust};
+use crate::verify::{AnswererVerifier, DiallerVerifier, PeerChecks, Revocations};
+use model::{GroupId, ServerId};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+    VerifierBuilderError, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use wire::hello::{ALPN_JOIN, ALPN_PEER};
+
+/// Why a TLS configuration cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The authority's certificate is not one.
+    #[error("the authority's certificate cannot be used")]
+    Authority(#[source] rustls::Error),
+    /// There is no authority.
+    #[error("there is no authority to trust")]
+    Verifier(#[from] VerifierBuilderError),
+    /// A certificate and its key.
+    #[error("the certificate or its key cannot be used")]
+    Credential(#[source] rustls::Error),
+    /// The library does not offer TLS 1.3 with this clock and these suites.
+    #[error("TLS 1.3 cannot be set up")]
+    Library(#[source] rustls::Error),
+    /// A certificate that is needed could not be made.
+    #[error("a certificate could not be made")]
+    Certificate(#[source] rcgen::Error),
+}
+
+/// What all TLS configurations of a server have in common.
+#[derive(Debug, Clone)]
+pub struct TlsBasis {
+    provider: Arc<CryptoProvider>,
+    clock: Arc<dyn TimeProvider>,
+}
+
+impl Default for TlsBasis {
+    fn default() -> Self {
+        Self {
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            clock: Arc::new(DefaultTimeProvider),
+        }
+    }
+}
+
+impl TlsBasis {
+    /// The same with another clock, which certificates' lifetimes are checked against.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn TimeProvider>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Checks that `authority` signed `certificate`, and that it is valid now.
+    pub(crate) fn verify_issued(
+        &self,
+        certificate: &CertificateDer<'_>,
+        authority: &CertificateDer<'_>,
+    ) -> Result<(), rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone())?;
+        verify_server_cert_signed_by_trust_anchor(
+            &ParsedCertificate::try_from(certificate)?,
+            &roots,
+            &[],
+            self.clock
+                .current_time()
+                .ok_or(rustls::Error::FailedToGetCurrentTime)?,
+            self.provider.signature_verification_algorithms.all,
+        )
+    }
+
+    fn server(
+        &self,
+        verifier: Arc<dyn rustls::server::danger::ClientCertVerifier>,
+        resolver: Arc<dyn ResolvesServerCert>,
+        alpn: Vec<Vec<u8>>,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
+        let mut config =
+            ServerConfig::builder_with_details(self.provider.clone(), self.clock.clone())
+                .with_protocol_versions(&[&TLS13])
+                .map_err(TlsError::Library)?
+                .with_client_cert_verifier(verifier)
+                .with_cert_resolver(resolver);
+        config.alpn_protocols = alpn;
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        Ok(Arc::new(config))
+    }
+
+    fn client(
+        &self,
+        verifier: AnswererVerifier,
+        own: Option<Arc<CertifiedKey>>,
+        alpn: &[u8],
+    ) -> Result<Arc<ClientConfig>, TlsError> {
+        let builder = ClientConfig::builder_with_details(self.provider.clone(), self.clock.clone())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(TlsError::Library)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match own {
+            Some(own) => builder.with_client_cert_resolver(Arc::new(Always(own))),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config.resumption = Resumption::disabled();
+        config.enable_early_data = false;
+        Ok(Arc::new(config))
+    }
+
+    /// What a server that wants to join dials with: only a member of a group whose authority has this
+    /// fingerprint may answer, with its peer certificate.
+    ///
+    /// # Errors
+    /// When the library cannot be set up.
+    pub fn joining_client(&self, authority: Fingerprint) -> Result<Arc<ClientConfig>, TlsError> {
+        let verifier = AnswererVerifier::authority(authority, self.provider.clone());
+        self.client(verifier, None, ALPN_JOIN)
+    }
+
+    /// What a member tries with whether it reaches a server that wants to join: only the holder of the key
+    /// that the request named may answer.
+    ///
+    /// # Errors
+    /// When the library cannot be set up.
+    pub fn probing_client(&self, key: Fingerprint) -> Result<Arc<ClientConfig>, TlsError> {
+        let verifier = AnswererVerifier::key(key, self.provider.clone());
+        self.client(verifier, None, ALPN_JOIN)
+    }
+
+    /// What a server that wants to join answers probes with, on its peer address.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
+    pub fn probed_server(&self, key: &PrivateKey) -> Result<Arc<ServerConfig>, TlsError> {
+        let certificate = rcgen::CertificateParams::default()
+            .self_signed(key)
+            .map_err(TlsError::Certificate)?;
+        let credential = Credential {
+            certificate: certificate.into(),
+            key: key.clone(),
+        };
+        let own = certified(&credential, &[], &self.provider)?;
+        let nobody = WebPkiClientVerifier::no_client_auth();
+        self.server(nobody, Arc::new(Always(own)), vec![ALPN_JOIN.to_vec()])
+    }
+}
+
+/// TLS between servers, as the trust now in force has it.
+pub struct PeerTls {
+    basis: TlsBasis,
+    group: GroupId,
+    server: ServerId,
+    revocations: Arc<dyn Revocations>,
+    material: RwLock<Arc<Material>>,
+}
+
+struct Material {
+    checks: PeerChecks,
+    own: Arc<CertifiedKey>,
+    members: Arc<ServerConfig>,
+    joining: Arc<ServerConfig>,
+    secrets: GroupSecrets,
+}
+
+impl fmt::Debug for PeerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerTls")
+            .field("group", &self.group)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PeerTls {
+    /// Builds what server `server` of group `group` needs to talk to the other members.
+    ///
+    /// # Errors
+    /// When a certificate or key cannot be used.
+    pub fn new(
+        group: GroupId,
+        server: ServerId,
+        trust: &Trust,
+        revocations: Arc<dyn Revocations>,
+        basis: TlsBasis,
+    ) -> Result<Self, TlsError> {
+        let material = Material::build(group, trust, &revocations, &basis)?;
+        let material = RwLock::new(Arc::new(material));
+        Ok(Self {
+            basis,
+            group,
+            server,
+            revocations,
+            material,
+        })
+    }
+
+    /// Takes renewed certificates, another authority or another secret into use, from the next connection on.
+    ///
+    /// # Errors
+    /// When a certificate or key cannot be used; what was in force before then stays so.
+    pub fn renew(&self, trust: &Trust) -> Result<(), TlsError> {
+        let material = Material::build(self.group, trust, &self.revocations, &self.basis)?;
+        *self
+            .material
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(material);
+        Ok(())
+    }
+
+    /// The group.
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// This server.
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// For connections of members: their peer certificate is required.
+    pub(crate) fn for_members(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.material().members)
+    }
+
+    /// For connections of servers that want to join, which have no certificate yet.
+    pub(crate) fn for_joining(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.material().joining)
+    }
+
+    /// For dialling a member.
+    pub(crate) fn towards(&self, server: ServerId) -> Result<Arc<ClientConfig>, TlsError> {
+        let material = self.material();
+        let verifier = AnswererVerifier::member(material.checks.clone(), server);
+        self.basis
+            .client(verifier, Some(Arc::clone(&material.own)), ALPN_PEER)
+    }
+
+    /// What is proved on top of the certificates.
+    pub(crate) fn secrets(&self) -> GroupSecrets {
+        self.material().secrets.clone()
+    }
+
+    fn material(&self) -> Arc<Material> {
+        Arc::clone(&self.material.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Material {
+    fn build(
+        group: GroupId,
+        trust: &Trust,
+        revocations: &Arc<dyn Revocations>,
+        basis: &TlsBasis,
+    ) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for authority in &trust.authorities {
+            roots.add(authority.clone()).map_err(TlsError::Authority)?;
+        }
+        let roots = Arc::new(roots);
+        let provider = Arc::clone(&basis.provider);
+        let inner =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider.clone())
+                .build()?;
+        let revocations = Arc::clone(revocations);
+        let checks = PeerChecks {
+            group,
+            roots,
+            provider,
+            revocations,
+        };
+        let own = certified(&trust.peer, &trust.authorities, &basis.provider)?;
+        let always = || Arc::new(Always(Arc::clone(&own)));
+        let dialler = Arc::new(DiallerVerifier {
+            inner,
+            checks: checks.clone(),
+        });
+        let nobody = WebPkiClientVerifier::no_client_auth();
+        Ok(Self {
+            members: basis.server(dialler, always(), vec![ALPN_PEER.to_vec()])?,
+            joining: basis.server(nobody, always(), vec![ALPN_JOIN.to_vec()])?,
+            checks,
+            own,
+            secrets: trust.secrets.clone(),
+        })
+    }
+}
+
+/// TLS of the client port: shows the client certificate, asks clients for none.
+pub struct ClientPortTls {
+    basis: TlsBasis,
+    shown: Arc<Exchangeable>,
+}
+
+impl fmt::Debug for ClientPortTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientPortTls")
+    }
+}
+
+impl ClientPortTls {
+    /// Builds what the client port needs.
+    ///
+    /// # Errors
+    /// When the certificate or its key cannot be used.
+    pub fn new(trust: &Trust, basis: TlsBasis) -> Result<Self, TlsError> {
+        let own = certified(&trust.client, &trust.authorities, &basis.provider)?;
+        Ok(Self {
+            basis,
+            shown: Arc::new(Exchangeable(RwLock::new(own))),
+        })
+    }
+
+    /// Takes a renewed certificate into use, in every configuration that [`Self::config`] gave, from the next
+    /// connection on.
+    ///
+    /// # Errors
+    /// When the certificate or its key cannot be used; what was in force before then stays so.
+    pub fn renew(&self, trust: &Trust) -> Result<(), TlsError> {
+        let own = certified(&trust.client, &trust.authorities, &self.basis.provider)?;
+        *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = own;
+        Ok(())
+    }
+
+    /// The configuration for a listener that speaks these protocols (ALPN), best first.
+    ///
+    /// # Errors
+    /// When the library cannot be set up.
+    pub fn config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
+        let alpn = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let nobody = WebPkiClientVerifier::no_client_auth();
+        self.basis
+            .server(nobody, Arc::clone(&self.shown) as _, alpn)
+    }
+}
+
+/// A certificate that is exchanged while a configuration is in use.
+#[derive(Debug)]
+struct Exchangeable(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Exchangeable {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(
+            &self.0.read().unwrap_or_else(PoisonError::into_inner),
+        ))
+    }
+}
+
+/// The same certificate for every connection.
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Always {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+impl rustls::client::ResolvesClientCert for Always {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        _schemes: &[rustls::SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A certificate with the authorities behind it, so that whoever pins a fingerprint finds it in the chain.
+fn certified(
+    credential: &Credential,
+    authorities: &[CertificateDer<'static>],
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let mut chain = vec![credential.certificate.clone()];
+    chain.extend_from_slice(authorities);
+    let own = CertifiedKey::from_der(chain, credential.key.for_rustls(), provider)
+        .map_err(TlsError::Credential)?;
+    Ok(Arc::new(own))
+}
