@@ -1,0 +1,528 @@
+//! A host's side of its sessions: what the directory wants here, what keepers there are, and what to do about the
+//! difference.
+//!
+//! Always true: doing an action twice does no harm, and what the directory does not show yet is said again; so it works while
+//! there is no primary. No keeper is started before the replica was up to date once since the start, and a session that was
+//! seen to be over is not registered again in this life. Start at [`Hosting::reconcile`].
+
+use model::session::{Observation, Registration, Seen};
+use model::{
+    AppName, Command, Directory, EndReason, ServerId, Session, SessionId, SessionState, Token,
+    UnixMillis, UserName,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often something that the directory does not show yet is said again.
+pub const REPEAT: Duration = Duration::from_secs(1);
+/// How often a keeper that does not end is told again.
+pub const END_REPEAT: Duration = Duration::from_secs(5);
+
+/// What a keeper says of its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keeper {
+    /// Whose session.
+    pub token: Token,
+    /// Who logged in.
+    pub user: UserName,
+    /// Which application.
+    pub app: AppName,
+    /// When it was made.
+    pub created: UnixMillis,
+    /// Where it is.
+    pub phase: Phase,
+    /// The address of the attached client, if one is.
+    pub client: Option<String>,
+    /// When a client was last attached.
+    pub last_attached: Option<UnixMillis>,
+}
+
+/// Where a keeper's session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// The backend does not accept yet.
+    Starting,
+    /// It can be used.
+    Running,
+    /// It is over.
+    Ended(EndReason),
+}
+
+/// What can happen on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The host has looked for the keepers that outlived its last run: these are all, the ended ones included.
+    Found {
+        /// What each says.
+        keepers: BTreeMap<SessionId, Keeper>,
+        /// The newest change that the host's directory had when it began to look.
+        view: u64,
+    },
+    /// A keeper says how things are.
+    Keeper(SessionId, Box<Keeper>),
+    /// A keeper could not be started.
+    NotStarted {
+        /// For which session.
+        session: SessionId,
+        /// What happened.
+        detail: String,
+    },
+    /// A keeper has gone without a word: its session is over.
+    Lost {
+        /// Whose.
+        session: SessionId,
+        /// As what it is recorded.
+        reason: EndReason,
+    },
+    /// A keeper was told to forget its session, and did.
+    Forgotten(SessionId),
+    /// The replica has every change that the primary had when asked: what it shows is not of the past.
+    UpToDate,
+    /// The registration after the start was accepted, its last part included.
+    Registered,
+    /// There is a primary, or another: what was said to the last may be lost.
+    NewPrimary,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start the session's keeper.
+    StartKeeper(SessionId),
+    /// Tell a keeper to end its session.
+    EndKeeper {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// The end is recorded: the keeper and its folder may go.
+    ForgetKeeper(SessionId),
+    /// Tell the group what was seen; at most [`Command::OBSERVATION_LIMIT`].
+    Observe(Vec<Observation>),
+    /// Register sessions that are found running. The parts of one registration are to be accepted in their order.
+    Register {
+        /// At most [`Command::REGISTRATION_LIMIT`].
+        sessions: Vec<Registration>,
+        /// In the last part of the registration after a start: how far the host's view went.
+        complete_to: Option<u64>,
+    },
+}
+
+/// The state machine.
+#[derive(Debug, Clone)]
+pub struct Hosting {
+    me: ServerId,
+    /// How far the host's view went when it looked for its keepers; none until it has.
+    view: Option<u64>,
+    up_to_date: bool,
+    registered: bool,
+    keepers: BTreeMap<SessionId, Keeper>,
+    /// Sessions that are over without a keeper that could say so.
+    gone: BTreeMap<SessionId, EndReason>,
+    starting: BTreeSet<SessionId>,
+    /// Keepers that were told to end, for good.
+    over: BTreeSet<SessionId>,
+    said: BTreeMap<SessionId, (Seen, Duration)>,
+    registering: BTreeMap<SessionId, Duration>,
+    registration_sent: Option<Duration>,
+    told: BTreeMap<SessionId, Duration>,
+    wake: Option<Duration>,
+}
+
+/// What one look found to do, before it is put into actions.
+#[derive(Default)]
+struct Todo {
+    observations: Vec<Observation>,
+    registrations: Vec<Registration>,
+    keepers: Vec<Action>,
+}
+
+impl Hosting {
+    /// A server that has just started and has not looked for its keepers yet.
+    pub fn new(me: ServerId) -> Self {
+        Self {
+            me,
+            view: None,
+            up_to_date: false,
+            registered: false,
+            keepers: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            starting: BTreeSet::new(),
+            over: BTreeSet::new(),
+            said: BTreeMap::new(),
+            registering: BTreeMap::new(),
+            registration_sent: None,
+            told: BTreeMap::new(),
+            wake: None,
+        }
+    }
+
+    /// Takes in what happened; [`Self::reconcile`] afterwards says what to do.
+    pub fn handle(&mut self, event: Event) {
+        match event {
+            Event::Found { keepers, view } => {
+                self.view = Some(view);
+                for (session, keeper) in keepers {
+                    self.keepers.entry(session).or_insert(keeper);
+                }
+            }
+            Event::Keeper(session, keeper) => {
+                self.starting.remove(&session);
+                self.gone.remove(&session);
+                self.keepers.insert(session, *keeper);
+            }
+            Event::NotStarted { session, detail } => {
+                self.went(session, EndReason::FailedToStart { detail });
+            }
+            Event::Lost { session, reason } => self.went(session, reason),
+            Event::Forgotten(session) => {
+                self.keepers.remove(&session);
+                self.gone.remove(&session);
+                self.over.remove(&session);
+                self.told.remove(&session);
+            }
+            Event::UpToDate => self.up_to_date = true,
+            Event::Registered => self.registered = true,
+            Event::NewPrimary => {
+                self.said.clear();
+                self.registering.clear();
+                self.registration_sent = None;
+            }
+        }
+    }
+
+    fn went(&mut self, session: SessionId, reason: EndReason) {
+        self.starting.remove(&session);
+        let reason = match self.keepers.remove(&session).map(|keeper| keeper.phase) {
+            Some(Phase::Ended(reason)) => reason,
+            _ => reason,
+        };
+        self.gone.insert(session, reason);
+    }
+
+    /// The keepers that are known, by session.
+    pub fn keepers(&self) -> &BTreeMap<SessionId, Keeper> {
+        &self.keepers
+    }
+
+    /// Whether the sessions that outlived the last run are registered.
+    pub fn is_registered(&self) -> bool {
+        self.registered
+    }
+
+    /// When to look again, if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.wake
+    }
+
+    /// What is to be done now, in this order: call it after events, when sessions of this host changed in the directory, and
+    /// at [`Self::poll_timeout`]. It looks at every session here: gather what happens within some 20 ms first.
+    pub fn reconcile(&mut self, directory: &Directory, now: Duration) -> Vec<Action> {
+        self.wake = None;
+        let mut todo = Todo::default();
+        if self.view.is_none() {
+            return Vec::new();
+        }
+        for session in directory.sessions_on(self.me) {
+            if !self.keepers.contains_key(&session.id) && !self.gone.contains_key(&session.id) {
+                self.without_keeper(session, now, &mut todo);
+            }
+        }
+        let gone = std::mem::take(&mut self.gone);
+        for (id, reason) in &gone {
+            self.ended(directory, *id, reason, now, &mut todo);
+        }
+        self.gone = gone;
+        let keepers = std::mem::take(&mut self.keepers);
+        for (id, keeper) in &keepers {
+            match &keeper.phase {
+                Phase::Ended(reason) => self.ended(directory, *id, reason, now, &mut todo),
+                Phase::Starting | Phase::Running => {
+                    self.running(directory, *id, keeper, now, &mut todo)
+                }
+            }
+        }
+        self.keepers = keepers;
+        self.forget_what_passed(directory);
+        let complete = self.registration_after_start(directory, now);
+        todo.into_actions(complete, self.view)
+    }
+
+    /// A session that the directory has here, and there is nothing of it.
+    fn without_keeper(&mut self, session: &Session, now: Duration, todo: &mut Todo) {
+        match session.state {
+            SessionState::Starting => {
+                if self.up_to_date && self.starting.insert(session.id) {
+                    todo.keepers.push(Action::StartKeeper(session.id));
+                }
+            }
+            SessionState::Active | SessionState::Suspended | SessionState::Orphaned => {
+                // Until the registration after the start is through, it settles this.
+                if self.registered && !self.starting.contains(&session.id) {
+                    let reason = EndReason::LostWithHost;
+                    self.say(session.id, Seen::Ended { reason }, now, todo);
+                }
+            }
+            SessionState::Ended => {}
+        }
+    }
+
+    /// A session that is over as far as this host can see.
+    fn ended(
+        &mut self,
+        directory: &Directory,
+        id: SessionId,
+        reason: &EndReason,
+        now: Duration,
+        todo: &mut Todo,
+    ) {
+        match directory.session(id) {
+            Some(session) if session.host == self.me && session.is_live() => {
+                self.say(
+                    id,
+                    Seen::Ended {
+                        reason: reason.clone(),
+                    },
+                    now,
+                    todo,
+                );
+            }
+            // The replica may not have it yet; what it has not when it is up to date, the group has forgotten.
+            None if !self.up_to_date => {}
+            _ => {
+                if self.is_due(id, now) {
+                    todo.keepers.push(Action::ForgetKeeper(id));
+                }
+            }
+        }
+    }
+
+    /// A keeper whose session is not over.
+    fn running(
+        &mut self,
+        directory: &Directory,
+        id: SessionId,
+        keeper: &Keeper,
+        now: Duration,
+        todo: &mut Todo,
+    ) {
+        match directory.session(id) {
+            Some(session) if session.host != self.me => {
+                if self.up_to_date {
+                    self.end(id, EndReason::LostWithHost, now, todo);
+                }
+            }
+            Some(session) if session.is_live() => {
+                if session.state == SessionState::Orphaned {
+                    self.register(id, keeper, now, todo);
+                } else if let Some(seen) = difference(session, keeper) {
+                    self.say(id, seen, now, todo);
+                } else {
+                    self.said.remove(&id);
+                }
+            }
+            Some(session) => match session.reason.as_deref() {
+                // It was given up for missing, and is here: the host knows best.
+                Some(EndReason::LostWithHost) if !self.over.contains(&id) => {
+                    self.register(id, keeper, now, todo)
+                }
+                reason => {
+                    let reason = reason.cloned().unwrap_or(EndReason::LostWithHost);
+                    self.end(id, reason, now, todo);
+                }
+            },
+            None if self.over.contains(&id) => self.end(id, EndReason::LostWithHost, now, todo),
+            None => self.register(id, keeper, now, todo),
+        }
+    }
+
+    fn end(&mut self, session: SessionId, reason: EndReason, now: Duration, todo: &mut Todo) {
+        self.over.insert(session);
+        if self.is_due(session, now) {
+            todo.keepers.push(Action::EndKeeper { session, reason });
+        }
+    }
+
+    /// Whether a keeper is to be told something now, for the first time or again.
+    fn is_due(&mut self, session: SessionId, now: Duration) -> bool {
+        let due = self
+            .told
+            .get(&session)
+            .is_none_or(|last| last.saturating_add(END_REPEAT) <= now);
+        if due {
+            self.told.insert(session, now);
+        }
+        let last = self.told.get(&session).copied().unwrap_or(now);
+        self.wake_at(last.saturating_add(END_REPEAT));
+        due
+    }
+
+    fn say(&mut self, session: SessionId, seen: Seen, now: Duration, todo: &mut Todo) {
+        let known = self
+            .said
+            .get(&session)
+            .filter(|(before, _)| is_same(before, &seen));
+        let since = known
+            .map(|(_, since)| *since)
+            .filter(|since| since.saturating_add(REPEAT) > now);
+        if since.is_none() {
+            self.said.insert(session, (seen.clone(), now));
+            todo.observations.push(Observation { session, seen });
+        }
+        self.wake_at(since.unwrap_or(now).saturating_add(REPEAT));
+    }
+
+    /// Registers one session that turned up, or came back. The registration after the start does it for all before.
+    fn register(&mut self, id: SessionId, keeper: &Keeper, now: Duration, todo: &mut Todo) {
+        if !self.registered || !self.up_to_date {
+            return;
+        }
+        let since = self.registering.get(&id).copied();
+        let since = since.filter(|since| since.saturating_add(REPEAT) > now);
+        if since.is_none() {
+            self.registering.insert(id, now);
+            todo.registrations.push(registration(id, keeper));
+        }
+        self.wake_at(since.unwrap_or(now).saturating_add(REPEAT));
+    }
+
+    /// Every session that outlived the last run, when it is time to say so.
+    fn registration_after_start(
+        &mut self,
+        directory: &Directory,
+        now: Duration,
+    ) -> Option<Vec<Registration>> {
+        if self.registered || !self.up_to_date {
+            return None;
+        }
+        let sent = self
+            .registration_sent
+            .filter(|sent| sent.saturating_add(REPEAT) > now);
+        self.wake_at(sent.unwrap_or(now).saturating_add(REPEAT));
+        if sent.is_some() {
+            return None;
+        }
+        self.registration_sent = Some(now);
+        let is_starting = |id: &SessionId| {
+            let session = directory
+                .session(*id)
+                .filter(|session| session.host == self.me);
+            session.is_some_and(|session| session.state == SessionState::Starting)
+        };
+        let found = self
+            .keepers
+            .iter()
+            .filter(|(id, keeper)| match keeper.phase {
+                Phase::Ended(_) => false,
+                Phase::Starting => !self.over.contains(id) && !is_starting(id),
+                Phase::Running => !self.over.contains(id),
+            });
+        Some(
+            found
+                .map(|(id, keeper)| registration(*id, keeper))
+                .collect(),
+        )
+    }
+
+    /// What was said of sessions that are over, or no longer here, need not be kept.
+    fn forget_what_passed(&mut self, directory: &Directory) {
+        let me = self.me;
+        let here = |id: &SessionId| {
+            let session = directory.session(*id);
+            session.is_some_and(|session| session.host == me && session.is_live())
+        };
+        self.said.retain(|id, _| here(id));
+        let keepers = &self.keepers;
+        self.registering.retain(|id, _| keepers.contains_key(id));
+    }
+
+    fn wake_at(&mut self, at: Duration) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+}
+
+impl Todo {
+    /// Ends are told before a registration that would record these sessions as lost.
+    fn into_actions(
+        self,
+        after_start: Option<Vec<Registration>>,
+        view: Option<u64>,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for part in self.observations.chunks(Command::OBSERVATION_LIMIT) {
+            actions.push(Action::Observe(part.to_vec()));
+        }
+        if let Some(found) = after_start {
+            let mut parts: Vec<_> = found
+                .chunks(Command::REGISTRATION_LIMIT)
+                .map(<[_]>::to_vec)
+                .collect();
+            let last = parts.pop().unwrap_or_default();
+            actions.extend(parts.into_iter().map(|sessions| Action::Register {
+                sessions,
+                complete_to: None,
+            }));
+            actions.push(Action::Register {
+                sessions: last,
+                complete_to: view,
+            });
+        }
+        for part in self.registrations.chunks(Command::REGISTRATION_LIMIT) {
+            actions.push(Action::Register {
+                sessions: part.to_vec(),
+                complete_to: None,
+            });
+        }
+        actions.extend(self.keepers);
+        actions
+    }
+}
+
+/// What the directory should be told of a session whose keeper goes on; none when it shows it already.
+fn difference(session: &Session, keeper: &Keeper) -> Option<Seen> {
+    match (&keeper.client, &keeper.phase) {
+        (Some(client), _) => {
+            let client = cut(client, Session::CLIENT_LIMIT);
+            let shown =
+                session.state == SessionState::Active && session.client.as_deref() == Some(client);
+            let at = keeper.last_attached.unwrap_or(keeper.created);
+            (!shown).then(|| Seen::Active {
+                client: client.to_owned(),
+                at,
+            })
+        }
+        (None, Phase::Running) => {
+            (session.state != SessionState::Suspended).then_some(Seen::Suspended)
+        }
+        (None, _) => None,
+    }
+}
+
+fn is_same(one: &Seen, other: &Seen) -> bool {
+    match (one, other) {
+        (Seen::Active { client, .. }, Seen::Active { client: other, .. }) => client == other,
+        _ => one == other,
+    }
+}
+
+fn registration(session: SessionId, keeper: &Keeper) -> Registration {
+    let client = keeper
+        .client
+        .as_deref()
+        .map(|client| cut(client, Session::CLIENT_LIMIT).to_owned());
+    Registration {
+        session,
+        token: keeper.token.clone(),
+        user: keeper.user.clone(),
+        app: keeper.app.clone(),
+        created: keeper.created,
+        client,
+        last_attached: keeper.last_attached,
+    }
+}
+
+/// As much of a text as fits, whole characters only.
+fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}

@@ -1,0 +1,28 @@
+//! Decisions: who steps forward as primary, who counts, where sessions go, what is lost, and why.
+//!
+//! Pure: no clock, randomness, threads or I/O. `now` is a `Duration` on a steady clock that also counts suspended time,
+//! from a start that the caller chose; random numbers come in as parameters. What happens over time is a state machine
+//! (`handle(event, now)`, `handle_timeout(now)`, `poll_timeout()`); what is asked is a function of a [`view::View`].
+//! Every answer comes with its reasons. Start reading at [`explanation`] and [`campaign`].
+
+pub mod campaign;
+pub mod explanation;
+pub mod hosting;
+pub mod liveness;
+pub mod losses;
+pub mod placement;
+pub mod plan;
+pub mod promotion;
+pub mod removal;
+pub mod view;
+pub mod voting;
+pub mod why_not;
+mod words;
+
+pub use explanation::{Candidate, Explanation};
+pub use losses::Protection;
+pub use plan::Plan;
+pub use view::{Peer, View};
+
+/// The most entries that a server may lack and still count as caught up.
+pub const CAUGHT_UP_LAG: u64 = 64;

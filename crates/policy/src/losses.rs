@@ -1,0 +1,149 @@
+//! What the group can still lose, in figures and in words.
+//!
+//! Always true: `can_lose` is how many more servers, whichever they are, may fail while changes go on being accepted.
+
+use crate::view::View;
+use crate::words;
+use model::ServerId;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// What the group can still lose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Protection {
+    /// How many servers count.
+    pub voters: u32,
+    /// How many of them can be reached now.
+    pub reachable: u32,
+    /// How many must be there for a change to be accepted.
+    pub needed: u32,
+    /// How many more of the reachable ones, whichever they are, may be lost.
+    pub can_lose: u32,
+    /// Voters that cannot be reached, by name.
+    pub missing: Vec<String>,
+    /// The same in one sentence.
+    pub sentence: String,
+    /// What should be changed.
+    pub warnings: Vec<String>,
+}
+
+/// How many of `voters` must be there: more than half.
+pub fn needed(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// Whether those of `voters` for whom `there` holds are a quorum. No voters have no quorum.
+pub fn is_quorum(voters: &BTreeSet<ServerId>, there: impl Fn(ServerId) -> bool) -> bool {
+    !voters.is_empty()
+        && voters.iter().filter(|voter| there(**voter)).count() >= needed(voters.len())
+}
+
+/// What the group can lose now.
+pub fn protection(view: &View<'_>) -> Protection {
+    protection_of(view, view.voters)
+}
+
+/// What the group could lose if these were the voters.
+pub fn protection_of(view: &View<'_>, voters: &BTreeSet<ServerId>) -> Protection {
+    let missing = voters.iter().filter(|voter| !view.reaches(**voter));
+    let mut missing: Vec<_> = missing.map(|voter| view.name(*voter)).collect();
+    missing.sort();
+    let waiting = view.directory.servers().any(|server| {
+        server.standing.votes()
+            && !voters.contains(&server.id)
+            && view.directory.servers().count() > 1
+    });
+    Protection::of(voters.len(), missing, waiting)
+}
+
+impl Protection {
+    /// From how many count, the names of those that are missing, and whether more servers are on their way to count.
+    pub fn of(voters: usize, missing: Vec<String>, more_to_come: bool) -> Self {
+        let reachable = voters.saturating_sub(missing.len());
+        let needed = needed(voters);
+        let can_lose = reachable.saturating_sub(needed);
+        let sentence = sentence(voters, reachable, needed, &missing);
+        let warnings = warnings(voters, reachable, needed, &missing, more_to_come);
+        Self {
+            voters: small(voters),
+            reachable: small(reachable),
+            needed: small(needed),
+            can_lose: small(can_lose),
+            missing,
+            sentence,
+            warnings,
+        }
+    }
+
+    /// Whether enough voters can be reached for a change to be accepted.
+    pub fn has_quorum(&self) -> bool {
+        self.reachable >= self.needed
+    }
+}
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn sentence(voters: usize, reachable: usize, needed: usize, missing: &[String]) -> String {
+    let missing_words = words::list(missing);
+    let is_are = if missing.len() == 1 { "is" } else { "are" };
+    if reachable < needed {
+        return match voters {
+            0 => "no server counts towards a quorum".to_owned(),
+            _ => format!(
+                "read-only: {missing_words} {is_are} missing, and {needed} of {voters} voters must be there"
+            ),
+        };
+    }
+    let can_lose = reachable - needed;
+    match (voters, missing.is_empty(), can_lose) {
+        (1, _, _) => "a single server: its loss stops everything".to_owned(),
+        (2, true, 0) => "can lose neither of its 2 voters".to_owned(),
+        (_, true, _) => format!("survives the loss of any {can_lose} of {voters} servers"),
+        (_, false, 0) => format!(
+            "{missing_words} {is_are} missing: can lose none of the {reachable} voters that are left of {voters}"
+        ),
+        (_, false, _) => format!(
+            "{missing_words} {is_are} missing: survives the loss of any {can_lose} of the {reachable} voters that are left of {voters}"
+        ),
+    }
+}
+
+fn warnings(
+    voters: usize,
+    reachable: usize,
+    needed: usize,
+    missing: &[String],
+    more_to_come: bool,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if reachable < needed {
+        let short = needed - reachable;
+        let servers = if short == 1 {
+            "one more voter is"
+        } else {
+            "more voters are"
+        };
+        warnings.push(format!(
+            "no quorum: {servers} needed before changes are accepted ({reachable} of {voters} there, {needed} needed; missing: {})",
+            words::list(missing)
+        ));
+    } else if !missing.is_empty() {
+        warnings.push(format!(
+            "the group is weaker than it was made: {} cannot be reached",
+            words::list(missing)
+        ));
+    }
+    if voters > 0 && voters.is_multiple_of(2) && !more_to_come {
+        let less = voters - 1;
+        warnings.push(if voters == 2 {
+            "an even number of voters: 2 can lose no more than 1 alone; add a third server or a witness".to_owned()
+        } else {
+            format!(
+                "an even number of voters: {voters} can lose no more than {less} could; add another server or a witness"
+            )
+        });
+    }
+    warnings
+}
