@@ -4,7 +4,10 @@
 //! place to look for what a task does is the head of its module.
 
 mod house;
+mod programs;
+mod setup;
 mod source;
+mod suites;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +26,26 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Install the system packages that tests need (as root); does nothing when they are there.
+    Setup {
+        /// Also what benches are measured against.
+        #[arg(long)]
+        bench: bool,
+        /// Also the tools of `.ci/run`, into `$STEAD_TOOLS` or `~/.cache/stead/tools`.
+        #[arg(long)]
+        ci: bool,
+    },
+    /// Set up, then run all tests.
+    Test {
+        /// Only tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// Run the simulation.
+    Sim {
+        /// Random scenarios for each kind of failure.
+        #[arg(long)]
+        seeds: Option<u64>,
+    },
     /// Check the rules of the house: allowed edges between crates, sizes, comments, tests that wait for conditions.
     Tidy,
 }
@@ -35,13 +58,38 @@ fn root() -> PathBuf {
         .unwrap_or_default()
 }
 
-fn main() -> Result<ExitCode> {
-    let passed = match Arguments::parse().task {
-        Task::Tidy => tidy::run(&root())?,
-    };
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+#[expect(
+    clippy::print_stderr,
+    reason = "where a command line says what went wrong"
+)]
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does the task; says whether all it looked at was right.
+fn run(task: Task) -> Result<bool> {
+    let root = root();
+    match task {
+        Task::Setup { bench, ci } => {
+            setup::run(if bench {
+                setup::For::Benches
+            } else {
+                setup::For::Tests
+            })?;
+            if ci {
+                setup::tools(&root)?;
+            }
+            Ok(true)
+        }
+        Task::Test { filter } => suites::all(&root, filter.as_deref()),
+        Task::Sim { seeds } => suites::simulation(&root, seeds),
+        Task::Tidy => tidy::run(&root),
+    }
 }
