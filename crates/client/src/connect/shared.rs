@@ -1,0 +1,258 @@
+//! What the tasks of one `stead connect` share: whom to believe, the servers, the ticket, and which session it is now.
+//!
+//! Always true: generations rise by one with every session that takes the place of a lost one; a stream belongs to one generation.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use model::{AppName, ServerId, SessionId, Token};
+use rand::RngExt;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use wire::client::{
+    Answer, ClientId, Hidden, Opened, Refused, Request, ServerAddress, SessionNews,
+};
+
+use super::fate::{Fate, judge};
+use crate::conversation::{AskError, Conversation, Dialing, QUESTION_LIMIT};
+use crate::servers::{Backoff, Candidate, Servers};
+use crate::trust::Trust;
+
+/// Which session it is, and whether it can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) generation: u64,
+    pub(crate) session: SessionId,
+    pub(crate) host: ServerId,
+    pub(crate) is_live: bool,
+}
+
+/// What a stream tells the engine while it lives.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// It cannot be attached for now.
+    NotAttached { stream: u64, generation: u64 },
+    /// It has its first path.
+    Attached { stream: u64 },
+    /// Its path is gone.
+    PathLost {
+        stream: u64,
+        generation: u64,
+        heard: Instant,
+    },
+    /// It has a new path.
+    Resumed { stream: u64, via: String },
+}
+
+/// A ticket and when it stops being valid, by this machine's monotonic clock.
+#[derive(Debug, Clone)]
+pub(crate) struct Ticket {
+    pub(crate) ticket: Hidden,
+    pub(crate) received: Instant,
+    pub(crate) lifetime: Duration,
+}
+
+/// See the module's text.
+pub(crate) struct Shared {
+    pub(crate) trust: Trust,
+    pub(crate) token: Token,
+    pub(crate) app: AppName,
+    pub(crate) client: ClientId,
+    servers: Mutex<Servers>,
+    ticket: watch::Sender<Ticket>,
+    pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) signals: mpsc::UnboundedSender<Signal>,
+}
+
+impl Shared {
+    /// Nothing is known yet but the servers to ask.
+    pub(crate) fn new(
+        trust: Trust,
+        token: Token,
+        app: AppName,
+        servers: Vec<String>,
+    ) -> (Self, mpsc::UnboundedReceiver<Signal>) {
+        let (signals, receiver) = mpsc::unbounded_channel();
+        let ticket = Ticket {
+            ticket: Hidden(String::new()),
+            received: Instant::now(),
+            lifetime: Duration::ZERO,
+        };
+        let standing = Standing {
+            generation: 0,
+            session: SessionId::default(),
+            host: ServerId::default(),
+            is_live: false,
+        };
+        let shared = Self {
+            trust,
+            token,
+            app,
+            client: ClientId(rand::rng().random()),
+            servers: Mutex::new(Servers::new(servers)),
+            ticket: watch::Sender::new(ticket),
+            standing: watch::Sender::new(standing),
+            signals,
+        };
+        (shared, receiver)
+    }
+
+    /// Takes over what a server said of ticket and servers.
+    pub(crate) fn learn(&self, opened: &Opened) {
+        self.servers().refresh(opened.servers.clone());
+        self.keep_ticket(opened.ticket.clone(), opened.expires.0);
+    }
+
+    /// The ticket.
+    pub(crate) fn ticket(&self) -> Hidden {
+        self.ticket.borrow().ticket.clone()
+    }
+
+    /// All servers, the host first: the paths to a session.
+    pub(crate) fn paths_to(&self, host: ServerId) -> Vec<Candidate> {
+        self.servers().candidates(Some(host), &mut rand::rng())
+    }
+
+    /// All servers in any order.
+    pub(crate) fn anybody(&self) -> Vec<Candidate> {
+        self.servers().candidates(None, &mut rand::rng())
+    }
+
+    /// All servers, this one last.
+    pub(crate) fn anybody_but(&self, server: ServerId) -> Vec<Candidate> {
+        self.servers().candidates_but(server, &mut rand::rng())
+    }
+
+    /// A server's name.
+    pub(crate) fn name(&self, server: ServerId) -> String {
+        self.servers().name(server)
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Servers> {
+        // The list is whole at every point where a panic could leave it.
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep_ticket(&self, ticket: Hidden, expires_ms: u64) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        // The clocks of client and group may differ; a lifetime that makes no sense is taken for a short one.
+        let lifetime = Duration::from_millis(expires_ms).saturating_sub(now);
+        let lifetime = lifetime.clamp(Duration::from_secs(60), Duration::from_secs(86_400));
+        self.ticket.send_replace(Ticket {
+            ticket,
+            received: Instant::now(),
+            lifetime,
+        });
+    }
+
+    /// Renews the ticket at half its life, and learns which servers there are, for ever.
+    pub(crate) async fn keep_fresh(&self) {
+        let mut tickets = self.ticket.subscribe();
+        let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
+        loop {
+            let ticket = tickets.borrow_and_update().clone();
+            let due = ticket.received + ticket.lifetime / 2;
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                // The sender is a part of `self`: this is never an error.
+                _ = tickets.changed() => continue,
+            }
+            if let Err(error) = self.renew(ticket.ticket).await {
+                tracing::debug!(%error, "the ticket was not renewed yet");
+                let wait = backoff.wait(&mut rand::rng());
+                tokio::time::sleep(wait).await;
+            } else {
+                backoff.reset();
+            }
+        }
+    }
+
+    async fn renew(&self, ticket: Hidden) -> Result<(), AskError> {
+        let request = Request::Renew { ticket };
+        let mut dialing = Dialing::new(self.anybody(), &self.trust);
+        let mut last = AskError::Unexpected;
+        while let Some(mut conversation) = dialing.next().await {
+            match conversation.ask(&request, QUESTION_LIMIT).await {
+                Ok(Answer::Renewed {
+                    ticket,
+                    expires,
+                    servers,
+                }) => {
+                    self.renewed(ticket, expires.0, servers);
+                    return Ok(());
+                }
+                Ok(_) => last = AskError::Unexpected,
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn renewed(&self, ticket: Hidden, expires_ms: u64, servers: Vec<ServerAddress>) {
+        self.servers().refresh(servers);
+        self.keep_ticket(ticket, expires_ms);
+    }
+
+    /// Asks until it is clear that the session does not go on, or `until`.
+    ///
+    /// # Errors
+    /// The ticket is not valid any more.
+    pub(crate) async fn fate(
+        &self,
+        standing: Standing,
+        until: Option<Instant>,
+    ) -> Result<Fate, Refused> {
+        const OFTEN: u32 = 40;
+        let began = Instant::now();
+        let mut conversation = None;
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+        let mut asked = 0;
+        loop {
+            match self.news(&mut conversation, standing).await {
+                Ok(news) => match judge(&news, began.elapsed()) {
+                    Fate::Goes => {}
+                    fate => return Ok(fate),
+                },
+                Err(AskError::Refused(refused @ Refused::Ticket)) => return Err(refused),
+                Err(error) => {
+                    tracing::debug!(%error, "what became of the session is not known yet");
+                    conversation = None;
+                }
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(Fate::Goes);
+            }
+            asked += 1;
+            let wait = if asked < OFTEN {
+                Duration::from_millis(rand::rng().random_range(60..120))
+            } else {
+                backoff.wait(&mut rand::rng())
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn news(
+        &self,
+        kept: &mut Option<Conversation>,
+        standing: Standing,
+    ) -> Result<SessionNews, AskError> {
+        let conversation = match kept {
+            Some(conversation) => conversation,
+            None => {
+                let mut dialing = Dialing::new(self.anybody_but(standing.host), &self.trust);
+                kept.insert(dialing.next().await.ok_or(AskError::Unexpected)?)
+            }
+        };
+        let request = Request::Ask {
+            session: standing.session,
+            ticket: self.ticket(),
+        };
+        match conversation.ask(&request, QUESTION_LIMIT).await? {
+            Answer::State(news) if news.session == standing.session => Ok(news),
+            _ => Err(AskError::Unexpected),
+        }
+    }
+}

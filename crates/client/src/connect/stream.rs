@@ -1,0 +1,230 @@
+//! One connection of a viewer and its stream: from the attach through all its paths to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tunnel::{Config, ResetCode};
+use wire::client::Refused;
+
+use super::carry::{Carry, Halt};
+use super::path::{Attached, Claim, NoPath, Path, Resumed, attach, resume};
+use super::shared::{Shared, Signal, Standing};
+use crate::servers::{Backoff, come_back_after};
+
+/// Where a viewer's bytes come from and go to.
+pub(crate) trait Viewer: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Viewer for T {}
+
+/// How a stream came to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// Both directions are over.
+    Finished {
+        /// The session's end was the first to end.
+        by_session: bool,
+    },
+    /// The viewer's connection failed.
+    ViewerFailed,
+    /// Another client has the session.
+    TakenOver,
+    /// The session's end says that the session is over.
+    SessionEnded,
+    /// The session was lost while the stream was in use.
+    SessionLost,
+    /// The session goes on, but this stream does not.
+    StreamLost(Loss),
+    /// No stream was to be had.
+    Refused(Refused),
+}
+
+/// Why a stream does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The session's end gave it up.
+    GivenUp(ResetCode),
+    /// The session's end does not know it any more.
+    Unknown,
+    /// There was no path for too long.
+    Expired,
+    /// The session's end did what is not allowed.
+    Violated,
+}
+
+/// Serves a viewer's connection. `one_ends_both` is for a viewer that never ends by itself, such as a terminal.
+pub(crate) async fn serve<V: Viewer>(
+    shared: Arc<Shared>,
+    number: u64,
+    viewer: V,
+    one_ends_both: bool,
+) -> Served {
+    let mut standings = shared.standing.subscribe();
+    let (standing, attached) = match first_path(&shared, number, &mut standings).await {
+        Ok(first) => first,
+        Err(refused) => return Served::Refused(refused),
+    };
+    let Attached {
+        path,
+        via,
+        mut claim,
+        dead_after,
+        retain,
+    } = attached;
+    tracing::debug!(%via, number, "a viewer is attached");
+    let config = Config {
+        dead_after,
+        retain,
+        ..Config::default()
+    };
+    let mut carry = Carry::new(viewer, path, config, one_ends_both);
+    loop {
+        let halt = tokio::select! {
+            halt = carry.run() => halt,
+            () = left(&mut standings, standing) => return Served::SessionLost,
+        };
+        if halt != Halt::PathLost {
+            return served(halt, &carry);
+        }
+        let (generation, heard) = (standing.generation, carry.heard());
+        shared.tell(Signal::PathLost {
+            stream: number,
+            generation,
+            heard,
+        });
+        let received = carry.received();
+        let found = tokio::select! {
+            // Without a path this serves the viewer, and ends when the stream does.
+            halt = carry.run() => return served(halt, &carry),
+            found = next_path(&shared, standing, &mut claim, received) => found,
+            () = left(&mut standings, standing) => return Served::SessionLost,
+        };
+        let Some(Resumed {
+            path,
+            via,
+            received,
+        }) = found
+        else {
+            return Served::StreamLost(Loss::Unknown);
+        };
+        if carry.go_on(path, received).is_err() {
+            return Served::StreamLost(Loss::Violated);
+        }
+        shared.tell(Signal::Resumed {
+            stream: number,
+            via: via.to_string(),
+        });
+    }
+}
+
+fn served<V: Viewer>(halt: Halt, carry: &Carry<V, Path>) -> Served {
+    match halt {
+        Halt::Finished => Served::Finished {
+            by_session: carry.peer_ended_first(),
+        },
+        Halt::LocalFailed => Served::ViewerFailed,
+        Halt::Reset(ResetCode::TAKEN_OVER) => Served::TakenOver,
+        Halt::Reset(ResetCode::SESSION_ENDED) => Served::SessionEnded,
+        Halt::Reset(code) => Served::StreamLost(Loss::GivenUp(code)),
+        Halt::Violated => Served::StreamLost(Loss::Violated),
+        Halt::Expired | Halt::PathLost => Served::StreamLost(Loss::Expired),
+    }
+}
+
+/// Waits until the session that the stream belongs to is not the one any more.
+async fn left(standings: &mut watch::Receiver<Standing>, mine: Standing) {
+    // An error means that the engine is gone, and this task with it.
+    let _ = standings
+        .wait_for(|now| now.generation != mine.generation || !now.is_live)
+        .await;
+}
+
+/// Attaches to the session, whichever it is by then.
+async fn first_path(
+    shared: &Shared,
+    number: u64,
+    standings: &mut watch::Receiver<Standing>,
+) -> Result<(Standing, Attached), Refused> {
+    let mut waits = waits();
+    loop {
+        let Ok(standing) = standings.wait_for(|now| now.is_live).await.map(|now| *now) else {
+            return Err(Refused::NoSession);
+        };
+        let (session, ticket) = (standing.session, shared.ticket());
+        let candidates = shared.paths_to(standing.host);
+        let attached = tokio::select! {
+            attached = attach(candidates, &shared.trust, session, ticket, shared.client) => attached,
+            () = left(standings, standing) => continue,
+        };
+        let no_path = match attached {
+            Ok(attached) => {
+                shared.tell(Signal::Attached { stream: number });
+                return Ok((standing, attached));
+            }
+            Err(no_path) => no_path,
+        };
+        if let Some(refused) = no_path.final_refusal() {
+            return Err(refused.clone());
+        }
+        shared.tell(Signal::NotAttached {
+            stream: number,
+            generation: standing.generation,
+        });
+        tokio::select! {
+            () = pause(&no_path, &mut waits) => {}
+            () = left(standings, standing) => {}
+        }
+    }
+}
+
+/// Tries all paths again and again; `None` when the stream is not known any more.
+async fn next_path(
+    shared: &Shared,
+    standing: Standing,
+    claim: &mut Claim,
+    received: u64,
+) -> Option<Resumed> {
+    let mut waits = waits();
+    loop {
+        let candidates = shared.paths_to(standing.host);
+        let no_path = match resume(candidates, &shared.trust, claim, received).await {
+            Ok(resumed) => return Some(resumed),
+            Err(no_path) => no_path,
+        };
+        if no_path.stream_is_gone() {
+            return None;
+        }
+        pause(&no_path, &mut waits).await;
+    }
+}
+
+fn waits() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(1))
+}
+
+async fn pause(no_path: &NoPath, waits: &mut Backoff) {
+    let wait = {
+        let mut random = rand::rng();
+        match no_path.come_back {
+            Some(told) => come_back_after(told, &mut random),
+            None => waits.wait(&mut random),
+        }
+    };
+    tokio::time::sleep(wait).await;
+}
+
+impl Shared {
+    fn tell(&self, signal: Signal) {
+        // The engine ends its streams before itself; one that is about to end has nobody to tell.
+        let _ = self.signals.send(signal);
+    }
+}
+
+/// The path of a stream and its viewer, as the engine starts them.
+pub(crate) type BoxedViewer = Box<dyn Viewer>;
+
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Carry<BoxedViewer, Path>>();
+};
