@@ -10,8 +10,11 @@ use crate::tidy::Finding;
 const POLLS: &str = "// tidy: polls";
 /// The function that may sleep between two looks at a condition.
 const POLLING_FUNCTION: &str = "eventually";
-/// Its tests run in virtual time, where sleeping costs nothing and is how a scenario is written.
-const VIRTUAL_TIME: &str = "sim";
+/// A file whose head says so runs on a clock that the test moves, where sleeping costs nothing and is how a scenario is
+/// written.
+const VIRTUAL_TIME: &str = "virtual time";
+/// The attribute of a single test on such a clock.
+const PAUSED: &str = "start_paused = true";
 
 /// Checks one file.
 pub(crate) fn check(file: &File) -> Vec<Finding> {
@@ -19,9 +22,7 @@ pub(crate) fn check(file: &File) -> Vec<Finding> {
     head(file, &mut findings);
     unfinished(file, &mut findings);
     attributes(file, &mut findings);
-    if file.owner != VIRTUAL_TIME {
-        sleeps(file, &mut findings);
-    }
+    sleeps(file, &mut findings);
     findings
 }
 
@@ -93,30 +94,44 @@ fn attributes(file: &File, findings: &mut Vec<Finding>) {
 }
 
 fn sleeps(file: &File, findings: &mut Vec<Finding>) {
+    let head = file.text.lines().take_while(|line| line.starts_with("//!"));
+    if head.collect::<String>().contains(VIRTUAL_TIME) {
+        return;
+    }
     let whole_file = 0..usize::MAX;
     let tests: Vec<Range<usize>> = if file.is_test() {
         vec![whole_file]
     } else {
         file.source.test_spans()
     };
-    let polling: Vec<Range<usize>> = file
-        .source
-        .functions()
-        .into_iter()
-        .filter(|f| f.name == POLLING_FUNCTION)
-        .map(|f| f.span)
+    let functions = file.source.functions().into_iter();
+    let may: Vec<Range<usize>> = functions
+        .filter(|function| {
+            function.name == POLLING_FUNCTION || is_paused(file, function.span.start)
+        })
+        .map(|function| function.span)
         .collect();
     for call in ["sleep(", "sleep_until(", "sleep_ms("] {
         for at in file.source.find_word(call) {
             let line = file.source.line_of(at);
             let within = |spans: &[Range<usize>]| spans.iter().any(|span| span.contains(&at));
-            if within(&tests) && !within(&polling) && !is_marked(file, line) {
-                let message = "a test waits for a condition, never for time: use `testkit::eventually`, or say above \
-                               the line why it polls: `// tidy: polls: ...`";
+            if within(&tests) && !within(&may) && !is_marked(file, line) {
+                let message = "a test waits for a condition, never for time: use `testkit::eventually`; or say above the \
+                               line why it polls, `// tidy: polls: ...`; or, if its clock is virtual, say `virtual time` \
+                               in the `//!` of the file";
                 findings.push(Finding::at(&file.path, line, message));
             }
         }
     }
+}
+
+/// Whether the attributes of the function that starts at `start` put it on a clock of its own.
+fn is_paused(file: &File, start: usize) -> bool {
+    let before = file.source.code().get(..start).unwrap_or_default();
+    before
+        .rsplit(['}', ';', '{'])
+        .next()
+        .is_some_and(|attributes| attributes.contains(PAUSED))
 }
 
 fn is_marked(file: &File, line: usize) -> bool {
@@ -184,17 +199,13 @@ mod tests {
             in_source(&format!("#[cfg(test)]\nmod tests {{\n{sleeping}}}\n")),
             [5]
         );
+        let test = |head: &str| lines("crates/x/tests/a.rs", "x", &format!("{head}\n{sleeping}"));
+        assert_eq!(test("//! A."), [3]);
+        assert_eq!(test("//! In virtual time."), []);
+        assert_eq!(test("//! A.\n#[tokio::test(start_paused = true)]"), []);
         assert_eq!(
-            lines("crates/x/tests/a.rs", "x", &format!("//! A.\n{sleeping}")),
-            [3]
-        );
-        assert_eq!(
-            lines(
-                "crates/sim/tests/a.rs",
-                "sim",
-                &format!("//! A.\n{sleeping}")
-            ),
-            []
+            test("//! A.\n#[tokio::test(start_paused = true)] fn b() {}"),
+            [4]
         );
         assert_eq!(
             lines(
