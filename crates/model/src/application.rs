@@ -66,6 +66,17 @@ pub enum Resumable {
     Never,
 }
 
+impl Resumable {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Attached => "attached",
+            Self::Never => "never",
+        }
+    }
+}
+
 /// An application. Spans are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Application {

@@ -12,10 +12,12 @@ use std::sync::Arc;
 mod apps;
 mod bounds;
 mod journal;
+mod primary;
 mod registration;
 mod servers;
 mod sessions;
 mod settings;
+mod trust;
 mod users;
 
 /// How many answered changes are remembered, so that a change that is proposed again is not applied again.

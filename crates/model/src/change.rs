@@ -334,7 +334,9 @@ pub enum Refusal {
         name: UserName,
     },
     /// It has sessions.
-    #[error("application {app:?} has {sessions} sessions: end them first")]
+    #[error(
+        "application {app:?} is in use: {sessions} of its sessions have not ended, end them first"
+    )]
     InUse {
         /// The application.
         app: AppName,

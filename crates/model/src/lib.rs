@@ -7,6 +7,7 @@
 pub mod application;
 pub mod apply;
 pub mod change;
+pub mod difference;
 pub mod directory;
 pub mod event;
 pub mod formation;
@@ -22,6 +23,7 @@ pub mod user;
 
 pub use application::{Application, Backend, Resumable};
 pub use change::{Applied, Author, Change, Command, Outcome, Refusal};
+pub use difference::{Difference, difference};
 pub use directory::Directory;
 pub use event::{Event, EventKind, Reason, Severity};
 pub use formation::{Cause, ChangeName, Formation, FormationRef};
@@ -29,9 +31,10 @@ pub use id::{
     ChangeId, FormationId, GroupId, IncarnationId, InvitationId, ServerId, SessionId, StreamId,
 };
 pub use name::{AppName, GroupName, NameError, ServerName, Token, UserName};
-pub use record::Record;
+pub use record::{Group, Key, Record};
 pub use server::{Mode, Server, Standing};
-pub use session::{EndReason, Session, SessionState};
+pub use session::{EndReason, Observation, Registration, Seen, Session, SessionState};
+pub use settings::{SettingError, Settings};
 pub use time::UnixMillis;
 pub use trust::{Authority, Invitation};
 pub use user::{Role, User};

@@ -132,13 +132,6 @@ name!(
     Token, "token", "._-:@+=/"
 );
 
-impl AppName {
-    /// A bound below every name, for ranges of indexes; no application is called so.
-    pub(crate) fn lowest() -> Self {
-        Self("".into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,8 @@ use crate::application::Application;
 use crate::change::{Outcome, Refusal};
 use crate::event::Event;
 use crate::formation::Formation;
-use crate::id::{ChangeId, GroupId, ServerId};
-use crate::name::GroupName;
+use crate::id::{ChangeId, GroupId, InvitationId, ServerId, SessionId};
+use crate::name::{AppName, GroupName, UserName};
 use crate::server::Server;
 use crate::session::Session;
 use crate::time::UnixMillis;
@@ -40,6 +40,52 @@ pub enum Record {
     Reported(ServerId, u64),
     /// An answered change: its key, number and outcome.
     Answered(ChangeId, u64, Result<Outcome, Refusal>),
+}
+
+/// What tells a record from the others of all tables.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Key {
+    /// The group's own record.
+    Group,
+    /// A server.
+    Server(ServerId),
+    /// A server that was removed.
+    Removed(ServerId),
+    /// A setting, and the server whose override it is.
+    Setting(String, Option<ServerId>),
+    /// A user.
+    User(UserName),
+    /// An application.
+    Application(AppName),
+    /// A session.
+    Session(SessionId),
+    /// An invitation.
+    Invitation(InvitationId),
+    /// A place in the journal.
+    Event(u64),
+    /// A server that reported events.
+    Reported(ServerId),
+    /// An answered change.
+    Answered(ChangeId),
+}
+
+impl Record {
+    /// Its key.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Group(_) => Key::Group,
+            Self::Server(record) => Key::Server(record.id),
+            Self::Removed(id, _) => Key::Removed(*id),
+            Self::Setting(key, on, _) => Key::Setting(key.clone(), *on),
+            Self::User(record) => Key::User(record.name.clone()),
+            Self::Application(record) => Key::Application(record.name.clone()),
+            Self::Session(record) => Key::Session(record.id),
+            Self::Invitation(record) => Key::Invitation(record.id),
+            Self::Event(record) => Key::Event(record.seq),
+            Self::Reported(id, _) => Key::Reported(*id),
+            Self::Answered(id, _, _) => Key::Answered(*id),
+        }
+    }
 }
 
 /// What a group has only one of.

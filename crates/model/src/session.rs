@@ -139,6 +139,32 @@ impl Session {
     /// The most bytes that are kept of what a command printed before it failed to start.
     pub const DETAIL_LIMIT: usize = 4096;
 
+    /// A session that its host is to start, made at `created` by the change of that number; not yet the current one.
+    pub fn to_start(
+        id: SessionId,
+        (token, user, app): (&Token, &UserName, &AppName),
+        host: ServerId,
+        created: UnixMillis,
+        number: u64,
+    ) -> Self {
+        Self {
+            id,
+            token: token.clone(),
+            user: user.clone(),
+            app: app.clone(),
+            host,
+            state: SessionState::Starting,
+            current: false,
+            created,
+            last_attached: None,
+            client: None,
+            ended: None,
+            reason: None,
+            heard_number: number,
+            version_number: number,
+        }
+    }
+
     /// Whether it is not over.
     pub fn is_live(&self) -> bool {
         self.state != SessionState::Ended

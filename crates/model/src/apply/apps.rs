@@ -115,6 +115,12 @@ fn check(app: &Application) -> Result<(), Refusal> {
             "it must be from 100ms to 10m",
         ));
     }
+    if app.suspended_timeout_ms == Some(0) {
+        return Err(bounds::invalid(
+            "suspended-timeout",
+            "it must be longer than nothing",
+        ));
+    }
     if app.max_per_user == Some(0) || app.max_per_server == Some(0) {
         return Err(bounds::invalid(
             "max-per-user and max-per-server",

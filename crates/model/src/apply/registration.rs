@@ -69,22 +69,11 @@ impl Applying<'_> {
                 _ => return false,
             },
             Some(session) => (*session).clone(),
-            None => Session {
-                id: found.session,
-                token: found.token.clone(),
-                user: found.user.clone(),
-                app: found.app.clone(),
-                host,
-                state: SessionState::Suspended,
-                current: false,
-                created: found.created.min(self.at),
-                last_attached: None,
-                client: None,
-                ended: None,
-                reason: None,
-                heard_number: self.number,
-                version_number: self.number,
-            },
+            None => {
+                let names = (&found.token, &found.user, &found.app);
+                let created = found.created.min(self.at);
+                Session::to_start(found.session, names, host, created, self.number)
+            }
         };
         session.state = SessionState::Suspended;
         if let Some(last) = found.last_attached {
@@ -107,9 +96,7 @@ impl Applying<'_> {
                 && !present.contains(&session.id)
         });
         let missing: Vec<_> = missing.cloned().collect();
-        for session in &missing {
-            self.end(session, EndReason::LostWithHost);
-        }
+        self.end_all(&missing, &EndReason::LostWithHost);
         missing.len()
     }
 }

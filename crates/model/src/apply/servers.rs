@@ -1,25 +1,20 @@
-//! Changes of the group's shape: who is a member, who counts, who is primary, who may become it.
+//! Changes of the group's shape: who is a member, who counts, and what each server says of itself.
 //!
-//! Always true: somebody counts; only members that may lead are on the backup list; names and addresses are unique.
+//! Always true: somebody counts; names and addresses are unique; the group works at the lowest feature level of its members.
 
 use super::{Applying, bounds};
 use crate::change::{Kind, Outcome, Refusal};
-use crate::event::{EventKind, Reason, Severity};
+use crate::event::{EventKind, Severity};
 use crate::id::{IncarnationId, InvitationId, ServerId};
 use crate::name::NAME_LIMIT;
-use crate::record::Failover;
 use crate::server::{Mode, Offline, Server};
 use crate::session::EndReason;
 use crate::time::UnixMillis;
-use crate::trust::{Authority, Invitation};
+use crate::trust::Invitation;
 use std::sync::Arc;
 
 /// The most labels of a server.
 const LABELS: usize = 64;
-/// The most steps of a change of primary.
-const STEPS: usize = 16;
-/// The most bytes of the sealed secret of an invitation.
-const SECRET: usize = 1024;
 
 /// What a server says of itself when it starts.
 pub(super) struct Report<'a> {
@@ -32,7 +27,7 @@ pub(super) struct Report<'a> {
 }
 
 impl Applying<'_> {
-    fn member(&self, id: ServerId) -> Result<Arc<Server>, Refusal> {
+    pub(super) fn member(&self, id: ServerId) -> Result<Arc<Server>, Refusal> {
         let found = self.directory.servers.get(&id).cloned();
         found.ok_or_else(|| Refusal::NotFound {
             kind: Kind::Server,
@@ -120,19 +115,6 @@ impl Applying<'_> {
             fields,
         );
         Ok(Outcome::Done)
-    }
-
-    fn usable_invitation(&self, id: InvitationId) -> Result<Arc<Invitation>, Refusal> {
-        let found = self.directory.invitations.get(&id).cloned();
-        let invitation = found.ok_or_else(|| Refusal::NotFound {
-            kind: Kind::Invitation,
-            name: id.to_string(),
-        })?;
-        match &invitation.used_by {
-            Some(by) => Err(Refusal::InvitationUsed { by: by.clone() }),
-            None if invitation.expires <= self.at => Err(Refusal::InvitationExpired),
-            None => Ok(invitation),
-        }
     }
 
     fn check_unique(&self, server: &Server) -> Result<(), Refusal> {
@@ -235,9 +217,7 @@ impl Applying<'_> {
         bounds::line("reason", reason.unwrap_or_default(), bounds::REMARK)?;
         let sessions: Vec<_> = self.directory.sessions_on(id).cloned().collect();
         let count = sessions.len();
-        for session in sessions {
-            self.end(&session, EndReason::HostRemoved);
-        }
+        self.end_all(&sessions, &EndReason::HostRemoved);
         self.directory.servers.remove(&id);
         self.directory.settings.forget(id);
         self.directory.reported.remove(&id);
@@ -394,201 +374,6 @@ impl Applying<'_> {
                 fields,
             );
         }
-    }
-
-    pub(super) fn take_primary(
-        &mut self,
-        id: ServerId,
-        planned: bool,
-        outage_ms: u64,
-        steps: &[(String, UnixMillis)],
-        reasons: &[Reason],
-    ) -> Result<Outcome, Refusal> {
-        let server = self.member(id)?;
-        let before = self.directory.group.primary;
-        if !server.standing.may_lead() {
-            return Err(Refusal::Unfit {
-                name: server.name.clone(),
-                what: "primary: it did not join as a full voter".to_owned(),
-            });
-        }
-        if before != Some(id) && !self.directory.group.backups.contains(&id) {
-            return Err(Refusal::Unfit {
-                name: server.name.clone(),
-                what: "primary: it is not on the list of backups".to_owned(),
-            });
-        }
-        bounds::size("steps", steps.len(), STEPS)?;
-        for (step, _) in steps {
-            bounds::line("a step's name", step, NAME_LIMIT)?;
-        }
-        bounds::reasons(reasons)?;
-        let group = Arc::make_mut(&mut self.directory.group);
-        group.primary = Some(id);
-        group.primary_since = self.at;
-        let details: Vec<_> = reasons
-            .iter()
-            .map(|reason| reason.detail.as_str())
-            .collect();
-        let reason = bounds::cut(&details.join("; "), bounds::REMARK).to_owned();
-        let kind = match (before == Some(id), planned) {
-            (true, _) => EventKind::PrimaryResumed,
-            (false, true) => EventKind::Switchover,
-            (false, false) => {
-                group.last_failover = Some(Failover {
-                    at: self.at,
-                    from: before,
-                    to: id,
-                    outage_ms,
-                    reason,
-                });
-                EventKind::Failover
-            }
-        };
-        let mut fields = vec![
-            ("to".to_owned(), server.name.to_string()),
-            ("outage_ms".to_owned(), outage_ms.to_string()),
-        ];
-        fields.extend(before.map(|before| ("from".to_owned(), self.directory.name_of(before))));
-        fields.extend(
-            steps
-                .iter()
-                .map(|(step, at)| (format!("{step}_unix_ms"), at.0.to_string())),
-        );
-        let fields: Vec<_> = fields
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.clone()))
-            .collect();
-        let severity = if kind == EventKind::Failover {
-            Severity::Warning
-        } else {
-            Severity::Info
-        };
-        self.event_because(kind, severity, &server.name, fields, reasons);
-        Ok(Outcome::Done)
-    }
-
-    pub(super) fn set_backups(&mut self, backups: &[ServerId]) -> Result<Outcome, Refusal> {
-        bounds::size("backup primaries", backups.len(), bounds::SERVERS)?;
-        for (place, id) in backups.iter().enumerate() {
-            let server = self.member(*id)?;
-            if !server.standing.may_lead() {
-                return Err(Refusal::Unfit {
-                    name: server.name.clone(),
-                    what: "a backup primary: it did not join as a full voter".to_owned(),
-                });
-            }
-            if backups.iter().take(place).any(|earlier| earlier == id) {
-                return Err(bounds::invalid(
-                    "backup primaries",
-                    format!("{} stands there twice", server.name),
-                ));
-            }
-        }
-        if self.directory.group.backups != backups {
-            Arc::make_mut(&mut self.directory.group).backups = backups.to_vec();
-            self.backups_event();
-        }
-        Ok(Outcome::Done)
-    }
-
-    fn backups_event(&mut self) {
-        let names: Vec<_> = self
-            .directory
-            .group
-            .backups
-            .iter()
-            .map(|id| self.directory.name_of(*id))
-            .collect();
-        let subject = self.directory.group.name.clone();
-        self.event(
-            EventKind::BackupsChanged,
-            Severity::Info,
-            subject,
-            [("backups", names.join(", "))],
-        );
-    }
-
-    pub(super) fn invite(&mut self, invitation: &Invitation) -> Result<Outcome, Refusal> {
-        if self.directory.invitations.contains_key(&invitation.id) {
-            return Err(Refusal::Exists {
-                kind: Kind::Invitation,
-                name: invitation.id.to_string(),
-            });
-        }
-        bounds::size("secret", invitation.secret.0.len(), SECRET)?;
-        bounds::line("by", &invitation.by, bounds::REMARK)?;
-        if invitation.expires <= self.at {
-            return Err(bounds::invalid("expires", "that time has passed already"));
-        }
-        let open = |other: &Arc<Invitation>| other.used_by.is_none() && other.expires > self.at;
-        let held = self
-            .directory
-            .invitations
-            .values()
-            .filter(|other| open(other))
-            .count();
-        bounds::room(Kind::Invitation, held, bounds::INVITATIONS)?;
-        self.forget_invitations();
-        let record = Invitation {
-            made: self.at,
-            used_by: None,
-            ..invitation.clone()
-        };
-        self.directory
-            .invitations
-            .insert(record.id, Arc::new(record));
-        let fields = [
-            ("by", invitation.by.clone()),
-            ("expires_unix_ms", invitation.expires.0.to_string()),
-        ];
-        self.event(
-            EventKind::InvitationMade,
-            Severity::Info,
-            invitation.id,
-            fields,
-        );
-        Ok(Outcome::Done)
-    }
-
-    /// Used and expired invitations are kept for a day after their end, so that who uses one again is told why not.
-    fn forget_invitations(&mut self) {
-        const KEPT_MS: u64 = 86_400_000;
-        let old = self
-            .directory
-            .invitations
-            .values()
-            .filter(|other| other.expires.0.saturating_add(KEPT_MS) <= self.at.0);
-        let old: Vec<_> = old.map(|other| other.id).collect();
-        for id in old {
-            self.directory.invitations.remove(&id);
-        }
-    }
-
-    pub(super) fn set_authority(&mut self, authority: &Authority) -> Result<Outcome, Refusal> {
-        let sizes = [
-            &authority.certificate,
-            &authority.key.0,
-            &authority.ticket_public,
-            &authority.ticket_key.0,
-        ];
-        bounds::size(
-            "the authority",
-            sizes.iter().map(|part| part.len()).sum(),
-            bounds::DOCUMENT,
-        )?;
-        bounds::line("fingerprint", &authority.fingerprint, NAME_LIMIT)?;
-        if self.directory.group.authority != *authority {
-            Arc::make_mut(&mut self.directory.group).authority = authority.clone();
-            let fields = [("expires_unix_ms", authority.expires.0.to_string())];
-            self.event(
-                EventKind::AuthorityChanged,
-                Severity::Info,
-                &authority.fingerprint,
-                fields,
-            );
-        }
-        Ok(Outcome::Done)
     }
 }
 

@@ -13,6 +13,9 @@ use crate::session::{EndReason, Observation, Seen, Session, SessionState};
 use crate::user::User;
 use std::sync::Arc;
 
+/// How many sessions that end at once get an event each: a host may take ten thousands with it.
+const TOLD_ONE_BY_ONE: usize = 100;
+
 impl Applying<'_> {
     pub(super) fn create_session(
         &mut self,
@@ -24,31 +27,8 @@ impl Applying<'_> {
     ) -> Result<Outcome, Refusal> {
         let application = self.allowed_app(user, app)?;
         let current = self.directory.current_session(token, app).cloned();
-        if let Some(session) = current.as_ref().filter(|session| session.is_reachable()) {
-            if session.user != *user {
-                return Err(Refusal::OtherUser {
-                    token: token.clone(),
-                    app: app.clone(),
-                });
-            }
-            return Ok(Outcome::Session {
-                session: session.id,
-                host: session.host,
-                created: false,
-            });
-        }
-        if let Some(other) = self.directory.other_session(token, app, user).cloned() {
-            self.demote(current.as_deref());
-            self.directory.put_session(Session {
-                current: true,
-                version_number: self.number,
-                ..(*other).clone()
-            });
-            return Ok(Outcome::Session {
-                session: other.id,
-                host: other.host,
-                created: false,
-            });
+        if let Some(outcome) = self.go_on(token, user, app, current.as_deref())? {
+            return Ok(outcome);
         }
         self.check_host(&application, host)?;
         self.check_limits(&application, user, host)?;
@@ -58,27 +38,13 @@ impl Applying<'_> {
                 name: id.to_string(),
             });
         }
-        bounds::room(
-            Kind::Session,
-            self.directory.sessions.len(),
-            bounds::SESSIONS,
-        )?;
+        let held = self.directory.sessions.len();
+        bounds::room(Kind::Session, held, bounds::SESSIONS)?;
         self.demote(current.as_deref());
+        let session = Session::to_start(id, (token, user, app), host, self.at, self.number);
         self.directory.put_session(Session {
-            id,
-            token: token.clone(),
-            user: user.clone(),
-            app: app.clone(),
-            host,
-            state: SessionState::Starting,
             current: true,
-            created: self.at,
-            last_attached: None,
-            client: None,
-            ended: None,
-            reason: None,
-            heard_number: self.number,
-            version_number: self.number,
+            ..session
         });
         let fields = [
             ("token", token.to_string()),
@@ -92,6 +58,41 @@ impl Applying<'_> {
             host,
             created: true,
         })
+    }
+
+    /// The session that the user goes on in instead of a new one: the current one, or where that one is orphaned or missing,
+    /// another reachable one, which becomes current.
+    fn go_on(
+        &mut self,
+        token: &Token,
+        user: &UserName,
+        app: &AppName,
+        current: Option<&Session>,
+    ) -> Result<Option<Outcome>, Refusal> {
+        let found = |session: &Session| Outcome::Session {
+            session: session.id,
+            host: session.host,
+            created: false,
+        };
+        if let Some(session) = current.filter(|session| session.is_reachable()) {
+            if session.user != *user {
+                return Err(Refusal::OtherUser {
+                    token: token.clone(),
+                    app: app.clone(),
+                });
+            }
+            return Ok(Some(found(session)));
+        }
+        let Some(other) = self.directory.other_session(token, app, user).cloned() else {
+            return Ok(None);
+        };
+        self.demote(current);
+        self.directory.put_session(Session {
+            current: true,
+            version_number: self.number,
+            ..(*other).clone()
+        });
+        Ok(Some(found(&other)))
     }
 
     fn allowed_app(&self, user: &UserName, app: &AppName) -> Result<Arc<Application>, Refusal> {
@@ -152,7 +153,7 @@ impl Applying<'_> {
         };
         if let Some(most) = app
             .max_per_user
-            .filter(|most| self.directory.count_of_user(user, &app.name) >= *most)
+            .filter(|most| self.has_as_many(user, &app.name, *most))
         {
             return hit(SessionLimit::PerUser, most, user.to_string());
         }
@@ -303,6 +304,21 @@ impl Applying<'_> {
             ("reason", reason.to_string()),
         ];
         self.event(EventKind::SessionEnded, severity, session.id, fields);
+        self.finish(session, reason);
+    }
+
+    /// Ends sessions that one thing ended. Each of the first is told; of all there is a count in the event of what ended them.
+    pub(super) fn end_all(&mut self, sessions: &[Arc<Session>], reason: &EndReason) {
+        for (place, session) in sessions.iter().enumerate() {
+            if place < TOLD_ONE_BY_ONE {
+                self.end(session, reason.clone());
+            } else {
+                self.finish(session, reason.clone());
+            }
+        }
+    }
+
+    fn finish(&mut self, session: &Session, reason: EndReason) {
         self.directory.put_session(Session {
             state: SessionState::Ended,
             current: false,
@@ -345,7 +361,11 @@ impl Applying<'_> {
     fn is_one_too_many(&self, session: &Session) -> bool {
         let app = self.directory.apps.get(&session.app);
         let most = app.and_then(|app| app.max_per_user);
-        most.is_some_and(|most| self.directory.count_of_user(&session.user, &session.app) >= most)
+        most.is_some_and(|most| self.has_as_many(&session.user, &session.app, most))
+    }
+
+    fn has_as_many(&self, user: &UserName, app: &AppName, most: u32) -> bool {
+        usize::try_from(most).is_ok_and(|most| self.directory.count_of_user(user, app) >= most)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What must always be true of a directory, checked the slow and obvious way: for tests, simulation and doubt.
 
 use super::Directory;
+use super::index::mark;
 use crate::server::Standing;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +17,10 @@ impl Directory {
 
     fn check_sessions(&self, found: &mut Vec<String>) {
         let mut current = BTreeMap::new();
-        let mut others = BTreeSet::new();
-        let mut by_host = BTreeSet::new();
+        let mut by_token = BTreeSet::new();
+        let mut by_user = BTreeSet::new();
+        let mut by_host = BTreeMap::<_, BTreeSet<_>>::new();
         let mut ended = BTreeSet::new();
-        let mut per_user = BTreeMap::new();
         let mut per_host = BTreeMap::new();
         for (id, session) in &self.sessions {
             if *id != session.id {
@@ -34,43 +35,34 @@ impl Directory {
                 ended.insert((at, *id));
                 continue;
             }
-            let key = (session.token.clone(), session.app.clone());
-            if !session.current {
-                others.insert((key.0, key.1, *id));
-            } else if let Some(other) = current.insert(key, *id) {
+            if session.current
+                && let Some(other) = current.insert((&session.token, &session.app), *id)
+            {
                 found.push(format!(
                     "sessions {other} and {id} are both current for {} and {}",
                     session.token, session.app
                 ));
             }
-            by_host.insert((session.host, *id));
+            by_token.insert((mark(session.token.as_str()), *id));
+            by_user.insert((mark(session.user.as_str()), *id));
+            by_host.entry(session.host).or_default().insert(*id);
             *per_host
                 .entry((session.app.clone(), session.host))
                 .or_insert(0u32) += 1;
-            if session.is_reachable() {
-                *per_user
-                    .entry((session.user.clone(), session.app.clone()))
-                    .or_insert(0u32) += 1;
-            }
         }
+        let on_hosts: BTreeMap<_, BTreeSet<_>> = self
+            .by_host
+            .iter()
+            .map(|(host, ids)| (*host, ids.iter().copied().collect()))
+            .collect();
         let agree = [
             (
-                "current sessions",
-                self.by_token
-                    .iter()
-                    .map(|(k, v)| (k.clone(), *v))
-                    .eq(current),
+                "sessions by token",
+                self.by_token.iter().copied().eq(by_token),
             ),
-            ("other sessions", self.others.iter().cloned().eq(others)),
-            ("sessions by host", self.by_host.iter().copied().eq(by_host)),
+            ("sessions by user", self.by_user.iter().copied().eq(by_user)),
+            ("sessions by host", on_hosts == by_host),
             ("ended sessions", self.ended.iter().copied().eq(ended)),
-            (
-                "sessions per user",
-                self.per_user
-                    .iter()
-                    .map(|(k, v)| (k.clone(), *v))
-                    .eq(per_user),
-            ),
             (
                 "sessions per host",
                 self.per_host

@@ -6,35 +6,27 @@ use super::Directory;
 use crate::id::SessionId;
 use crate::session::Session;
 use imbl::OrdMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// What of a session decides in which indexes it stands. The names in it never change.
-#[derive(PartialEq, Eq)]
-struct Place {
-    current: bool,
-    live: bool,
-    reachable: bool,
-}
-
-impl Place {
-    fn of(session: &Session) -> Self {
-        Self {
-            current: session.current,
-            live: session.is_live(),
-            reachable: session.is_reachable(),
-        }
-    }
+/// Stands for a name in an index, in 8 bytes. Different names can have one mark, though nobody can make many that do.
+///
+/// It is made anew whenever a directory is loaded, and is neither stored nor sent.
+pub(crate) fn mark(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Directory {
-    /// Puts a session in, in place of the one of the same id.
+    /// Puts a session in, in place of the one of the same id. Its token, user, application and host are those of that one.
     pub(crate) fn put_session(&mut self, mut session: Session) {
         match self.sessions.get(&session.id).cloned() {
             None => {
                 self.share_names(&mut session);
                 self.index(&session);
             }
-            Some(old) if Place::of(&old) == Place::of(&session) => {}
+            Some(old) if old.ended == session.ended => {}
             Some(old) => {
                 self.unindex(&old);
                 self.index(&session);
@@ -65,24 +57,18 @@ impl Directory {
             self.ended.insert((at, session.id));
             return;
         }
-        if session.current {
-            self.by_token
-                .insert((session.token.clone(), session.app.clone()), session.id);
-        } else {
-            self.others
-                .insert((session.token.clone(), session.app.clone(), session.id));
-        }
-        self.by_host.insert((session.host, session.id));
+        self.by_token
+            .insert((mark(session.token.as_str()), session.id));
+        self.by_user
+            .insert((mark(session.user.as_str()), session.id));
+        self.by_host
+            .entry(session.host)
+            .or_default()
+            .insert(session.id);
         *self
             .per_host
             .entry((session.app.clone(), session.host))
             .or_insert(0) += 1;
-        if session.is_reachable() {
-            *self
-                .per_user
-                .entry((session.user.clone(), session.app.clone()))
-                .or_insert(0) += 1;
-        }
     }
 
     fn unindex(&mut self, session: &Session) {
@@ -90,21 +76,17 @@ impl Directory {
             self.ended.remove(&(at, session.id));
             return;
         }
-        if session.current {
-            self.by_token
-                .remove(&(session.token.clone(), session.app.clone()));
-        } else {
-            self.others
-                .remove(&(session.token.clone(), session.app.clone(), session.id));
+        self.by_token
+            .remove(&(mark(session.token.as_str()), session.id));
+        self.by_user
+            .remove(&(mark(session.user.as_str()), session.id));
+        if let Some(on_host) = self.by_host.get_mut(&session.host) {
+            on_host.remove(&session.id);
+            if on_host.is_empty() {
+                self.by_host.remove(&session.host);
+            }
         }
-        self.by_host.remove(&(session.host, session.id));
         take_one(&mut self.per_host, &(session.app.clone(), session.host));
-        if session.is_reachable() {
-            take_one(
-                &mut self.per_user,
-                &(session.user.clone(), session.app.clone()),
-            );
-        }
     }
 }
 

@@ -194,17 +194,42 @@ fn beyond(text: &str, least: u64, most: u64) -> u64 {
     if huge { most } else { least }
 }
 
-/// The span that somebody may have meant who left the unit out: the first unit, from milliseconds up, that fits the range.
+/// The span that somebody may have meant: with blanks or capitals, with a decimal point, or without a unit, which is then the
+/// first, from milliseconds up, that fits the range.
 fn guess_duration(text: &str, least: u64, most: u64) -> u64 {
+    let text: String = text
+        .chars()
+        .filter(|character| !character.is_whitespace())
+        .take(64)
+        .collect();
+    let text = text.to_ascii_lowercase();
+    if let Some(span) = parse_duration(&text).or_else(|| decimal_duration(&text)) {
+        return span.clamp(least, most);
+    }
     let Ok(number) = text.parse::<u64>() else {
-        return beyond(text, least, most);
+        return beyond(&text, least, most);
     };
-    let spans = UNITS
+    let mut spans = UNITS
         .iter()
         .rev()
         .filter_map(|(_, unit)| number.checked_mul(*unit));
-    let fits = spans.into_iter().find(|span| (least..=most).contains(span));
+    let fits = spans.find(|span| (least..=most).contains(span));
     fits.unwrap_or_else(|| number.clamp(least, most))
+}
+
+/// A span such as `1.5s`; what stands after thousandths is passed over.
+fn decimal_duration(text: &str) -> Option<u64> {
+    let (whole, rest) = text.split_once('.')?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let unit = rest.strip_prefix(digits.as_str())?;
+    let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    let thousandths = format!("{digits:0<3}").get(..3)?.parse::<u64>().ok()?;
+    let parts = whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1000)?
+        .checked_add(thousandths)?;
+    Some(parts.checked_mul(*millis)? / 1000)
 }
 
 /// Reads a span such as `100ms`, `2s` or `1h30m`; none when the text is no span or longer than 64 bits of milliseconds.
@@ -236,10 +261,7 @@ pub fn duration_text(millis: u64) -> String {
 }
 
 /// The candidate that takes the fewest single-character edits to reach from `text`, the first of equals.
-pub(super) fn nearest<'a>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let text: Vec<char> = text
         .chars()
         .take(200)
@@ -313,84 +335,44 @@ mod tests {
         assert_eq!(count("abc", "abc"), 0);
     }
 
+    fn near(kind: Kind, text: &str) -> String {
+        kind.parse(text).unwrap_err().nearest
+    }
+
     #[test]
-    fn misfits_name_the_nearest() {
-        let near = |kind: Kind, text: &str| kind.parse(text).unwrap_err().nearest;
-        assert_eq!(
-            near(
-                Kind::Integer {
-                    least: 3,
-                    most: 100
-                },
-                "1"
-            ),
-            "3"
-        );
-        assert_eq!(
-            near(
-                Kind::Integer {
-                    least: 3,
-                    most: 100
-                },
-                "99999999999999999999999"
-            ),
-            "100"
-        );
-        assert_eq!(
-            near(
-                Kind::Integer {
-                    least: 3,
-                    most: 100
-                },
-                "-7"
-            ),
-            "3"
-        );
-        assert_eq!(
-            near(
-                Kind::Duration {
-                    least: 20,
-                    most: 10_000
-                },
-                "1h"
-            ),
-            "10s"
-        );
-        assert_eq!(
-            near(
-                Kind::Duration {
-                    least: 20,
-                    most: 10_000
-                },
-                "500"
-            ),
-            "500ms"
-        );
-        assert_eq!(
-            near(
-                Kind::Duration {
-                    least: 20,
-                    most: 10_000
-                },
-                "5"
-            ),
-            "5s"
-        );
+    fn misfits_name_the_nearest_figure() {
+        let (least, most) = (3, 100);
+        let count = Kind::Integer { least, most };
+        assert_eq!(near(count, "1"), "3");
+        assert_eq!(near(count, "99999999999999999999999"), "100");
+        assert_eq!(near(count, "-7"), "3");
+        let (least, most) = (20, 10_000);
+        let span = Kind::Duration { least, most };
+        for (text, nearest) in [
+            ("1h", "10s"),
+            ("500", "500ms"),
+            ("5", "5s"),
+            ("50 MS", "50ms"),
+            ("1.5s", "1500ms"),
+            ("0.0s", "20ms"),
+            ("\u{e9}.5s", "20ms"),
+            ("", "20ms"),
+        ] {
+            assert_eq!(near(span, text), nearest, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn misfits_name_the_nearest_word() {
         assert_eq!(near(Kind::Bool, "ture"), "true");
         assert_eq!(near(Kind::Bool, "0"), "false");
-        assert_eq!(
-            near(Kind::Choice(&["least-load", "round-robin"]), "leastload"),
-            "least-load"
-        );
+        let words = Kind::Choice(&["least-load", "round-robin"]);
+        assert_eq!(near(words, "leastload"), "least-load");
         assert_eq!(near(Kind::Text { most: 3 }, "a\nbcd"), "abc");
-        assert_eq!(near(Kind::List { most: 2 }, "a, b,c"), "a,b");
-        assert_eq!(
-            Kind::List { most: 2 }.parse("a, b").unwrap().to_string(),
-            "a,b"
-        );
-        assert_eq!(
-            Kind::Text { most: 3 }.parse(" abc ").unwrap(),
-            Value::Text("abc".to_owned())
-        );
+        let list = Kind::List { most: 2 };
+        assert_eq!(near(list, "a, b,c"), "a,b");
+        assert_eq!(list.parse("a, b").unwrap().to_string(), "a,b");
+        let text = Kind::Text { most: 3 }.parse(" abc ").unwrap();
+        assert_eq!(text, Value::Text("abc".to_owned()));
     }
 }

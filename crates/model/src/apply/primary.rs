@@ -1,0 +1,122 @@
+//! Changes of who is primary, and of who may become it.
+//!
+//! Always true: only members that may lead are on the list of backup primaries, each once.
+
+use super::{Applying, bounds};
+use crate::change::{Outcome, Refusal};
+use crate::event::{EventKind, Reason, Severity};
+use crate::id::ServerId;
+use crate::name::NAME_LIMIT;
+use crate::record::Failover;
+use crate::time::UnixMillis;
+use std::sync::Arc;
+
+/// The most steps of a change of primary.
+const STEPS: usize = 16;
+
+impl Applying<'_> {
+    pub(super) fn take_primary(
+        &mut self,
+        id: ServerId,
+        planned: bool,
+        outage_ms: u64,
+        steps: &[(String, UnixMillis)],
+        reasons: &[Reason],
+    ) -> Result<Outcome, Refusal> {
+        let server = self.member(id)?;
+        let before = self.directory.group.primary;
+        let unfit = |why: &str| Refusal::Unfit {
+            name: server.name.clone(),
+            what: format!("primary: {why}"),
+        };
+        if !server.standing.may_lead() {
+            return Err(unfit("it did not join as a full voter"));
+        }
+        if before != Some(id) && !self.directory.group.backups.contains(&id) {
+            return Err(unfit("it is not on the list of backups"));
+        }
+        bounds::size("steps", steps.len(), STEPS)?;
+        for (step, _) in steps {
+            bounds::line("a step's name", step, NAME_LIMIT)?;
+        }
+        bounds::reasons(reasons)?;
+        let (kind, severity) = match (before == Some(id), planned) {
+            (true, _) => (EventKind::PrimaryResumed, Severity::Info),
+            (false, true) => (EventKind::Switchover, Severity::Info),
+            (false, false) => (EventKind::Failover, Severity::Warning),
+        };
+        let group = Arc::make_mut(&mut self.directory.group);
+        group.primary = Some(id);
+        group.primary_since = self.at;
+        if kind == EventKind::Failover {
+            group.last_failover = Some(Failover {
+                at: self.at,
+                from: before,
+                to: id,
+                outage_ms,
+                reason: in_words(reasons),
+            });
+        }
+        let steps = steps
+            .iter()
+            .map(|(step, at)| (format!("{step}_unix_ms"), at.0.to_string()));
+        let steps: Vec<_> = steps.collect();
+        let mut fields = vec![
+            ("to", server.name.to_string()),
+            ("outage_ms", outage_ms.to_string()),
+        ];
+        fields.extend(before.map(|before| ("from", self.directory.name_of(before))));
+        fields.extend(steps.iter().map(|(key, at)| (key.as_str(), at.clone())));
+        self.event_because(kind, severity, &server.name, fields, reasons);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_backups(&mut self, backups: &[ServerId]) -> Result<Outcome, Refusal> {
+        bounds::size("backup primaries", backups.len(), bounds::SERVERS)?;
+        for (place, id) in backups.iter().enumerate() {
+            let server = self.member(*id)?;
+            if !server.standing.may_lead() {
+                return Err(Refusal::Unfit {
+                    name: server.name.clone(),
+                    what: "a backup primary: it did not join as a full voter".to_owned(),
+                });
+            }
+            if backups.iter().take(place).any(|earlier| earlier == id) {
+                return Err(bounds::invalid(
+                    "backup primaries",
+                    format!("{} stands there twice", server.name),
+                ));
+            }
+        }
+        if self.directory.group.backups != backups {
+            Arc::make_mut(&mut self.directory.group).backups = backups.to_vec();
+            self.backups_event();
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn backups_event(&mut self) {
+        let names: Vec<_> = self
+            .directory
+            .group
+            .backups
+            .iter()
+            .map(|id| self.directory.name_of(*id))
+            .collect();
+        let subject = self.directory.group.name.clone();
+        self.event(
+            EventKind::BackupsChanged,
+            Severity::Info,
+            subject,
+            [("backups", names.join(", "))],
+        );
+    }
+}
+
+fn in_words(reasons: &[Reason]) -> String {
+    let details: Vec<_> = reasons
+        .iter()
+        .map(|reason| reason.detail.as_str())
+        .collect();
+    bounds::cut(&details.join("; "), bounds::REMARK).to_owned()
+}

@@ -1,0 +1,109 @@
+//! Changes of the group's authority, and invitations: made once, used once, too late after their end.
+
+use super::{Applying, bounds};
+use crate::change::{Kind, Outcome, Refusal};
+use crate::event::{EventKind, Severity};
+use crate::id::InvitationId;
+use crate::name::NAME_LIMIT;
+use crate::trust::{Authority, Invitation};
+use std::sync::Arc;
+
+/// The most bytes of the sealed secret of an invitation.
+const SECRET: usize = 1024;
+
+impl Applying<'_> {
+    pub(super) fn usable_invitation(&self, id: InvitationId) -> Result<Arc<Invitation>, Refusal> {
+        let found = self.directory.invitations.get(&id).cloned();
+        let invitation = found.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::Invitation,
+            name: id.to_string(),
+        })?;
+        match &invitation.used_by {
+            Some(by) => Err(Refusal::InvitationUsed { by: by.clone() }),
+            None if invitation.expires <= self.at => Err(Refusal::InvitationExpired),
+            None => Ok(invitation),
+        }
+    }
+
+    pub(super) fn invite(&mut self, invitation: &Invitation) -> Result<Outcome, Refusal> {
+        if self.directory.invitations.contains_key(&invitation.id) {
+            return Err(Refusal::Exists {
+                kind: Kind::Invitation,
+                name: invitation.id.to_string(),
+            });
+        }
+        bounds::size("secret", invitation.secret.0.len(), SECRET)?;
+        bounds::line("by", &invitation.by, bounds::REMARK)?;
+        if invitation.expires <= self.at {
+            return Err(bounds::invalid("expires", "that time has passed already"));
+        }
+        let open = |other: &Arc<Invitation>| other.used_by.is_none() && other.expires > self.at;
+        let held = self
+            .directory
+            .invitations
+            .values()
+            .filter(|other| open(other))
+            .count();
+        bounds::room(Kind::Invitation, held, bounds::INVITATIONS)?;
+        self.forget_invitations();
+        let record = Invitation {
+            made: self.at,
+            used_by: None,
+            ..invitation.clone()
+        };
+        self.directory
+            .invitations
+            .insert(record.id, Arc::new(record));
+        let fields = [
+            ("by", invitation.by.clone()),
+            ("expires_unix_ms", invitation.expires.0.to_string()),
+        ];
+        self.event(
+            EventKind::InvitationMade,
+            Severity::Info,
+            invitation.id,
+            fields,
+        );
+        Ok(Outcome::Done)
+    }
+
+    /// Used and expired invitations are kept for a day after their end, so that who uses one again is told why not.
+    fn forget_invitations(&mut self) {
+        const KEPT_MS: u64 = 86_400_000;
+        let old = self
+            .directory
+            .invitations
+            .values()
+            .filter(|other| other.expires.0.saturating_add(KEPT_MS) <= self.at.0);
+        let old: Vec<_> = old.map(|other| other.id).collect();
+        for id in old {
+            self.directory.invitations.remove(&id);
+        }
+    }
+
+    pub(super) fn set_authority(&mut self, authority: &Authority) -> Result<Outcome, Refusal> {
+        let sizes = [
+            &authority.certificate,
+            &authority.key.0,
+            &authority.ticket_public,
+            &authority.ticket_key.0,
+        ];
+        bounds::size(
+            "the authority",
+            sizes.iter().map(|part| part.len()).sum(),
+            bounds::DOCUMENT,
+        )?;
+        bounds::line("fingerprint", &authority.fingerprint, NAME_LIMIT)?;
+        if self.directory.group.authority != *authority {
+            Arc::make_mut(&mut self.directory.group).authority = authority.clone();
+            let fields = [("expires_unix_ms", authority.expires.0.to_string())];
+            self.event(
+                EventKind::AuthorityChanged,
+                Severity::Info,
+                &authority.fingerprint,
+                fields,
+            );
+        }
+        Ok(Outcome::Done)
+    }
+}

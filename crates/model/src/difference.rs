@@ -1,0 +1,119 @@
+//! What one directory has that another has not, record by record. Backups, standby and divergences share it.
+//!
+//! Directories that descend from one another share most of their memory; what is shared is not looked at again.
+
+use crate::directory::Directory;
+use crate::record::Record;
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One record that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// Only the second directory has it.
+    Added(Record),
+    /// Only the first directory has it.
+    Removed(Record),
+    /// Both have it, and it is not the same.
+    Changed {
+        /// As the first directory has it.
+        before: Box<Record>,
+        /// As the second directory has it.
+        after: Box<Record>,
+    },
+}
+
+/// The records that differ between two directories, table by table in the order of [`Directory::records`], by key within one.
+pub fn difference<'a>(
+    before: &'a Directory,
+    after: &'a Directory,
+) -> impl Iterator<Item = Difference> + 'a {
+    let group = (before.group != after.group).then(|| Difference::Changed {
+        before: Box::new(Record::Group(Box::new((*before.group).clone()))),
+        after: Box::new(Record::Group(Box::new((*after.group).clone()))),
+    });
+    let settings = settings(before, after);
+    group
+        .into_iter()
+        .chain(table(&before.servers, &after.servers, |_, record| {
+            Record::Server(boxed(record))
+        }))
+        .chain(table(&before.removed, &after.removed, |id, at| {
+            Record::Removed(*id, *at)
+        }))
+        .chain(settings)
+        .chain(table(&before.users, &after.users, |_, record| {
+            Record::User(boxed(record))
+        }))
+        .chain(table(&before.apps, &after.apps, |_, record| {
+            Record::Application(boxed(record))
+        }))
+        .chain(table(&before.sessions, &after.sessions, |_, record| {
+            Record::Session(boxed(record))
+        }))
+        .chain(table(
+            &before.invitations,
+            &after.invitations,
+            |_, record| Record::Invitation(boxed(record)),
+        ))
+        .chain(table(&before.journal, &after.journal, |_, record| {
+            Record::Event(boxed(record))
+        }))
+        .chain(table(&before.reported, &after.reported, |id, number| {
+            Record::Reported(*id, *number)
+        }))
+        .chain(table(
+            &before.answered,
+            &after.answered,
+            |id, (number, outcome)| Record::Answered(*id, *number, outcome.clone()),
+        ))
+}
+
+fn boxed<R: Clone>(record: &Arc<R>) -> Box<R> {
+    Box::new((**record).clone())
+}
+
+fn table<'a, K: Ord, V: PartialEq>(
+    before: &'a OrdMap<K, V>,
+    after: &'a OrdMap<K, V>,
+    record: impl Fn(&K, &V) -> Record + 'a,
+) -> impl Iterator<Item = Difference> + 'a {
+    before.diff(after).map(move |item| match item {
+        DiffItem::Add(key, value) => Difference::Added(record(key, value)),
+        DiffItem::Remove(key, value) => Difference::Removed(record(key, value)),
+        DiffItem::Update {
+            old: (old_key, old),
+            new: (new_key, new),
+        } => Difference::Changed {
+            before: Box::new(record(old_key, old)),
+            after: Box::new(record(new_key, new)),
+        },
+    })
+}
+
+/// Settings are few: they are compared one by one.
+fn settings(before: &Directory, after: &Directory) -> Vec<Difference> {
+    let table = |of: &Directory| -> BTreeMap<_, _> {
+        of.settings
+            .entries()
+            .map(|(key, on, value)| ((key, on), value))
+            .collect()
+    };
+    let (old, new) = (table(before), table(after));
+    let record = |(key, on): &(&str, _), value: &String| {
+        Record::Setting((*key).to_owned(), *on, value.clone())
+    };
+    let removed = old.iter().filter(|(key, _)| !new.contains_key(*key));
+    let removed = removed.map(|(key, value)| Difference::Removed(record(key, value)));
+    let others = new.iter().filter_map(|(key, value)| match old.get(key) {
+        None => Some(Difference::Added(record(key, value))),
+        Some(same) if same == value => None,
+        Some(was) => Some(Difference::Changed {
+            before: Box::new(record(key, was)),
+            after: Box::new(record(key, value)),
+        }),
+    });
+    removed.chain(others).collect()
+}

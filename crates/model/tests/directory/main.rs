@@ -1,0 +1,13 @@
+//! The directory under test: stories that a reviewer reads, a plain twin on random changes, and what it weighs.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may fail where it is wrong"
+)]
+
+mod common;
+mod memory;
+mod plain;
+mod stories;
+mod twin;

@@ -1,0 +1,507 @@
+//! Random changes, given to the directory and to its plain twin: both must answer the same and hold the same.
+//!
+//! After every change the directory must agree with itself; a refused change must have left every table alone. At the end it
+//! must survive being taken apart and put together, a second replica must be equal, and the difference of any two of its
+//! states must be what the obvious comparison finds.
+
+use crate::common::*;
+use crate::plain::{Plain, word};
+use model::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::collections::BTreeMap;
+
+/// A random change. Versions are not drawn but taken from the directory, else hardly one would fit.
+#[derive(Debug, Clone)]
+enum Step {
+    Tell(Box<Command>),
+    /// An account or application, for the version that is there (0), for none (1), or for a wrong one (2).
+    Put(Box<Command>, u8),
+    /// A registration that is complete up to so many changes ago.
+    Register(ServerId, Vec<Registration>, Option<u64>),
+    /// A change with the key of one before, so many changes back.
+    Again(usize, Box<Command>),
+}
+
+const SERVERS: [ServerId; 5] = [
+    BOSTON,
+    NEWYORK,
+    DETROIT,
+    SEATTLE,
+    ServerId::from_bytes([5; 16]),
+];
+const USERS: [&str; 4] = ["ann", "bob", "eve", "mallory"];
+/// Who asks for sessions: mostly those that exist.
+const CALLERS: [&str; 7] = ["ann", "bob", "bob", "bob", "eve", "eve", "mallory"];
+/// Where sessions are wanted: mostly where some can be.
+const HOSTS: [ServerId; 9] = [
+    BOSTON,
+    BOSTON,
+    BOSTON,
+    NEWYORK,
+    NEWYORK,
+    DETROIT,
+    DETROIT,
+    SEATTLE,
+    ServerId::from_bytes([5; 16]),
+];
+const APPS: [&str; 3] = ["shell", "desktop", "vnc"];
+const TOKENS: [&str; 3] = ["card.1", "card.2", "pseudo.3"];
+
+fn any_host() -> impl Strategy<Value = ServerId> {
+    select(&HOSTS[..])
+}
+
+fn any_server() -> impl Strategy<Value = ServerId> {
+    select(&SERVERS[..])
+}
+
+fn any_session() -> impl Strategy<Value = u8> {
+    1..24u8
+}
+
+/// Stamps around now, some ahead of it.
+fn any_time() -> impl Strategy<Value = UnixMillis> {
+    (0..200_000u64).prop_map(|ahead| UnixMillis(START.0 + ahead))
+}
+
+fn any_seen() -> impl Strategy<Value = Seen> {
+    prop_oneof![
+        3 => any_time().prop_map(attached),
+        3 => Just(Seen::Suspended),
+        1 => Just(Seen::Ended { reason: EndReason::Exited { code: Some(0), signal: None } }),
+        1 => Just(Seen::Ended { reason: EndReason::FailedToStart { detail: "no such file".to_owned() } }),
+    ]
+}
+
+fn any_registration() -> impl Strategy<Value = Registration> {
+    let names = (select(&TOKENS[..]), select(&CALLERS[..]), select(&APPS[..]));
+    (
+        any_session(),
+        names,
+        any::<bool>(),
+        proptest::option::of(any_time()),
+    )
+        .prop_map(
+            |(session, (of, user, app), attached, last_attached)| Registration {
+                client: attached.then(|| "10.1.1.1:4000".to_owned()),
+                last_attached,
+                ..registration(session, of, user, app)
+            },
+        )
+}
+
+fn any_user() -> impl Strategy<Value = User> {
+    let role = select(&[Role::User, Role::Admin][..]);
+    (
+        select(&USERS[..]),
+        role,
+        any::<bool>(),
+        any::<bool>(),
+        0..2u8,
+    )
+        .prop_map(|(name, role, disabled, staff, password)| User {
+            disabled: disabled && staff,
+            groups: if staff {
+                vec!["staff".to_owned()]
+            } else {
+                Vec::new()
+            },
+            password: user::PasswordHash(password.to_string()),
+            ..user(name, role)
+        })
+}
+
+fn any_app() -> impl Strategy<Value = Application> {
+    let limits = (proptest::option::of(1..3u32), proptest::option::of(1..4u32));
+    let users = select(vec![
+        Vec::new(),
+        Vec::new(),
+        Vec::new(),
+        vec!["@staff".to_owned()],
+        vec!["bob".to_owned(), "eve".to_owned()],
+    ]);
+    let hosts = select(vec![
+        BTreeMap::new(),
+        BTreeMap::new(),
+        BTreeMap::from([("rack".to_owned(), "a".to_owned())]),
+    ]);
+    (select(&APPS[..]), limits, users, hosts).prop_map(
+        |(name, (max_per_user, max_per_server), users, hosts)| Application {
+            max_per_user,
+            max_per_server,
+            users,
+            hosts,
+            ..shell(name)
+        },
+    )
+}
+
+fn any_setting() -> impl Strategy<Value = Command> {
+    let pair = select(vec![
+        ("sessions.history", "0"),
+        ("sessions.history", "2"),
+        ("sessions.history", "-2"),
+        ("tunnel.retain", "5s"),
+        ("tunnel.retain", "1s"),
+        ("tunnel.retain", "50"),
+        ("tunnel.retains", "5s"),
+    ]);
+    (pair, proptest::option::of(any_server()), any::<bool>()).prop_map(
+        |((key, value), on, unset)| {
+            let key = key.to_owned();
+            if unset {
+                return Command::UnsetSetting { key, on };
+            }
+            Command::SetSetting {
+                key,
+                value: value.to_owned(),
+                on,
+            }
+        },
+    )
+}
+
+fn session_command() -> impl Strategy<Value = Command> {
+    let names = (select(&TOKENS[..]), select(&CALLERS[..]), select(&APPS[..]));
+    let observations = vec((any_session(), any_seen()), 1..4);
+    prop_oneof![
+        6 => (any_session(), names, any_host()).prop_map(|(id, (of, user, app), host)| create(id, of, user, app, host)),
+        4 => (any_host(), observations).prop_map(|(host, seen)| Command::ObserveSessions {
+            host,
+            observations: seen
+                .into_iter()
+                .map(|(session, seen)| Observation { session: session_id(session), seen })
+                .collect(),
+        }),
+        2 => any_host().prop_map(|host| Command::OrphanSessions { host, reasons: Vec::new() }),
+        1 => any_session().prop_map(|id| Command::EndSession { session: session_id(id), by: "ann".to_owned() }),
+    ]
+}
+
+fn group_command() -> impl Strategy<Value = Command> {
+    let standing = select(&[Standing::Voter, Standing::NonVoter, Standing::Witness][..]);
+    let name = select(&["boston", "newyork", "detroit", "seattle", "denver"][..]);
+    prop_oneof![
+        (1..6u8, standing.clone(), 0..200_000u64).prop_map(|(code, standing, ahead)| {
+            Command::Invite {
+                invitation: Box::new(invitation(code, standing, UnixMillis(START.0 + ahead))),
+            }
+        }),
+        (any_server(), name, standing, 1..6u8, any::<bool>()).prop_map(
+            |(id, name, standing, code, label)| {
+                let labels = if label {
+                    [("rack".to_owned(), "a".to_owned())].into()
+                } else {
+                    BTreeMap::new()
+                };
+                Command::AdmitServer {
+                    server: Box::new(Server {
+                        labels,
+                        ..server(id, name, standing)
+                    }),
+                    invitation: invitation_id(code),
+                }
+            }
+        ),
+        (any_server(), any::<bool>())
+            .prop_map(|(server, voting)| Command::SetVoting { server, voting }),
+        any_server().prop_map(|server| Command::RemoveServer {
+            server,
+            reason: None
+        }),
+        (any_server(), 1..4u8).prop_map(|(server, life)| report(server, life)),
+        vec(any_server(), 0..4).prop_map(|backups| Command::SetBackups { backups }),
+        (any_server(), any::<bool>()).prop_map(|(server, planned)| Command::TakePrimary {
+            server,
+            planned,
+            outage_ms: 1,
+            steps: Vec::new(),
+            reasons: Vec::new(),
+        }),
+    ]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let people = prop_oneof![
+        any_user().prop_map(|user| put_user(user, None)),
+        any_app().prop_map(|app| put_app(app, None)),
+    ];
+    let removal = prop_oneof![
+        select(&USERS[..]).prop_map(|name| Command::RemoveUser {
+            name: user_name(name)
+        }),
+        select(&APPS[..]).prop_map(|name| Command::RemoveApp {
+            name: app_name(name)
+        }),
+    ];
+    let complete = proptest::option::of(0..6u64);
+    prop_oneof![
+        20 => session_command().prop_map(|command| Step::Tell(Box::new(command))),
+        4 => (any_host(), vec(any_registration(), 0..5), complete)
+            .prop_map(|(host, found, complete)| Step::Register(host, found, complete)),
+        6 => (people, select(&[0, 0, 0, 1, 2][..])).prop_map(|(command, version)| Step::Put(Box::new(command), version)),
+        1 => removal.prop_map(|command| Step::Tell(Box::new(command))),
+        2 => any_setting().prop_map(|command| Step::Tell(Box::new(command))),
+        4 => group_command().prop_map(|command| Step::Tell(Box::new(command))),
+        2 => (1..20usize, session_command()).prop_map(|(back, command)| Step::Again(back, Box::new(command))),
+    ]
+}
+
+/// The version that a step asks for.
+fn expected(found: Option<u64>, which: u8) -> Option<u64> {
+    match which {
+        0 => found,
+        1 => None,
+        _ => Some(found.unwrap_or(0) + 1),
+    }
+}
+
+fn command_of(step: &Step, directory: &Directory) -> Command {
+    match step {
+        Step::Tell(command) | Step::Again(_, command) => (**command).clone(),
+        Step::Put(command, which) => match (**command).clone() {
+            Command::PutUser { user, .. } => {
+                let found = directory.user(&user.name).map(|user| user.version_number);
+                Command::PutUser {
+                    user,
+                    expect: expected(found, *which),
+                }
+            }
+            Command::PutApp { app, .. } => {
+                let found = directory.app(&app.name).map(|app| app.version_number);
+                Command::PutApp {
+                    app,
+                    expect: expected(found, *which),
+                }
+            }
+            other => other,
+        },
+        Step::Register(host, found, ago) => Command::RegisterSessions {
+            host: *host,
+            sessions: found.clone(),
+            complete_to: ago.map(|ago| directory.group().number.saturating_sub(ago)),
+        },
+    }
+}
+
+fn sorted<T: Clone, K: Ord>(list: &[T], key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut list = list.to_vec();
+    list.sort_by_key(|one| key(one));
+    list
+}
+
+fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError> {
+    fn owned<'a, T: Clone + 'a>(list: impl Iterator<Item = &'a std::sync::Arc<T>>) -> Vec<T> {
+        list.map(|one| (**one).clone()).collect()
+    }
+    prop_assert_eq!(
+        owned(directory.sessions()),
+        sorted(&plain.sessions, |s| s.id)
+    );
+    prop_assert_eq!(
+        owned(directory.users()),
+        sorted(&plain.users, |user| user.name.clone())
+    );
+    prop_assert_eq!(
+        owned(directory.apps()),
+        sorted(&plain.apps, |app| app.name.clone())
+    );
+    prop_assert_eq!(
+        owned(directory.servers()),
+        sorted(&plain.servers, |server| server.id)
+    );
+    prop_assert_eq!(
+        owned(directory.invitations()),
+        sorted(&plain.invitations, |one| one.id)
+    );
+    prop_assert_eq!(&directory.group().backups, &plain.backups);
+    prop_assert_eq!(directory.group().primary, plain.primary);
+    let settings: BTreeMap<_, _> = directory
+        .settings()
+        .entries()
+        .map(|(key, on, value)| ((key.to_owned(), on), value))
+        .collect();
+    prop_assert_eq!(&settings, &plain.settings);
+    assert_same_queries(directory, plain)?;
+    prop_assert_eq!(directory.check(), Vec::<String>::new());
+    Ok(())
+}
+
+/// What is looked up by an index is what looking through the list finds.
+fn assert_same_queries(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError> {
+    let live: Vec<&Session> = plain.sessions.iter().filter(|s| s.is_live()).collect();
+    let count = |fits: &dyn Fn(&Session) -> bool| live.iter().filter(|s| fits(s)).count();
+    for (of, app) in TOKENS
+        .iter()
+        .flat_map(|of| APPS.map(|app| (token(of), app_name(app))))
+    {
+        let current = live
+            .iter()
+            .find(|s| s.current && s.token == of && s.app == app);
+        let found = directory.current_session(&of, &app);
+        prop_assert_eq!(found.map(|s| s.id), current.map(|s| s.id));
+    }
+    for host in SERVERS {
+        prop_assert_eq!(
+            directory.sessions_on(host).count(),
+            count(&|s| s.host == host)
+        );
+    }
+    for of in TOKENS.map(token) {
+        prop_assert_eq!(directory.sessions_of(&of).len(), count(&|s| s.token == of));
+    }
+    for user in USERS.map(user_name) {
+        prop_assert_eq!(
+            directory.sessions_of_user(&user).count(),
+            count(&|s| s.user == user)
+        );
+    }
+    for app in APPS.map(app_name) {
+        prop_assert_eq!(
+            directory.count_of_app(&app),
+            count(&|s| s.app == app) as u64
+        );
+    }
+    prop_assert_eq!(directory.live_sessions(), live.len());
+    Ok(())
+}
+
+/// The obvious comparison of two directories.
+fn obvious_difference(before: &Directory, after: &Directory) -> Vec<Difference> {
+    let table = |of: &Directory| -> BTreeMap<Key, Record> {
+        of.records().map(|record| (record.key(), record)).collect()
+    };
+    let (old, new) = (table(before), table(after));
+    let keys: std::collections::BTreeSet<&Key> = old.keys().chain(new.keys()).collect();
+    let differ = keys
+        .into_iter()
+        .filter(|key| old.get(*key) != new.get(*key));
+    let differences = differ.map(|key| match (old.get(key).cloned(), new.get(key).cloned()) {
+        (Some(before), Some(after)) => Difference::Changed {
+            before: Box::new(before),
+            after: Box::new(after),
+        },
+        (Some(before), None) => Difference::Removed(before),
+        (None, after) => Difference::Added(after.unwrap()),
+    });
+    differences.collect()
+}
+
+fn key_of(difference: &Difference) -> Key {
+    match difference {
+        Difference::Added(record) | Difference::Removed(record) => record.key(),
+        Difference::Changed { before, .. } => before.key(),
+    }
+}
+
+/// What happens before the random changes, so that most of them meet something: servers, users and applications.
+fn opening() -> Vec<Step> {
+    let expires = UnixMillis(START.0 + 1_000_000);
+    let servers = [
+        (NEWYORK, "newyork", Standing::Voter),
+        (DETROIT, "detroit", Standing::NonVoter),
+        (SEATTLE, "seattle", Standing::Witness),
+    ];
+    let joining = servers
+        .into_iter()
+        .zip(11..)
+        .flat_map(|((id, name, standing), code)| {
+            [
+                Command::Invite {
+                    invitation: Box::new(invitation(code, standing, expires)),
+                },
+                Command::AdmitServer {
+                    server: Box::new(server(id, name, standing)),
+                    invitation: invitation_id(code),
+                },
+                report(id, 1),
+            ]
+        });
+    let people = ["bob", "eve"].map(|name| put_user(user(name, Role::User), None));
+    let apps = APPS.map(|name| put_app(shell(name), None));
+    joining
+        .chain(people)
+        .chain(apps)
+        .map(|command| Step::Tell(Box::new(command)))
+        .collect()
+}
+
+fn run(steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut told = Told::founded();
+    let mut plain = Plain::of(&told.directory);
+    let mut states = vec![told.directory.clone()];
+    let mut number = 0;
+    for step in steps {
+        number += 1;
+        let command = command_of(step, &told.directory);
+        let before = told.directory.clone();
+        let again = match step {
+            Step::Again(back, _) => told
+                .changes
+                .len()
+                .checked_sub(*back)
+                .map(|place| told.changes[place].id),
+            _ => None,
+        };
+        let applied = match again {
+            Some(id) => told.tell_as(id, command),
+            None => told.tell(command),
+        };
+        let change = told.changes.last().unwrap();
+        let answer = plain.apply(number, change);
+        let given = applied.outcome.as_ref().map_err(word).cloned();
+        prop_assert_eq!(given, answer, "{:?}", change);
+        assert_same(&told.directory, &plain)?;
+        if applied.outcome.is_err() || again.is_some() {
+            prop_assert_eq!(&applied.events, &Vec::new());
+            let touched: Vec<_> = difference(&before, &told.directory)
+                .map(|one| key_of(&one))
+                .collect();
+            let quiet = touched
+                .iter()
+                .all(|key| matches!(key, Key::Group | Key::Answered(_)));
+            prop_assert!(quiet, "{:?} touched {:?}", change, touched);
+        }
+        states.push(told.directory.clone());
+    }
+    assert_replicas(&told, &states)
+}
+
+fn assert_replicas(told: &Told, states: &[Directory]) -> Result<(), TestCaseError> {
+    let loaded = Directory::from_records(told.directory.records()).unwrap();
+    prop_assert_eq!(&loaded, &told.directory);
+    let mut backwards: Vec<_> = told.directory.records().collect();
+    backwards.reverse();
+    prop_assert_eq!(
+        &Directory::from_records(backwards).unwrap(),
+        &told.directory
+    );
+    // A replica that starts from a snapshot half-way comes to the same.
+    let half = told.changes.len() / 2;
+    let mut replica = Directory::from_records(states[half].records()).unwrap();
+    for (number, change) in (1..).zip(&told.changes).skip(half) {
+        let bytes = postcard::to_stdvec(change).unwrap();
+        replica.apply(number, &postcard::from_bytes(&bytes).unwrap());
+    }
+    prop_assert_eq!(&replica, &told.directory);
+    for state in [&states[0], &states[half]] {
+        let mut found: Vec<_> = difference(state, &told.directory).collect();
+        found.sort_by_key(key_of);
+        prop_assert_eq!(found, obvious_difference(state, &told.directory));
+        let mut found: Vec<_> = difference(&told.directory, state).collect();
+        found.sort_by_key(key_of);
+        prop_assert_eq!(found, obvious_difference(&told.directory, state));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_changes_are_answered_like_the_twin_answers_them(steps in vec(any_step(), 1..120)) {
+        run(&[opening(), steps].concat())?;
+    }
+}
