@@ -392,3 +392,6 @@ async fn answer_probes(port: &TcpListener, config: Arc<ServerConfig>) -> std::co
         unproved.seat(number, task);
     }
 }
+
+#[cfg(test)]
+mod tests;

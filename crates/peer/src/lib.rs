@@ -20,6 +20,8 @@ pub mod hello;
 pub mod identity;
 pub mod join;
 pub mod key;
+#[cfg(test)]
+mod kit;
 pub mod link;
 pub mod listener;
 mod message;

@@ -400,3 +400,6 @@ async fn ping(shared: &Shared) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,3 +293,6 @@ impl Drop for Place {
         seats.taken.remove(&self.number);
     }
 }
+
+#[cfg(test)]
+mod tests;

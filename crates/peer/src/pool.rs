@@ -491,3 +491,6 @@ fn jittered(delay: Duration) -> Duration {
     let _ = rand::fill(&mut byte);
     delay / 2 + delay / 2 * u32::from(byte[0]) / 255
 }
+
+#[cfg(test)]
+mod tests;
