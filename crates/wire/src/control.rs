@@ -190,6 +190,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// When its peer certificate expires.
     pub certificate_expires: UnixMillis,
+    /// The lease that its consensus core runs with, in milliseconds.
+    pub lease_ms: u64,
 }
 
 /// How one server sees the group.

@@ -17,6 +17,8 @@ pub const OLDEST_PROTOCOL: u16 = 1;
 pub const SOCKET: &str = "keeper.sock";
 /// What the keeper is started with, in the session's folder.
 pub const SPEC: &str = "session.json";
+/// The format of [`SPEC`] and [`ENDED`] that this version writes; older ones are read too.
+pub const FILE_FORMAT: u16 = 1;
 /// What the keeper leaves in the session's folder when the session is over.
 pub const ENDED: &str = "ended.json";
 /// The command's output is kept in this file of the session's folder, bounded.
@@ -41,6 +43,17 @@ pub struct Spec {
     pub dead_after_ms: u64,
     /// How long a stream is kept without a client, in milliseconds.
     pub retain_ms: u64,
+}
+
+/// What a keeper leaves in [`ENDED`] when the session is over, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndRecord {
+    /// The format of this file.
+    pub format: u16,
+    /// When it ended.
+    pub at: UnixMillis,
+    /// Why.
+    pub reason: EndReason,
 }
 
 /// What a connection to a keeper is for.

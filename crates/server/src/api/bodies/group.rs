@@ -1,0 +1,212 @@
+//! The group's shape, trust and logging in.
+
+use super::records::Password;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use utoipa::ToSchema;
+
+/// A member, as the group's list shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// `primary` or `secondary`.
+    pub role: String,
+    /// `voter`, `non-voter` or `witness`: what it was asked to be.
+    pub standing: String,
+    /// Whether it counts towards the quorum now.
+    pub voter: bool,
+    /// Its place among the backup primaries, from 1; absent when it is not one.
+    pub backup: Option<u32>,
+    /// Whether the answering server hears it.
+    pub reachable: bool,
+    /// Where other servers reach it.
+    pub peer_address: String,
+    /// Where clients and administrators reach it.
+    pub client_address: String,
+    /// When it joined.
+    pub joined: String,
+}
+
+/// Asks for an invitation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct InvitationRequest {
+    /// What the server will be: `voter` (when absent), `non-voter` or `witness`.
+    pub standing: Option<String>,
+}
+
+/// An invitation. The code is shown once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Invitation {
+    /// What `stead join` takes on the new server. Whoever has it can join.
+    pub code: String,
+    /// When it stops being valid.
+    pub expires: String,
+    /// What the server will be.
+    pub standing: String,
+}
+
+impl fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invitation")
+            .field("expires", &self.expires)
+            .field("standing", &self.standing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a server the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PromotionRequest {
+    /// Which server.
+    pub server: String,
+    /// Why, in words; kept in the history.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What came of a planned change of primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Promotion {
+    /// Who was primary.
+    pub from: Option<String>,
+    /// Who is now.
+    pub to: String,
+    /// How long changes waited; absent when nothing had to be done.
+    pub outage_ms: Option<u64>,
+}
+
+/// What a change of the group's shape would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    /// What is planned, in words.
+    pub what: String,
+    /// Whether every check passes.
+    pub allowed: bool,
+    /// What would be done, step by step; empty where it would be refused.
+    pub steps: Vec<String>,
+    /// Everything that was checked.
+    pub checks: Vec<PlanCheck>,
+    /// The checks that refuse it, in words with what to do.
+    pub refusals: Vec<String>,
+    /// How many sessions go on where they are.
+    pub sessions_kept: u64,
+    /// How many move to another server.
+    pub sessions_moved: u64,
+    /// How many end.
+    pub sessions_lost: u64,
+    /// The first of those that move.
+    pub moved: Vec<PlannedSession>,
+    /// The first of those that end.
+    pub lost: Vec<PlannedSession>,
+    /// How long changes are expected to wait.
+    pub outage_ms: u64,
+    /// How many more servers, whichever they are, the group could lose afterwards.
+    pub can_lose: u32,
+    /// The same in words.
+    pub afterwards: String,
+    /// What should be changed then.
+    pub warnings: Vec<String>,
+}
+
+/// A session that a plan does something to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedSession {
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub token: String,
+    /// Who logged in.
+    pub user: String,
+    /// What it runs.
+    pub app: String,
+    /// Where it is in its life.
+    pub state: String,
+}
+
+/// Something that was checked for a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanCheck {
+    /// The rule, a stable word.
+    pub rule: String,
+    /// Whether it allows the plan.
+    pub pass: bool,
+    /// In words, with figures.
+    pub detail: String,
+}
+
+/// The group's authority and what it has signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Trust {
+    /// The group's name.
+    pub group: String,
+    /// The group's id.
+    pub group_id: String,
+    /// `sha256:HEX` of the authority's certificate; what `--ca` takes.
+    pub ca_fingerprint: String,
+    /// When the authority's certificate expires.
+    pub ca_expires: String,
+    /// The servers' peer certificates.
+    pub certificates: Vec<Certificate>,
+    /// Invitations that can still be used.
+    pub invitations: Vec<OpenInvitation>,
+}
+
+/// A server's peer certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Certificate {
+    /// Whose.
+    pub name: String,
+    /// When it expires.
+    pub expires: String,
+}
+
+/// An invitation that can still be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OpenInvitation {
+    /// Its id.
+    pub id: String,
+    /// What the server will be.
+    pub standing: String,
+    /// Who made it.
+    pub by: String,
+    /// When it stops being valid.
+    pub expires: String,
+}
+
+/// Logs an administrator in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    /// The account.
+    pub user: String,
+    /// Its password.
+    pub password: Password,
+}
+
+/// A login.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Login {
+    /// Who.
+    pub user: String,
+    /// What the account may do.
+    pub role: String,
+    /// For `Authorization: Bearer`.
+    pub token: String,
+    /// When it stops being valid.
+    pub expires: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("user", &self.user)
+            .field("role", &self.role)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}

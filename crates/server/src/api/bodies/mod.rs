@@ -1,0 +1,35 @@
+//! What the HTTP API says and is told, as JSON. Field names are a contract with scripts.
+//!
+//! Always true: a server is given by its name, times are RFC 3339 in UTC, and a length of time is in the unit that its
+//! field's name ends with. The command line reads these types too, so that both ends agree. Start at [`status`].
+
+mod events;
+mod group;
+mod records;
+mod status;
+mod time;
+
+pub use events::{Event, EventKindInfo, ExplainedCandidate, Explanation, Reason};
+pub use group::{
+    Certificate, Invitation, InvitationRequest, Login, LoginRequest, Member, OpenInvitation, Plan,
+    PlanCheck, PlannedSession, Promotion, PromotionRequest, Trust,
+};
+pub use records::{
+    App, AppChange, Offline, OfflineRequest, Override, Password, PasswordRequest, Server, Session,
+    Setting, SettingValue, User, UserChange, UserCreation,
+};
+pub use status::{
+    Attention, Failover, FormationSummary, Primary, Quorum, ServerStatus, Status, View,
+};
+pub use time::rfc3339;
+
+use serde::{Deserialize, Deserializer};
+
+/// Tells a field that is absent (`None`) from one that is `null` (`Some(None)`), for changes of records.
+pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Some)
+}

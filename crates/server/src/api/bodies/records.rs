@@ -1,0 +1,281 @@
+//! Records of the directory, and what changes them: servers, settings, users, applications, sessions.
+
+use super::present;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use utoipa::ToSchema;
+
+/// A member of the group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Server {
+    /// What `status` says of it.
+    #[serde(flatten)]
+    pub status: super::ServerStatus,
+    /// Where other servers reach it.
+    pub peer_address: String,
+    /// Where clients and administrators reach it.
+    pub client_address: String,
+    /// Who took it offline, why and until when; absent while it is online.
+    pub offline: Option<Offline>,
+    /// Power rating for load balancing; 1 is an ordinary server.
+    pub power: f64,
+    /// What application host selectors choose by.
+    pub labels: BTreeMap<String, String>,
+    /// When it joined.
+    pub joined: String,
+    /// The number of the change that made or last changed the record.
+    pub version_number: u64,
+}
+
+/// Why a server gets no new sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Offline {
+    /// Who took it offline.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: String,
+    /// When it ends by itself; absent when it does not.
+    pub until: Option<String>,
+}
+
+/// Takes a server offline.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OfflineRequest {
+    /// Why, in words; at most 500 characters.
+    pub reason: Option<String>,
+    /// After how many seconds it ends by itself; absent: when somebody takes the server online.
+    pub for_s: Option<u64>,
+}
+
+/// A setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Setting {
+    /// Its key.
+    pub name: String,
+    /// The value in force: for the group, or for the server that was asked for.
+    pub value: String,
+    /// Where the value comes from: `default`, `group` or `server`.
+    pub source: String,
+    /// The value that holds while none is set.
+    pub default: String,
+    /// The kind of its values.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What values are allowed, in words.
+    pub range: String,
+    /// The unit of its values; empty where it has none.
+    pub unit: String,
+    /// One sentence of help.
+    pub help: String,
+    /// Whether a server can have a value of its own.
+    pub per_server: bool,
+    /// Servers that have a value of their own.
+    pub overrides: Vec<Override>,
+}
+
+/// One server's own value of a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Override {
+    /// Which server.
+    pub server: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Sets a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettingValue {
+    /// The value as text.
+    pub value: String,
+}
+
+/// An account. Its password is never shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// `user`, `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// Groups of users that it belongs to.
+    pub groups: Vec<String>,
+    /// Whether it is disabled.
+    pub disabled: bool,
+    /// When its password was last set.
+    pub password_set: String,
+    /// The number of the change that made or last changed the record.
+    pub version_number: u64,
+}
+
+/// A password on its way in; never shown, never sent back.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String, format = Password)]
+pub struct Password(pub String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
+impl Drop for Password {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
+/// Makes an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserCreation {
+    /// Its password, 1 to 1024 bytes.
+    pub password: Password,
+    /// `user` when absent.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Groups of users that it belongs to.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Whether it starts disabled.
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+/// Changes an account; what is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UserChange {
+    /// `user`, `viewer`, `operator` or `admin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// All groups of users that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<String>>,
+    /// Whether it is disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+/// Sets the password of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordRequest {
+    /// The new password, 1 to 1024 bytes.
+    pub password: Password,
+}
+
+/// An application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct App {
+    /// Its name.
+    pub name: String,
+    /// The command of one session; absent where the backend is a running server.
+    pub launch: Option<String>,
+    /// Where its bytes are: `unix:PATH`, `tcp:HOST:PORT`, or `@pty`.
+    pub backends: Vec<String>,
+    /// How long the backend may take to accept.
+    pub ready_timeout_ms: u64,
+    /// `always`, `attached` or `never`.
+    pub resumable: String,
+    /// How long after the client has gone an `attached` session ends.
+    pub detach_timeout_ms: u64,
+    /// When a session without a client ends; never when absent.
+    pub suspended_timeout_ms: Option<u64>,
+    /// The most sessions of one user.
+    pub max_per_user: Option<u32>,
+    /// The most sessions on one server.
+    pub max_per_server: Option<u32>,
+    /// Labels that a server must have to host it.
+    pub hosts: BTreeMap<String, String>,
+    /// Users and groups (`@group`) that may start it; all when empty.
+    pub users: Vec<String>,
+    /// Environment of the command.
+    pub env: BTreeMap<String, String>,
+    /// Working folder of the command.
+    pub dir: Option<String>,
+    /// The number of the change that made or last changed the record.
+    pub version_number: u64,
+}
+
+/// Makes or changes an application; what is absent has its default or stays as it is, what is `null` goes back to its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AppChange {
+    /// The command of one session; `null` for none.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub launch: Option<Option<String>>,
+    /// All backends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backends: Option<Vec<String>>,
+    /// How long the backend may take to accept, 100 ms to 10 min.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_timeout_ms: Option<u64>,
+    /// `always`, `attached` or `never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumable: Option<String>,
+    /// How long after the client has gone an `attached` session ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detach_timeout_ms: Option<u64>,
+    /// When a session without a client ends; `null` for never.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub suspended_timeout_ms: Option<Option<u64>>,
+    /// The most sessions of one user; `null` for any number.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>)]
+    pub max_per_user: Option<Option<u32>>,
+    /// The most sessions on one server; `null` for any number.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>)]
+    pub max_per_server: Option<Option<u32>>,
+    /// All labels that a server must have to host it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<BTreeMap<String, String>>,
+    /// All users and groups (`@group`) that may start it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Vec<String>>,
+    /// The whole environment of the command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Working folder of the command; `null` for the session's own.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub dir: Option<Option<String>>,
+}
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Session {
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub token: String,
+    /// Who logged in for it.
+    pub user: String,
+    /// What it runs.
+    pub app: String,
+    /// Where it runs.
+    pub host: String,
+    /// `starting`, `active`, `suspended`, `orphaned` or `ended`.
+    pub state: String,
+    /// When it was made.
+    pub created: String,
+    /// The address of the client that is attached, or was last.
+    pub client: Option<String>,
+    /// When a client was last attached.
+    pub last_attached: Option<String>,
+    /// Whether its token gets it when it asks for the application.
+    pub current: bool,
+    /// When it ended.
+    pub ended: Option<String>,
+    /// Why it ended, in words.
+    pub reason: Option<String>,
+    /// The number of the change that made or last changed the record.
+    pub version_number: u64,
+}

@@ -1,0 +1,304 @@
+//! `/metrics`: figures for Prometheus, in its text format (version 0.0.4).
+//!
+//! Always true: names start with `stead_`, end with their unit, and stay; labels are escaped.
+
+use super::show::Moment;
+use crate::node::Node;
+use axum::extract::State;
+use axum::http::{HeaderName, header};
+use model::SessionState;
+use std::fmt::Write;
+
+/// The media type of the text format.
+const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const STATES: [SessionState; 4] = [
+    SessionState::Starting,
+    SessionState::Active,
+    SessionState::Suspended,
+    SessionState::Orphaned,
+];
+
+/// Metrics in the making.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    /// A metric with all its values: labels, figure.
+    fn metric(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Vec<(&'static str, String)>, f64)>,
+    ) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in values {
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|(label, text)| format!("{label}=\"{}\"", escape(text)))
+                .collect();
+            let labels = if labels.is_empty() {
+                String::new()
+            } else {
+                format!("{{{}}}", labels.join(","))
+            };
+            let _ = writeln!(self.0, "{name}{labels} {value}");
+        }
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.metric(name, "gauge", help, [(Vec::new(), value)]);
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+fn flag(yes: bool) -> f64 {
+    f64::from(u8::from(yes))
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "figures beyond 2^53 lose their last digits in every Prometheus"
+)]
+fn figure(number: u64) -> f64 {
+    number as f64
+}
+
+/// Figures for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(State(node): State<Node>) -> ([(HeaderName, &'static str); 1], String) {
+    let moment = Moment::new(&node);
+    let mut text = Text::default();
+    of_server(&mut text, &node);
+    of_group(&mut text, &node, &moment);
+    of_members(&mut text, &moment);
+    ([(header::CONTENT_TYPE, MEDIA_TYPE)], text.0)
+}
+
+fn of_server(text: &mut Text, node: &Node) {
+    let labels = vec![
+        ("version", crate::found::VERSION.to_owned()),
+        ("server", node.name().to_string()),
+    ];
+    text.metric(
+        "stead_build_info",
+        "gauge",
+        "The server that answers and its version.",
+        [(labels, 1.0)],
+    );
+    text.gauge(
+        "stead_start_time_seconds",
+        "When the server started, in seconds since 1970.",
+        figure(node.started().0) / 1000.0,
+    );
+    text.gauge(
+        "stead_acting_primary",
+        "1 while this server acts as primary.",
+        flag(node.acting()),
+    );
+    text.gauge(
+        "stead_leader_known",
+        "1 while this server knows a leader.",
+        flag(node.leader().is_some()),
+    );
+    let age = node.age_ms();
+    if age != u64::MAX {
+        text.gauge(
+            "stead_data_age_seconds",
+            "How old what this server has may be.",
+            figure(age) / 1000.0,
+        );
+    }
+}
+
+fn of_group(text: &mut Text, node: &Node, moment: &Moment) {
+    let directory = &moment.directory;
+    let group = directory.group();
+    let protection = node.protection();
+    text.gauge(
+        "stead_group_can_lose_servers",
+        "How many more servers the group can lose.",
+        f64::from(protection.can_lose),
+    );
+    text.gauge(
+        "stead_group_voters",
+        "Servers that count towards the quorum.",
+        f64::from(protection.voters),
+    );
+    text.gauge(
+        "stead_group_voters_reachable",
+        "Voters that this server hears, itself included.",
+        f64::from(protection.reachable),
+    );
+    text.gauge(
+        "stead_group_formation_number",
+        "The number of the formation in force.",
+        figure(group.formation.this.number),
+    );
+    text.gauge(
+        "stead_group_original",
+        "1 while the formation is the one that an administrator made.",
+        flag(group.formation.is_original()),
+    );
+    text.metric(
+        "stead_changes_total",
+        "counter",
+        "Changes that this server has applied since the group was founded.",
+        [(Vec::new(), figure(group.number))],
+    );
+    text.metric(
+        "stead_events_total",
+        "counter",
+        "Entries of the journal since the group was founded.",
+        [(Vec::new(), figure(group.last_event))],
+    );
+    if let Some(failover) = &group.last_failover {
+        text.gauge(
+            "stead_last_failover_timestamp_seconds",
+            "When the newest failover was.",
+            figure(failover.at.0) / 1000.0,
+        );
+        text.gauge(
+            "stead_last_failover_outage_seconds",
+            "How long changes were not accepted then.",
+            figure(failover.outage_ms) / 1000.0,
+        );
+    }
+    let mut counts = [0_u64; STATES.len()];
+    let live = directory
+        .servers()
+        .flat_map(|server| directory.sessions_on(server.id));
+    for session in live {
+        let count = STATES
+            .iter()
+            .position(|state| *state == session.state)
+            .and_then(|place| counts.get_mut(place));
+        if let Some(count) = count {
+            *count += 1;
+        }
+    }
+    let values = STATES
+        .iter()
+        .zip(counts)
+        .map(|(state, count)| (vec![("state", state.as_str().to_owned())], figure(count)));
+    text.metric(
+        "stead_sessions",
+        "gauge",
+        "Sessions that are not ended, by state.",
+        values,
+    );
+    text.gauge(
+        "stead_authority_expires_timestamp_seconds",
+        "When the group's authority expires.",
+        figure(group.authority.expires.0) / 1000.0,
+    );
+}
+
+fn of_members(text: &mut Text, moment: &Moment) {
+    let shown: Vec<_> = moment
+        .directory
+        .servers()
+        .map(|server| (server.name.to_string(), moment.server(server), server))
+        .collect();
+    let label = |name: &String| vec![("server", name.clone())];
+    let reachable = shown
+        .iter()
+        .map(|(name, status, _)| (label(name), flag(status.reachable)));
+    text.metric(
+        "stead_server_reachable",
+        "gauge",
+        "1 while this server hears the member.",
+        reachable,
+    );
+    let online = shown
+        .iter()
+        .map(|(name, status, _)| (label(name), flag(status.mode == "online")));
+    text.metric(
+        "stead_server_online",
+        "gauge",
+        "1 while load balancing gives the member new sessions.",
+        online,
+    );
+    let sessions = shown
+        .iter()
+        .map(|(name, status, _)| (label(name), figure(status.sessions)));
+    text.metric(
+        "stead_server_sessions",
+        "gauge",
+        "Sessions of the member that are not ended.",
+        sessions,
+    );
+    let lag = shown
+        .iter()
+        .filter_map(|(name, status, _)| Some((label(name), figure(status.lag_changes?))));
+    text.metric(
+        "stead_server_lag_changes",
+        "gauge",
+        "How many changes the member is behind.",
+        lag,
+    );
+    let load = shown
+        .iter()
+        .filter_map(|(name, status, _)| Some((label(name), status.load?)));
+    text.metric(
+        "stead_server_load_ratio",
+        "gauge",
+        "Load of the member's processors, from 0 to 1.",
+        load,
+    );
+    let memory = shown
+        .iter()
+        .filter_map(|(name, status, _)| Some((label(name), status.memory?)));
+    text.metric(
+        "stead_server_memory_ratio",
+        "gauge",
+        "Memory of the member in use, from 0 to 1.",
+        memory,
+    );
+    let clock = shown.iter().filter_map(|(name, status, _)| {
+        let offset = status.clock_offset_ms?;
+        let size = figure(offset.unsigned_abs()) / 1000.0;
+        Some((label(name), if offset < 0 { -size } else { size }))
+    });
+    text.metric(
+        "stead_server_clock_offset_seconds",
+        "gauge",
+        "How far the member's clock is ahead.",
+        clock,
+    );
+    let expires = shown
+        .iter()
+        .map(|(name, _, server)| (label(name), figure(server.certificate_expires.0) / 1000.0));
+    text.metric(
+        "stead_certificate_expires_timestamp_seconds",
+        "gauge",
+        "When the member's certificate expires.",
+        expires,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_format() {
+        let mut text = Text::default();
+        text.gauge("stead_x", "A figure.", 1.5);
+        text.metric(
+            "stead_y_total",
+            "counter",
+            "By name.",
+            [(vec![("server", "a\"b\\c\nd".to_owned())], 7.0)],
+        );
+        let expected = "# HELP stead_x A figure.\n# TYPE stead_x gauge\nstead_x 1.5\n\
+            # HELP stead_y_total By name.\n# TYPE stead_y_total counter\nstead_y_total{server=\"a\\\"b\\\\c\\nd\"} 7\n";
+        assert_eq!(text.0, expected);
+    }
+}

@@ -1,0 +1,68 @@
+//! `/v1/openapi.json`: the description of the API, made from the code.
+
+use super::{
+    apps, bodies, events, explain, group, health, login, metrics, problem, servers, sessions,
+    settings, status, trust, users,
+};
+use axum::Json;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Stead",
+        description = "Administers a group of servers. Any server answers; changes go to the primary by themselves. \
+            Answers name the newest change that they contain (Stead-Change) and how old they may be (Stead-Age-Ms); a request \
+            with Stead-Change is answered once the server has that change, one with ?consistency=linearizable with everything \
+            that was acknowledged before it. Changes take an Idempotency-Key: the same key is done once. Errors are problem \
+            documents (RFC 9457)."
+    ),
+    paths(
+        health::healthy, health::ready, health::primary, health::secondary, metrics::metrics,
+        login::login, document, status::status, explain::explain,
+        servers::list, servers::show, servers::online, servers::offline,
+        settings::list, settings::show, settings::set, settings::unset,
+        users::list, users::show, users::add, users::change, users::remove, users::set_password,
+        apps::list, apps::show, apps::add, apps::change, apps::remove,
+        sessions::list, sessions::show, sessions::end,
+        events::list, events::kinds,
+        group::members, group::remove, group::invite, group::promote,
+        trust::show
+    ),
+    components(schemas(problem::Problem, bodies::Plan)),
+    modifiers(&Bearer)
+)]
+struct Api;
+
+/// Says that everything needs a bearer token but what says otherwise.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("From /v1/login."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        document.security = Some(vec![SecurityRequirement::new(
+            "bearer",
+            Vec::<String>::new(),
+        )]);
+    }
+}
+
+/// The description of the API.
+pub(crate) fn build() -> Document {
+    let mut document = Api::openapi();
+    crate::found::VERSION.clone_into(&mut document.info.version);
+    document
+}
+
+/// Describes this API (OpenAPI).
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "status", security(()), responses((status = 200, description = "This document")))]
+pub(super) async fn document() -> Json<Document> {
+    Json(build())
+}

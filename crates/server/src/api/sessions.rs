@@ -1,0 +1,250 @@
+//! `/v1/sessions`: what runs, for whom, where. Long lists come in pages, in the order of ids.
+
+use super::bodies::Session;
+use super::caller::Caller;
+use super::extract::{Asked, Named, tagged};
+use super::problem::Problem;
+use super::show;
+use crate::node::Node;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use model::settings::value::nearest;
+use model::{AppName, Command, Directory, ServerId, SessionId, SessionState, Token, UserName};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// The most sessions in one page.
+const PAGE_LIMIT: u32 = 1000;
+const STATES: [SessionState; 5] = [
+    SessionState::Starting,
+    SessionState::Active,
+    SessionState::Suspended,
+    SessionState::Orphaned,
+    SessionState::Ended,
+];
+
+/// Which sessions are meant.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// Only of this token.
+    #[param(value_type = Option<String>)]
+    token: Option<Token>,
+    /// Only of this user.
+    #[param(value_type = Option<String>)]
+    user: Option<UserName>,
+    /// Only of this application.
+    #[param(value_type = Option<String>)]
+    app: Option<AppName>,
+    /// Only on this server.
+    host: Option<String>,
+    /// Only in this state.
+    state: Option<String>,
+    /// Ended ones of the history too.
+    ended: bool,
+    /// How many at most, 1 to 1000.
+    limit: Option<u32>,
+    /// Where the page before ended; from its `Link` header.
+    #[param(value_type = Option<String>)]
+    cursor: Option<SessionId>,
+}
+
+struct Filter {
+    token: Option<Token>,
+    user: Option<UserName>,
+    app: Option<AppName>,
+    host: Option<ServerId>,
+    state: Option<SessionState>,
+    ended: bool,
+}
+
+impl Which {
+    fn filter(self, directory: &Directory) -> Result<Filter, Problem> {
+        let host = self
+            .host
+            .as_deref()
+            .map(|name| show::server_named(directory, name))
+            .transpose()?;
+        let state = self.state.as_deref().map(state).transpose()?;
+        let ended = self.ended || state == Some(SessionState::Ended);
+        Ok(Filter {
+            token: self.token,
+            user: self.user,
+            app: self.app,
+            host: host.map(|host| host.id),
+            state,
+            ended,
+        })
+    }
+}
+
+fn state(word: &str) -> Result<SessionState, Problem> {
+    STATES
+        .into_iter()
+        .find(|state| state.as_str() == word)
+        .ok_or_else(|| {
+            let words = STATES.map(SessionState::as_str);
+            let problem = Problem::invalid(format!(
+                "{word:?} is no state of a session: states are {}",
+                words.join(", ")
+            ));
+            match nearest(word, words) {
+                Some(near) => problem.remedy(format!("the nearest is {near}")),
+                None => problem,
+            }
+        })
+}
+
+impl Filter {
+    fn fits(&self, session: &model::Session) -> bool {
+        (self.ended || session.state != SessionState::Ended)
+            && self.state.is_none_or(|state| session.state == state)
+            && self.host.is_none_or(|host| session.host == host)
+            && self
+                .token
+                .as_ref()
+                .is_none_or(|token| session.token == *token)
+            && self.user.as_ref().is_none_or(|user| session.user == *user)
+            && self.app.as_ref().is_none_or(|app| session.app == *app)
+    }
+
+    /// At most `limit` sessions behind `after`, and whether there are more.
+    fn page<'a>(
+        &self,
+        directory: &'a Directory,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> (Vec<&'a Arc<model::Session>>, bool) {
+        let mut fitting = directory
+            .sessions_from(after)
+            .filter(|session| self.fits(session));
+        let page: Vec<_> = fitting.by_ref().take(limit).collect();
+        let more = fitting.next().is_some();
+        (page, more)
+    }
+}
+
+/// Lists sessions that are not ended.
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", params(Which),
+    responses((status = 200, body = Vec<Session>, headers(("Link" = String, description = "The address of the next page, rel=\"next\""))), (status = 422, body = Problem)))]
+pub(super) async fn list(
+    State(node): State<Node>,
+    uri: Uri,
+    Asked(which): Asked<Which>,
+) -> Result<Response, Problem> {
+    let directory = node.directory();
+    let limit = which.limit.unwrap_or(PAGE_LIMIT);
+    if !(1..=PAGE_LIMIT).contains(&limit) {
+        return Err(Problem::invalid(format!("limit is 1 to {PAGE_LIMIT}")));
+    }
+    let cursor = which.cursor;
+    let filter = which.filter(&directory)?;
+    let (page, more) = filter.page(&directory, cursor, usize::try_from(limit).unwrap_or(1));
+    let last = page.last().map(|session| session.id);
+    let sessions: Vec<Session> = page
+        .into_iter()
+        .map(|session| show::session(&directory, session))
+        .collect();
+    let mut response = Json(sessions).into_response();
+    if let Some(last) = last.filter(|_| more) {
+        response
+            .headers_mut()
+            .extend(next_link(&uri, "cursor", &last.to_string()));
+    }
+    Ok(response)
+}
+
+/// A `Link` header to the page that begins behind `value`.
+pub(super) fn next_link(
+    uri: &Uri,
+    name: &str,
+    value: &str,
+) -> Option<(header::HeaderName, HeaderValue)> {
+    let prefix = format!("{name}=");
+    let kept = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.starts_with(&prefix));
+    let mut query: Vec<&str> = kept.collect();
+    let pair = format!("{name}={value}");
+    query.push(&pair);
+    let link = format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"));
+    Some((header::LINK, HeaderValue::from_str(&link).ok()?))
+}
+
+fn found(directory: &Directory, id: SessionId) -> Result<&Arc<model::Session>, Problem> {
+    directory.session(id).ok_or_else(|| {
+        Problem::not_found("session", &id.to_string(), None)
+            .remedy("see `stead session list --all`")
+    })
+}
+
+/// Shows a session.
+#[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, body = Session), (status = 404, body = Problem)))]
+pub(super) async fn show(
+    State(node): State<Node>,
+    Named(id): Named<SessionId>,
+) -> Result<Response, Problem> {
+    shown(&node, id)
+}
+
+fn shown(node: &Node, id: SessionId) -> Result<Response, Problem> {
+    let directory = node.directory();
+    let session = found(&directory, id)?;
+    Ok(tagged(
+        StatusCode::OK,
+        session.version_number,
+        &show::session(&directory, session),
+    ))
+}
+
+/// Ends a session and everything that runs in it.
+#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn end(
+    State(node): State<Node>,
+    caller: Caller,
+    Named(id): Named<SessionId>,
+) -> Result<Response, Problem> {
+    found(&node.directory(), id)?;
+    let by = caller.words(&node);
+    caller
+        .change(&node, Command::EndSession { session: id, by })
+        .await?;
+    shown(&node, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_keeps_the_filter() {
+        let link = |uri: &str| next_link(&uri.parse().unwrap(), "cursor", "ab").unwrap().1;
+        assert_eq!(
+            link("/v1/sessions"),
+            "</v1/sessions?cursor=ab>; rel=\"next\""
+        );
+        assert_eq!(
+            link("/v1/sessions?user=ann&cursor=cd&limit=2"),
+            "</v1/sessions?user=ann&limit=2&cursor=ab>; rel=\"next\""
+        );
+    }
+
+    #[test]
+    fn states_by_their_words() {
+        assert_eq!(state("orphaned").unwrap(), SessionState::Orphaned);
+        assert!(
+            state("suspendet")
+                .unwrap_err()
+                .remedy
+                .unwrap()
+                .contains("suspended")
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! `/v1/settings`: values for the group and for single servers.
+
+use super::bodies::{Setting, SettingValue};
+use super::caller::Caller;
+use super::extract::{Asked, Body, Named};
+use super::problem::Problem;
+use super::show;
+use crate::node::Node;
+use axum::Json;
+use axum::extract::State;
+use model::settings::{CATALOGUE, Settings};
+use model::{Command, Directory, ServerId};
+use serde::Deserialize;
+
+/// Whose value is meant.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Whose {
+    /// The server whose value is meant; the group's when absent.
+    on: Option<String>,
+}
+
+impl Whose {
+    fn server(&self, directory: &Directory) -> Result<Option<ServerId>, Problem> {
+        self.on
+            .as_deref()
+            .map(|name| show::server_named(directory, name).map(|server| server.id))
+            .transpose()
+    }
+}
+
+/// Lists every setting with the value in force.
+#[utoipa::path(get, path = "/v1/settings", tag = "settings", params(Whose), responses((status = 200, body = Vec<Setting>)))]
+pub(super) async fn list(
+    State(node): State<Node>,
+    Asked(whose): Asked<Whose>,
+) -> Result<Json<Vec<Setting>>, Problem> {
+    let directory = node.directory();
+    let on = whose.server(&directory)?;
+    Ok(Json(
+        CATALOGUE
+            .iter()
+            .map(|setting| show::setting(&directory, setting, on))
+            .collect(),
+    ))
+}
+
+/// Shows a setting.
+#[utoipa::path(get, path = "/v1/settings/{key}", tag = "settings", params(("key" = String, Path, description = "Its key"), Whose),
+    responses((status = 200, body = Setting), (status = 404, body = Problem)))]
+pub(super) async fn show(
+    State(node): State<Node>,
+    Named(key): Named<String>,
+    Asked(whose): Asked<Whose>,
+) -> Result<Json<Setting>, Problem> {
+    let directory = node.directory();
+    shown(&directory, &key, whose.server(&directory)?)
+}
+
+fn shown(directory: &Directory, key: &str, on: Option<ServerId>) -> Result<Json<Setting>, Problem> {
+    Ok(Json(show::setting(directory, Settings::describe(key)?, on)))
+}
+
+/// Sets a setting, for the group or one server.
+#[utoipa::path(put, path = "/v1/settings/{key}", tag = "settings", params(("key" = String, Path, description = "Its key"), Whose),
+    request_body = SettingValue,
+    responses((status = 200, body = Setting), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(super) async fn set(
+    State(node): State<Node>,
+    caller: Caller,
+    Named(key): Named<String>,
+    Asked(whose): Asked<Whose>,
+    Body(value): Body<SettingValue>,
+) -> Result<Json<Setting>, Problem> {
+    let on = whose.server(&node.directory())?;
+    // Refused here too, so that a slip needs no primary to be told.
+    Settings::parse(&key, &value.value)?;
+    caller
+        .change(
+            &node,
+            Command::SetSetting {
+                key: key.clone(),
+                value: value.value,
+                on,
+            },
+        )
+        .await?;
+    shown(&node.directory(), &key, on)
+}
+
+/// Takes a setting back to its default, or a server's own value away.
+#[utoipa::path(delete, path = "/v1/settings/{key}", tag = "settings", params(("key" = String, Path, description = "Its key"), Whose),
+    responses((status = 200, body = Setting), (status = 404, body = Problem)))]
+pub(super) async fn unset(
+    State(node): State<Node>,
+    caller: Caller,
+    Named(key): Named<String>,
+    Asked(whose): Asked<Whose>,
+) -> Result<Json<Setting>, Problem> {
+    let on = whose.server(&node.directory())?;
+    Settings::describe(&key)?;
+    caller
+        .change(
+            &node,
+            Command::UnsetSetting {
+                key: key.clone(),
+                on,
+            },
+        )
+        .await?;
+    shown(&node.directory(), &key, on)
+}

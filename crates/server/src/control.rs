@@ -1,0 +1,191 @@
+//! Answers to what other members ask.
+
+use crate::clock;
+use crate::keys;
+use crate::node::{Node, not_primary};
+use crate::submit::{Attempt, SubmitError};
+use bytes::Bytes;
+use model::{Change, ServerId};
+use wire::control::{Answer, Failure, Request};
+
+/// Answers one request of a member.
+pub async fn answer(node: &Node, from: ServerId, request: &[u8]) -> Bytes {
+    let answer = match wire::decode::<Request>(request) {
+        Ok(request) => respond(node, from, request).await,
+        Err(error) => Answer::Failed(Failure::Invalid {
+            why: error.to_string(),
+        }),
+    };
+    Bytes::from(wire::encode(&answer))
+}
+
+async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
+    match request {
+        Request::Propose {
+            id,
+            author,
+            command,
+        } => {
+            let change = Change {
+                id,
+                at: clock::calendar(),
+                author,
+                command,
+            };
+            settled(node, node.propose_here(change).await)
+        }
+        Request::OpenSession {
+            id,
+            author,
+            token,
+            user,
+            app,
+            host,
+        } => {
+            let wish = crate::placing::Wish {
+                id,
+                author,
+                token,
+                user,
+                app,
+                host,
+            };
+            settled(node, node.open_session_here(&wish).await)
+        }
+        Request::Report(report) => {
+            if report.server != from {
+                return failed(Failure::Invalid {
+                    why: "a report of another server".to_owned(),
+                });
+            }
+            node.0
+                .reports
+                .take(*report, clock::calendar(), clock::steady());
+            node.0.placing.reported(from);
+            Answer::Reports(node.reports().into_values().collect())
+        }
+        Request::ReadIndex => match node.replica().read_index(crate::submit::LIMIT).await {
+            Ok(name) => Answer::ReadIndex(name),
+            Err(error) => {
+                tracing::debug!(%error, "a read cannot be ordered here");
+                failed(not_primary(node))
+            }
+        },
+        Request::View => Answer::View(Box::new(node.view())),
+        Request::Promote {
+            server,
+            author,
+            reason,
+        } => done(node, node.promote_here(server, author, reason).await),
+        Request::RemoveServer {
+            server,
+            author,
+            reason,
+        } => done(node, node.remove_here(server, author, reason).await),
+        Request::IssueTicket { user, token } => issue_ticket(node, &user, &token),
+        Request::Probe { address, probe_key } => {
+            match crate::admission::probe(&address, probe_key).await {
+                Ok(()) => Answer::Done,
+                Err(why) => failed(Failure::Unreachable { address, why }),
+            }
+        }
+        Request::RenewCertificates {
+            peer_request,
+            client_request,
+        } => renew(node, from, &peer_request, &client_request),
+        Request::Goodbye => Answer::Done,
+    }
+}
+
+fn failed(failure: Failure) -> Answer {
+    Answer::Failed(failure)
+}
+
+fn settled(node: &Node, attempt: Attempt) -> Answer {
+    match attempt {
+        Attempt::Settled(Ok(applied)) => Answer::Applied(Box::new(applied)),
+        Attempt::Settled(Err(error)) => failed(failure_of(node, error)),
+        Attempt::Again { unknown: true } => failed(Failure::OutcomeUnknown),
+        Attempt::Again { unknown: false } => failed(not_primary(node)),
+    }
+}
+
+fn done(node: &Node, result: Result<(), SubmitError>) -> Answer {
+    result.map_or_else(|error| failed(failure_of(node, error)), |()| Answer::Done)
+}
+
+/// An error as another member is told it.
+fn failure_of(node: &Node, error: SubmitError) -> Failure {
+    match error {
+        SubmitError::NoPrimary { .. } => not_primary(node),
+        SubmitError::OutcomeUnknown | SubmitError::Behind { .. } => Failure::OutcomeUnknown,
+        SubmitError::DiskFull => Failure::DiskFull,
+        SubmitError::Unfit {
+            decision,
+            candidates,
+        } => Failure::Unfit {
+            decision,
+            candidates,
+        },
+        SubmitError::NoSealKey => Failure::NoSealKey,
+        other => Failure::Invalid {
+            why: other.to_string(),
+        },
+    }
+}
+
+fn issue_ticket(node: &Node, user: &model::UserName, token: &model::Token) -> Answer {
+    let directory = node.directory();
+    if directory.user(user).is_none_or(|user| user.disabled) {
+        return failed(Failure::Invalid {
+            why: "there is no such user here".to_owned(),
+        });
+    }
+    let lifetime = directory.settings().ticket_lifetime();
+    match node
+        .tickets()
+        .for_token(user, token, clock::calendar(), lifetime)
+    {
+        Ok(issued) => Answer::Ticket {
+            ticket: issued.ticket,
+            expires: issued.expires,
+        },
+        Err(_) => failed(Failure::NoSealKey),
+    }
+}
+
+fn renew(node: &Node, from: ServerId, peer_request: &[u8], client_request: &[u8]) -> Answer {
+    let directory = node.directory();
+    let Some(server) = directory.server(from) else {
+        return failed(Failure::Invalid {
+            why: "not a member".to_owned(),
+        });
+    };
+    let Some(seal) = node.trust().seal.clone() else {
+        return failed(Failure::NoSealKey);
+    };
+    let reached = keys::Reached {
+        peer: &server.peer_address,
+        client: &server.client_address,
+    };
+    let issued = keys::open_authority(&directory, &seal).and_then(|authority| {
+        let requests = (peer_request, client_request);
+        keys::issue(
+            &authority,
+            directory.group().id,
+            from,
+            reached,
+            requests,
+            clock::calendar(),
+        )
+    });
+    match issued {
+        Ok(pair) => Answer::Certificates {
+            peer: pair.peer.certificate.to_vec(),
+            client: pair.client.certificate.to_vec(),
+        },
+        Err(error) => failed(Failure::Invalid {
+            why: error.to_string(),
+        }),
+    }
+}

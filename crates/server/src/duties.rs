@@ -1,0 +1,323 @@
+//! What a server does by itself: one loop that turns everything that can happen into an event, asks the policies, and
+//! carries their actions out.
+//!
+//! The loop never waits for an action: each runs in a task of its own and comes back as a wake-up. Decisions are made in
+//! `policy`; nothing here decides.
+
+use crate::clock;
+use crate::node::Node;
+use crate::office::{self, Won};
+use crate::peers::Contact;
+use model::{Command, ServerId};
+use policy::campaign::{self, Campaign};
+use policy::liveness::{self, Allowance, Liveness};
+use policy::voting::{self, Step, Voting};
+use replica::Status;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+/// How often what was heard of the others is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a change of the members may take.
+const MEMBERS_LIMIT: Duration = Duration::from_secs(5);
+
+/// Everything that can wake a server up.
+#[derive(Debug)]
+enum Wakeup {
+    /// Something about consensus changed: role, leader, term, members.
+    Consensus,
+    /// The directory changed.
+    Directory,
+    /// A member is reached, or no longer.
+    Contact,
+    /// Something came due, or it is time to look who was heard.
+    Time,
+    /// A step of the members was carried out, or not.
+    MembersDone,
+    /// This server said that it is primary.
+    TookOffice(Won),
+    /// It could not say so.
+    NoOffice,
+    /// The server stops.
+    Stop,
+}
+
+/// The policies and what they were last told.
+struct Duties {
+    node: Node,
+    campaign: Campaign,
+    liveness: Liveness,
+    voting: Voting,
+    leading: bool,
+    taking_office: bool,
+    /// The term in which this server said that it is primary.
+    office: Option<u64>,
+    changing_members: bool,
+    done: mpsc::UnboundedSender<Wakeup>,
+}
+
+/// Runs until the server stops.
+pub async fn run(node: Node) {
+    let (done, mut outcomes) = mpsc::unbounded_channel();
+    let mut duties = Duties::new(node.clone(), done);
+    let mut consensus = node.replica().role_changed();
+    let mut directory = node.directory_changed();
+    let mut contacts = node.0.peers.changed();
+    let mut stop = node.stop();
+    loop {
+        let due = duties.due().saturating_sub(clock::steady()).min(LOOK);
+        let wakeup = tokio::select! {
+            biased;
+            () = stop.given() => Wakeup::Stop,
+            Ok(()) = consensus.changed() => Wakeup::Consensus,
+            Some(outcome) = outcomes.recv() => outcome,
+            Ok(()) = contacts.changed() => Wakeup::Contact,
+            Ok(()) = directory.changed() => Wakeup::Directory,
+            () = sleep(due) => Wakeup::Time,
+        };
+        if matches!(wakeup, Wakeup::Stop) {
+            return;
+        }
+        duties.handle(wakeup, clock::steady());
+    }
+}
+
+impl Duties {
+    fn new(node: Node, done: mpsc::UnboundedSender<Wakeup>) -> Self {
+        let directory = node.directory();
+        let status = node.replica().status();
+        let facts = campaign::Facts::of(&directory, &status.voters);
+        Self {
+            campaign: Campaign::new(node.me(), facts, clock::steady()),
+            liveness: Liveness::new(Allowance::of(directory.settings())),
+            voting: Voting::new(),
+            leading: false,
+            taking_office: false,
+            office: None,
+            changing_members: false,
+            done,
+            node,
+        }
+    }
+
+    fn due(&self) -> Duration {
+        let due = [
+            self.campaign.poll_timeout(),
+            self.liveness.poll_timeout(),
+            self.voting.poll_timeout(),
+        ];
+        due.into_iter().flatten().min().unwrap_or(Duration::MAX)
+    }
+
+    fn handle(&mut self, wakeup: Wakeup, now: Duration) {
+        match wakeup {
+            Wakeup::MembersDone => self.changing_members = false,
+            Wakeup::TookOffice(won) => {
+                self.taking_office = false;
+                self.office = Some(won.term);
+            }
+            Wakeup::NoOffice => self.taking_office = false,
+            _ => {}
+        }
+        let status = self.node.replica().status();
+        self.stand(&status, now);
+        self.take_office(&status);
+        self.watch_hosts(&status, now);
+        self.arrange_members(&status, now);
+    }
+
+    /// Whether to step forward as primary, or to hand over.
+    fn stand(&mut self, status: &Status, now: Duration) {
+        let directory = self.node.directory();
+        let me = self.node.me();
+        let leading = status.leader == Some(me) && status.role == replica::Role::Leader;
+        let mut actions = Vec::new();
+        let facts = campaign::Facts::of(&directory, &status.voters);
+        actions.extend(
+            self.campaign
+                .handle(campaign::Event::Facts(Box::new(facts)), now),
+        );
+        if let (Some(leader), Some(heard)) = (
+            status.leader.filter(|leader| *leader != me),
+            status.last_heard,
+        ) {
+            let at = now.saturating_sub(heard.ago());
+            actions.extend(
+                self.campaign
+                    .handle(campaign::Event::Heard { leader, at }, now),
+            );
+        }
+        if leading != self.leading {
+            self.leading = leading;
+            let event = if leading {
+                campaign::Event::Leading
+            } else {
+                campaign::Event::Following
+            };
+            actions.extend(self.campaign.handle(event, now));
+        }
+        if leading {
+            let peers = campaign::Event::Peers(self.node.seen());
+            actions.extend(self.campaign.handle(peers, now));
+        }
+        actions.extend(self.campaign.handle_timeout(now));
+        for action in actions {
+            self.execute(action);
+        }
+    }
+
+    fn execute(&self, action: campaign::Action) {
+        let node = self.node.clone();
+        match action {
+            campaign::Action::Campaign { attempt, reasons } => {
+                tracing::info!(attempt, ?reasons, "this server steps forward as primary");
+                tokio::spawn(async move {
+                    if let Err(refused) = node.replica().campaign().await {
+                        tracing::debug!(%refused, "this server does not campaign");
+                    }
+                });
+            }
+            campaign::Action::TransferTo { server, reasons } => {
+                tracing::info!(%server, ?reasons, "this server passes the role of primary on");
+                tokio::spawn(async move {
+                    if let Err(error) = node
+                        .replica()
+                        .transfer_to(server, office::TRANSFER_LIMIT)
+                        .await
+                    {
+                        tracing::warn!(%server, %error, "the role of primary was not passed on");
+                    }
+                });
+            }
+        }
+    }
+
+    /// A new primary's first change says that it is: it proves that changes are accepted.
+    fn take_office(&mut self, status: &Status) {
+        let acting = status.acting.is_yes();
+        if !acting
+            || self.taking_office
+            || self.campaign.is_caretaker()
+            || self.office == Some(status.term)
+        {
+            return;
+        }
+        self.taking_office = true;
+        let (node, done, term) = (self.node.clone(), self.done.clone(), status.term);
+        let timeline = self.campaign.timeline();
+        let explanation = self.campaign.explain(clock::steady(), clock::calendar());
+        tokio::spawn(async move {
+            let taken = office::take(&node, term, timeline, explanation).await;
+            let _ = done.send(taken.map_or(Wakeup::NoOffice, Wakeup::TookOffice));
+        });
+    }
+
+    /// Whether hosts are gone.
+    fn watch_hosts(&mut self, status: &Status, now: Duration) {
+        let directory = self.node.directory();
+        let me = self.node.me();
+        let hosts: BTreeMap<ServerId, String> = directory
+            .servers()
+            .filter(|server| {
+                server.id != me && liveness::has_reachable_sessions(&directory, server.id)
+            })
+            .map(|server| (server.id, server.name.to_string()))
+            .collect();
+        let ids: Vec<ServerId> = hosts.keys().copied().collect();
+        let mut events = vec![
+            liveness::Event::Allowance(Allowance::of(directory.settings())),
+            liveness::Event::Hosts(hosts),
+            liveness::Event::Acting(status.acting.is_yes()),
+        ];
+        for host in ids {
+            if let Some(silent) = self.node.0.peers.silent_for(host) {
+                events.push(liveness::Event::Heard {
+                    host,
+                    at: now.saturating_sub(silent),
+                });
+            }
+            if self.node.0.peers.contact(host) == Contact::Refuses {
+                events.push(liveness::Event::Refused { host, at: now });
+            }
+        }
+        let mut gone: Vec<liveness::GiveUp> = Vec::new();
+        for event in events {
+            gone.extend(self.liveness.handle(event, now));
+        }
+        for give_up in gone {
+            self.give_up(give_up);
+        }
+    }
+
+    fn give_up(&self, give_up: liveness::GiveUp) {
+        let node = self.node.clone();
+        let host = node.directory().name_of(give_up.host);
+        tracing::warn!(%host, reasons = ?give_up.reasons, "a host is not reached: its sessions are orphaned");
+        let command = Command::OrphanSessions {
+            host: give_up.host,
+            reasons: give_up.reasons,
+        };
+        tokio::spawn(async move {
+            if let Err(error) = node.submit(None, node.author(), command).await {
+                tracing::warn!(%host, %error, "its sessions were not declared orphaned");
+            }
+        });
+    }
+
+    /// Brings the members of consensus to what the directory says, one step at a time.
+    fn arrange_members(&mut self, status: &Status, now: Duration) {
+        if !status.acting.is_yes() || self.changing_members {
+            return;
+        }
+        let directory = self.node.directory();
+        let facts = voting::Facts {
+            me: self.node.me(),
+            members: voting::Facts::members_of(&directory),
+            consensus: voting::Membership {
+                voters: status.voters.clone(),
+                learners: status.learners.clone(),
+                changing: status.members_changing,
+            },
+            progress: self.node.progress(status),
+            leaving: self.node.leaving(),
+        };
+        let Some(step) = self.voting.handle(&facts, now).step else {
+            return;
+        };
+        tracing::info!(?step, "a step towards the members that the directory names");
+        self.changing_members = true;
+        let (node, done) = (self.node.clone(), self.done.clone());
+        tokio::spawn(async move {
+            if let Err(error) = carry_out(&node, step).await {
+                tracing::warn!(%error, "the members were not changed; it is tried again");
+                sleep(LOOK * 4).await;
+            }
+            let _ = done.send(Wakeup::MembersDone);
+        });
+    }
+}
+
+/// Why a step of the members was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Members(#[from] replica::MembersError),
+    #[error(transparent)]
+    Submit(#[from] crate::submit::SubmitError),
+}
+
+async fn carry_out(node: &Node, step: Step) -> Result<(), StepError> {
+    let replica = node.replica();
+    match step {
+        Step::AddLearner(server) => replica.add_learner(server, MEMBERS_LIMIT).await?,
+        Step::RemoveMember(server) => replica.remove(server, MEMBERS_LIMIT).await?,
+        Step::SetVoters(voters) => replica.set_voters(voters, MEMBERS_LIMIT).await?,
+        Step::RecordVoting { server, voting } => {
+            node.submit(None, node.author(), Command::SetVoting { server, voting })
+                .await?;
+        }
+    }
+    Ok(())
+}

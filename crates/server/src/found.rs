@@ -1,0 +1,297 @@
+//! `stead init`: a group of one, its own primary.
+//!
+//! The identity is written last: a folder without it is not a server's yet, and what an interrupted attempt
+//! left there is replaced by the next one.
+
+use crate::clock;
+use crate::endpoint::{self, EndpointError};
+use crate::identity::{Endpoint, Identity, IdentityError};
+use crate::keys::{self, KeysError, Reached};
+use crate::login::{LoginError, Logins};
+use crate::random::NoRandomness;
+use model::record::Group;
+use model::{
+    Cause, Directory, FEATURE_LEVEL, Formation, FormationId, FormationRef, GroupId, GroupName,
+    IncarnationId, Mode, Role, Server, ServerId, ServerName, Standing, UnixMillis, User,
+};
+use peer::key::{KeyError, PrivateKey};
+use peer::seal::SealKey;
+use peer::secret::{GroupSecrets, Secret};
+use peer::trust_store::{Credential, Trust, TrustStore};
+use replica::LogOptions;
+use replica::disk::{RealDisk, SharedDisk};
+use replica::formation::{self, FormationError, Founder};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wire::client::Hidden;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What `stead init` was asked for.
+#[derive(Debug)]
+pub struct InitOptions {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The server's name.
+    pub name: ServerName,
+    /// The group's name.
+    pub group: GroupName,
+    /// Where other servers reach it; port 0 for any.
+    pub peer: String,
+    /// Where clients reach it; port 0 for any.
+    pub client: String,
+    /// The password of the account `admin`.
+    pub administrator_password: Hidden,
+}
+
+/// What `stead init` made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitDone {
+    /// The group.
+    pub group: GroupId,
+    /// The server.
+    pub server: ServerId,
+    /// `sha256:HEX` of the group's authority.
+    pub ca_fingerprint: String,
+    /// Where other servers reach it.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_address: String,
+}
+
+/// Why a group cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The data folder.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The data folder cannot be made.
+    #[error("the data folder {} cannot be made", folder.display())]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// An address.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The administrator's password.
+    #[error("the administrator's password cannot be used")]
+    Password(#[from] LoginError),
+    /// A key.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// A certificate's key.
+    #[error("a key cannot be made")]
+    Key(#[from] KeyError),
+    /// The keys cannot be stored.
+    #[error("the keys cannot be stored")]
+    Trust(#[from] peer::files::WriteError),
+    /// Randomness.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// The directory cannot be stored.
+    #[error("the directory cannot be stored")]
+    Replica(#[from] FormationError),
+}
+
+/// Makes a group of one.
+///
+/// # Errors
+/// What stands in the way; the data folder can then be used for another attempt.
+pub async fn init(options: InitOptions) -> Result<InitDone, InitError> {
+    let data = options.data.as_path();
+    prepare_folder(data)?;
+    let peer = endpoint::choose(&options.peer)?;
+    let client = endpoint::choose(&options.client)?;
+    let password = Logins::new()?.hash(options.administrator_password).await?;
+    let now = clock::calendar();
+    let identity = Identity {
+        format: Identity::FORMAT,
+        name: options.name,
+        server: keys::fresh(ServerId::from_bytes)?,
+        group: keys::fresh(GroupId::from_bytes)?,
+        group_name: options.group,
+        standing: Standing::Voter,
+        incarnation: keys::fresh(IncarnationId::from_bytes)?,
+        peer,
+        client,
+        members: Vec::new(),
+    };
+    let administrator = User {
+        name: "admin".parse().expect("a literal that is a user name"),
+        password,
+        role: Role::Admin,
+        groups: Vec::new(),
+        disabled: false,
+        password_set: now,
+        version_number: 0,
+    };
+    let (trust, group, certificate_expires) = found_trust(&identity, now)?;
+    let server = first_server(&identity, certificate_expires, now);
+    let ca_fingerprint = group.authority.fingerprint.clone();
+    TrustStore::of(data).replace(&trust)?;
+    found_directory(
+        data,
+        &identity,
+        &Directory::founded(group, server, administrator),
+    )?;
+    identity.save(data)?;
+    Ok(InitDone {
+        group: identity.group,
+        server: identity.server,
+        ca_fingerprint,
+        peer_address: identity.peer.advertise,
+        client_address: identity.client.advertise,
+    })
+}
+
+/// Makes the data folder if need be, and takes away what an interrupted attempt left.
+///
+/// # Errors
+/// When a server has it already, or the system refuses.
+pub fn prepare_folder(data: &Path) -> Result<(), InitError> {
+    if Identity::exists(data) {
+        return Err(IdentityError::Exists {
+            folder: data.to_owned(),
+        }
+        .into());
+    }
+    let failed = |source| InitError::Folder {
+        folder: data.to_owned(),
+        source,
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(failed)?;
+    for left in ["formations", "trust", "trust.new"] {
+        match std::fs::remove_dir_all(data.join(left)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn found_directory(
+    data: &Path,
+    identity: &Identity,
+    directory: &Directory,
+) -> Result<(), FormationError> {
+    let disk: SharedDisk = Arc::new(RealDisk);
+    let founder = Founder {
+        server: identity.server,
+        incarnation: identity.incarnation,
+    };
+    let made = formation::found(
+        &disk,
+        data,
+        founder,
+        directory,
+        LogOptions::default().segment_size,
+    )?;
+    formation::select(&disk, data, made)
+}
+
+fn found_trust(
+    identity: &Identity,
+    now: UnixMillis,
+) -> Result<(Trust, Group, UnixMillis), InitError> {
+    let seal = SealKey::make().map_err(|_| NoRandomness)?;
+    let (authority, record) = keys::make(identity.group, &seal, now)?;
+    let (peer_key, client_key) = (PrivateKey::make()?, PrivateKey::make()?);
+    let requests = (
+        peer_key.certificate_request()?,
+        client_key.certificate_request()?,
+    );
+    let reached = Reached {
+        peer: &identity.peer.advertise,
+        client: &identity.client.advertise,
+    };
+    let pair = keys::issue(
+        &authority,
+        identity.group,
+        identity.server,
+        reached,
+        (&requests.0, &requests.1),
+        now,
+    )?;
+    let expires = pair.peer.expires;
+    let trust = Trust {
+        authorities: vec![authority.certificate().clone()],
+        peer: Credential {
+            certificate: pair.peer.certificate,
+            key: peer_key,
+        },
+        client: Credential {
+            certificate: pair.client.certificate,
+            key: client_key,
+        },
+        secrets: GroupSecrets::only(Secret::make().map_err(|_| NoRandomness)?),
+        seal: Some(seal),
+    };
+    let formation = keys::fresh(FormationId::from_bytes)?;
+    let group = Group {
+        id: identity.group,
+        name: identity.group_name.clone(),
+        formation: Formation {
+            this: FormationRef {
+                id: formation,
+                number: 1,
+                fork_point: 0,
+            },
+            ancestors: Vec::new(),
+            cause: Cause::Founded,
+            original: formation,
+            original_members: vec![identity.server],
+            made: now,
+        },
+        backups: vec![identity.server],
+        primary: Some(identity.server),
+        primary_since: now,
+        last_failover: None,
+        authority: record,
+        clock: now,
+        number: 0,
+        last_event: 0,
+        feature_level: FEATURE_LEVEL,
+    };
+    Ok((trust, group, expires))
+}
+
+fn first_server(identity: &Identity, certificate_expires: UnixMillis, now: UnixMillis) -> Server {
+    let Endpoint {
+        advertise: peer_address,
+        ..
+    } = identity.peer.clone();
+    let Endpoint {
+        advertise: client_address,
+        ..
+    } = identity.client.clone();
+    Server {
+        id: identity.server,
+        name: identity.name.clone(),
+        peer_address,
+        client_address,
+        standing: Standing::Voter,
+        voting: true,
+        mode: Mode::Online,
+        power: 1000,
+        labels: BTreeMap::new(),
+        version: VERSION.to_owned(),
+        feature_level: FEATURE_LEVEL,
+        incarnation: identity.incarnation,
+        certificate_expires,
+        joined: now,
+        started: true,
+        version_number: 0,
+    }
+}

@@ -1,0 +1,150 @@
+//! `stead join`: this machine becomes a member of the group that made the code.
+//!
+//! Nothing is stored before the group has agreed, and the identity is written last: an attempt that was refused or
+//! interrupted leaves a folder with which another can be made.
+
+use crate::clock;
+use crate::endpoint::{self, EndpointError};
+use crate::found::{InitError, VERSION, prepare_folder};
+use crate::identity::{Identity, IdentityError, KnownMember};
+use crate::keys;
+use crate::random::NoRandomness;
+use model::{FEATURE_LEVEL, GroupName, IncarnationId, ServerId, ServerName, Standing};
+use peer::join::{Applicant, JoinError, Joined};
+use peer::tls::TlsBasis;
+use peer::trust_store::TrustStore;
+use replica::disk::{RealDisk, SharedDisk};
+use replica::formation::{self, FormationError};
+use replica::{LogOptions, LogOwner};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use wire::join::JoinCode;
+
+/// What `stead join` was asked for.
+#[derive(Debug)]
+pub struct JoinOptions {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The join code.
+    pub code: JoinCode,
+    /// The server's name.
+    pub name: ServerName,
+    /// Where other servers reach it; port 0 for any.
+    pub peer: String,
+    /// Where clients reach it; port 0 for any.
+    pub client: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinDone {
+    /// The group.
+    pub group_name: GroupName,
+    /// This server.
+    pub server: ServerId,
+    /// The other members, by name.
+    pub members: Vec<String>,
+    /// What this server is.
+    pub standing: Standing,
+    /// Where other servers reach it.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_address: String,
+}
+
+/// Why joining failed.
+#[derive(Debug, thiserror::Error)]
+pub enum JoiningError {
+    /// The data folder belongs to a server or cannot be made.
+    #[error(transparent)]
+    Folder(#[from] InitError),
+    /// The identity cannot be stored.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// An address.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The peer port cannot be used.
+    #[error("the peer port cannot be used")]
+    Port(#[source] io::Error),
+    /// Randomness.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// The group refused, or was not reached.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The keys cannot be stored.
+    #[error("the keys cannot be stored")]
+    Trust(#[from] peer::files::WriteError),
+    /// The place for the directory cannot be made.
+    #[error("the place for the directory cannot be made")]
+    Replica(#[from] FormationError),
+}
+
+/// Joins a group.
+///
+/// # Errors
+/// What stands in the way; the data folder can then be used for another attempt.
+pub async fn join(options: JoinOptions) -> Result<JoinDone, JoiningError> {
+    let data = options.data.as_path();
+    prepare_folder(data)?;
+    let client = endpoint::choose(&options.client)?;
+    let peer = endpoint::choose(&options.peer)?;
+    let port = TcpListener::from_std(endpoint::bind(&peer.listen)?).map_err(JoiningError::Port)?;
+    let applicant = Applicant {
+        server: keys::fresh(ServerId::from_bytes)?,
+        incarnation: keys::fresh(IncarnationId::from_bytes)?,
+        name: options.name,
+        peer_address: peer.advertise.clone(),
+        client_address: client.advertise.clone(),
+        version: VERSION.to_owned(),
+        feature_level: FEATURE_LEVEL,
+        clock: clock::calendar(),
+        standalone: true,
+        live_sessions: 0,
+    };
+    let joined = peer::join::join(&options.code, &applicant, &port, &TlsBasis::default()).await?;
+    let Joined { grant, trust } = joined;
+    TrustStore::of(data).replace(&trust)?;
+    let disk: SharedDisk = Arc::new(RealDisk);
+    let owner = LogOwner {
+        formation: grant.formation.id,
+        incarnation: applicant.incarnation,
+    };
+    formation::join(&disk, data, owner, LogOptions::default().segment_size)?;
+    formation::select(&disk, data, grant.formation.id)?;
+    let identity = Identity {
+        format: Identity::FORMAT,
+        name: applicant.name,
+        server: applicant.server,
+        group: grant.group,
+        group_name: grant.group_name.clone(),
+        standing: grant.standing,
+        incarnation: applicant.incarnation,
+        peer,
+        client,
+        members: grant
+            .members
+            .iter()
+            .map(|member| KnownMember {
+                server: member.server,
+                peer_address: member.peer_address.clone(),
+            })
+            .collect(),
+    };
+    identity.save(data)?;
+    Ok(JoinDone {
+        group_name: grant.group_name,
+        server: identity.server,
+        members: grant
+            .members
+            .into_iter()
+            .map(|member| member.name.to_string())
+            .collect(),
+        standing: grant.standing,
+        peer_address: identity.peer.advertise,
+        client_address: identity.client.advertise,
+    })
+}

@@ -1,0 +1,48 @@
+//! The daemon: what a server does, put together from the floors below.
+//!
+//! Always true: decisions are made in `policy` and `model`, never here; nothing that a client or another server sends
+//! reaches further than its own connection before it has proved itself; what acts as primary asks the one predicate.
+//!
+//! Start at [`start`] for how a server comes to be, [`duties`] for the loop, [`submit`] for the way of a change,
+//! [`sessions`] for what clients get, and [`api`] for what administrators and programs get.
+
+mod admission;
+pub mod api;
+mod client_port;
+pub mod clock;
+mod control;
+mod duties;
+mod endpoint;
+mod expiry;
+pub mod found;
+mod hosting;
+pub mod identity;
+pub mod joining;
+mod keys;
+mod links;
+pub mod login;
+pub mod node;
+mod office;
+mod peer_port;
+mod peers;
+mod placing;
+mod random;
+mod removing;
+mod reporting;
+mod reports;
+mod seen;
+mod sessions;
+mod socket;
+mod spool;
+pub mod start;
+mod streams;
+pub mod submit;
+pub mod tickets;
+mod timing;
+
+pub use found::{InitDone, InitError, InitOptions, VERSION, init};
+pub use joining::{JoinDone, JoinOptions, JoiningError, join};
+pub use login::LoginError;
+pub use node::{Consistency, Node};
+pub use start::{ServeError, ServeOptions, serve};
+pub use submit::SubmitError;

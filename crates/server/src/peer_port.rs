@@ -1,0 +1,96 @@
+//! What comes in on the peer port: consensus, requests of members, and streams of sessions.
+
+use crate::control;
+use crate::node::Node;
+use crate::peers::limits;
+use bytes::Bytes;
+use model::ServerId;
+use peer::hello::{Acquaintance, Met};
+use peer::listener::{Arrival, Reception};
+use peer::serve::serve;
+use wire::hello::Purpose;
+
+/// Takes connections of members.
+#[derive(Debug, Clone)]
+pub struct Doorman {
+    pub(crate) node: Node,
+}
+
+impl Reception for Doorman {
+    async fn arrived(&self, arrival: Arrival) {
+        let Met {
+            purpose,
+            acquaintance,
+            ref introduction,
+            ..
+        } = arrival.met;
+        let (from, known) = (introduction.server, acquaintance == Acquaintance::Member);
+        match purpose {
+            Purpose::Consensus => self.serve_consensus(from, arrival).await,
+            Purpose::Control if known => self.serve_control(from, arrival).await,
+            Purpose::Stream if known => {
+                if let Err(error) = self.node.serve_stream(arrival.stream).await {
+                    tracing::debug!(%from, %error, "a stream of another server ended");
+                }
+            }
+            Purpose::Control | Purpose::Stream => {
+                tracing::warn!(%from, "a server that is not known here wants more than replication");
+            }
+        }
+    }
+}
+
+impl Doorman {
+    /// Consensus has a runtime of its own: the connection moves there.
+    async fn serve_consensus(&self, from: ServerId, mut arrival: Arrival) {
+        let (replica, heard) = (self.node.replica().clone(), self.node.0.peers.heard(from));
+        let serving = self.node.0.lines.spawn(async move {
+            if let Err(error) = arrival.move_here() {
+                tracing::debug!(%from, %error, "a consensus connection cannot be served");
+                return;
+            }
+            // Called here and now for each: within a lane the order of arrival must be kept.
+            let handler = move |request: Bytes| {
+                let answering = replica.handle(&request);
+                async move {
+                    answering
+                        .await
+                        .unwrap_or_else(|error| unanswered(from, &error))
+                }
+            };
+            let end = serve(arrival.stream, &handler, limits(), heard).await;
+            tracing::debug!(%from, %end, "a consensus connection has ended");
+        });
+        // The listener ends what it drives: the task elsewhere must end with this one.
+        let _guard = AbortOnDrop(serving.abort_handle());
+        let _ = serving.await;
+    }
+
+    async fn serve_control(&self, from: ServerId, arrival: Arrival) {
+        let node = self.node.clone();
+        let heard = node.0.peers.heard(from);
+        let handler = move |request: Bytes| {
+            let node = node.clone();
+            // In a task of its own: a request that waits for its place must not hold up the others.
+            let answering =
+                tokio::spawn(async move { control::answer(&node, from, &request).await });
+            async move { answering.await.unwrap_or_default() }
+        };
+        let end = serve(arrival.stream, &handler, limits(), heard).await;
+        tracing::debug!(%from, %end, "a control connection has ended");
+    }
+}
+
+/// An empty answer is no consensus message: the asker takes it for a failure.
+fn unanswered(from: ServerId, error: &replica::MessageError) -> Bytes {
+    tracing::debug!(%from, %error, "a consensus message is not answered");
+    Bytes::new()
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,285 @@
+//! This server's connections to the other members, and what it says of itself when they are opened.
+
+use crate::clock;
+use crate::found::VERSION;
+use crate::identity::Identity;
+use crate::node::Node;
+use bytes::Bytes;
+use model::{FEATURE_LEVEL, IncarnationId, Server, ServerId};
+use peer::Heard;
+use peer::dial::{DialError, PeerStream};
+use peer::hello::{Acquaintance, Endpoint, Outlook};
+use peer::identity::CertificateFacts;
+use peer::link::LinkLimits;
+use peer::pool::{AskError, Channel, Pool, PoolEvent, PoolSettings, StreamError, Watcher};
+use peer::verify::Revocations;
+use replica::Replica;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use wire::hello::{Introduction, PROTOCOL};
+
+/// How often the asking end of a connection asks whether the other is there.
+pub const PING: Duration = Duration::from_millis(100);
+const STREAM_TIME: Duration = Duration::from_secs(2);
+const LINEAGE_LIMIT: usize = 64;
+
+/// What bounds connections between members; both ends have the same.
+pub fn limits() -> LinkLimits {
+    LinkLimits {
+        ping_every: PING,
+        ..LinkLimits::default()
+    }
+}
+
+/// What this server says of itself, and what it knows of others, for the hello.
+pub struct Sight {
+    identity: Identity,
+    replica: OnceLock<Replica>,
+}
+
+impl Sight {
+    /// Before the directory is open every other server is unknown.
+    pub fn new(identity: Identity) -> Arc<Self> {
+        Arc::new(Self {
+            identity,
+            replica: OnceLock::new(),
+        })
+    }
+
+    /// The directory is open from now on.
+    pub fn open(&self, replica: Replica) {
+        let first = self.replica.set(replica).is_ok();
+        debug_assert!(first, "the directory is opened once");
+    }
+}
+
+impl Outlook for Sight {
+    fn introduction(&self) -> Introduction {
+        let state = self.replica.get().map(Replica::state);
+        let directory = state.as_ref().and_then(|state| state.directory.as_ref());
+        let formation = directory.map(|directory| &directory.group().formation);
+        Introduction {
+            protocol: PROTOCOL,
+            group: self.identity.group,
+            server: self.identity.server,
+            incarnation: self.identity.incarnation,
+            formation: formation.map(|formation| formation.this),
+            lineage: formation
+                .map(|it| it.lineage().take(LINEAGE_LIMIT).collect())
+                .unwrap_or_default(),
+            feature_level: FEATURE_LEVEL,
+            version: VERSION.to_owned(),
+            clock: clock::calendar(),
+        }
+    }
+
+    fn acquaintance(&self, server: ServerId) -> Acquaintance {
+        let state = self.replica.get().map(Replica::state);
+        match state.as_ref().and_then(|state| state.directory.as_ref()) {
+            Some(directory) if directory.server(server).is_some() => Acquaintance::Member,
+            Some(directory) if directory.removed(server).is_some() => Acquaintance::Removed,
+            Some(_) => Acquaintance::Unknown,
+            // A server that has just joined knows the members from its grant before it has the directory.
+            None if self
+                .identity
+                .members
+                .iter()
+                .any(|known| known.server == server) =>
+            {
+                Acquaintance::Member
+            }
+            None => Acquaintance::Unknown,
+        }
+    }
+
+    fn feature_level(&self) -> u32 {
+        let state = self.replica.get().map(Replica::state);
+        let directory = state.as_ref().and_then(|state| state.directory.as_ref());
+        directory.map_or(0, |directory| directory.group().feature_level)
+    }
+}
+
+impl Revocations for Sight {
+    fn revoked(&self, certificate: &CertificateFacts) -> bool {
+        self.acquaintance(certificate.name.server) == Acquaintance::Removed
+    }
+}
+
+/// What the last attempt to reach each member came to.
+#[derive(Debug, Default)]
+pub struct Contacts {
+    refused: Mutex<HashMap<ServerId, Contact>>,
+    incarnations: Mutex<HashMap<ServerId, IncarnationId>>,
+    changed: watch::Sender<u64>,
+}
+
+/// What the last attempt to reach a member came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// It is connected.
+    Connected,
+    /// Its machine answers, but nothing listens there: its process restarts, most likely.
+    Refuses,
+    /// Nothing answers.
+    Silent,
+}
+
+impl Contacts {
+    fn note(&self, server: ServerId, contact: Contact) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.insert(server, contact) != Some(contact) {
+            drop(refused);
+            self.changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn of(&self, server: ServerId) -> Contact {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(&server).copied().unwrap_or(Contact::Silent)
+    }
+}
+
+impl Watcher for Contacts {
+    fn noticed(&self, event: PoolEvent) {
+        match event {
+            PoolEvent::Met {
+                server,
+                channel: Channel::Control,
+                introduction,
+            } => {
+                let mut known = self
+                    .incarnations
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                known.insert(server, introduction.incarnation);
+                drop(known);
+                self.note(server, Contact::Connected);
+            }
+            PoolEvent::Ended {
+                server,
+                channel: Channel::Control,
+                end,
+            } => {
+                tracing::debug!(%server, %end, "a connection to a member has ended");
+                self.note(server, Contact::Silent);
+            }
+            PoolEvent::NotReached {
+                server,
+                channel: Channel::Control,
+                error,
+            } => {
+                let contact = if refuses(&error) {
+                    Contact::Refuses
+                } else {
+                    Contact::Silent
+                };
+                tracing::debug!(%server, %error, ?contact, "a member is not reached");
+                self.note(server, contact);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the other machine answers, but nothing listens there.
+fn refuses(error: &DialError) -> bool {
+    matches!(error, DialError::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+/// This server's connections to the other members.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    pool: Pool,
+    contacts: Arc<Contacts>,
+}
+
+impl Peers {
+    /// Starts with no members.
+    pub fn new(endpoint: Endpoint, settings: PoolSettings) -> Self {
+        let contacts = Arc::new(Contacts::default());
+        let settings = PoolSettings {
+            limits: limits(),
+            longest_delay: Duration::from_millis(500),
+            ..settings
+        };
+        Self {
+            pool: Pool::new(endpoint, settings, contacts.clone()),
+            contacts,
+        }
+    }
+
+    /// Keeps connections to these members and no others.
+    pub fn set_members(&self, members: impl IntoIterator<Item = (ServerId, String)>) {
+        self.pool.set_members(members);
+    }
+
+    /// Asks a member something on its control connection.
+    ///
+    /// # Errors
+    /// When it is not connected or does not answer in time.
+    pub async fn call(
+        &self,
+        server: ServerId,
+        request: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Bytes, AskError> {
+        self.pool
+            .ask(server, Channel::Control, Bytes::from(request), limit)
+            .await
+    }
+
+    /// The pool, for consensus.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// How long a member has been silent; none when it was never heard.
+    pub fn silent_for(&self, server: ServerId) -> Option<Duration> {
+        self.pool.heard(server)?.silent_for()
+    }
+
+    /// What is told whenever a member is heard on a connection that it opened.
+    pub fn heard(&self, server: ServerId) -> Heard {
+        self.pool.heard(server).unwrap_or_default()
+    }
+
+    /// What the last attempt to reach a member came to.
+    pub fn contact(&self, server: ServerId) -> Contact {
+        self.contacts.of(server)
+    }
+
+    /// The life of a member's log, as it last introduced itself.
+    pub fn incarnation(&self, server: ServerId) -> Option<IncarnationId> {
+        let known = self
+            .contacts
+            .incarnations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.get(&server).copied()
+    }
+
+    /// Changes when a member is reached or no longer is.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.contacts.changed.subscribe()
+    }
+
+    /// Says goodbye to all.
+    pub async fn goodbye(&self, limit: Duration) {
+        self.pool.goodbye(limit).await;
+    }
+}
+
+impl Node {
+    /// Opens a connection for one stream to a session's host.
+    pub(crate) async fn dial_stream(&self, host: &Server) -> Result<PeerStream, StreamError> {
+        let (_, stream) = self
+            .0
+            .peers
+            .pool()
+            .open_stream(host.id, STREAM_TIME)
+            .await?;
+        Ok(stream)
+    }
+}

@@ -1,0 +1,261 @@
+//! Where a new session goes: the primary asks `policy` with what it knows of every host, and proposes the session there.
+
+use crate::clock;
+use crate::node::Node;
+use crate::random;
+use crate::submit::{Attempt, SubmitError};
+use model::{
+    AppName, Application, Applied, Author, Change, ChangeId, Command, Directory, ServerId,
+    SessionId, Token, UserName,
+};
+use policy::Explanation;
+use policy::placement::{self, Choices, Load, Placement};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use wire::control::{Report, Request};
+
+/// What placement remembers between two choices.
+#[derive(Debug, Default)]
+pub struct Placing {
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    choices: Choices,
+    last: Option<ServerId>,
+}
+
+/// A session that is wished for.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The idempotency key.
+    pub id: ChangeId,
+    /// Who asks.
+    pub author: Author,
+    /// Whose session.
+    pub token: Token,
+    /// Who logged in.
+    pub user: UserName,
+    /// Which application.
+    pub app: AppName,
+    /// A host that was asked for by name.
+    pub host: Option<ServerId>,
+}
+
+/// What is known of one host besides its record.
+struct Known {
+    server: std::sync::Arc<model::Server>,
+    reachable: bool,
+    report: Option<Report>,
+    age: Duration,
+}
+
+impl Placing {
+    /// A report of a server came: choices made before it are in its figures.
+    pub fn reported(&self, server: ServerId) {
+        self.memory().choices.reported(server, clock::steady());
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    /// Finds the token's session or has the primary make one, wherever the primary is.
+    ///
+    /// # Errors
+    /// What the directory refuses, that no host is fit, or that there is no primary.
+    pub async fn open_session(
+        &self,
+        id: ChangeId,
+        author: Author,
+        token: Token,
+        user: UserName,
+        app: AppName,
+        host: Option<ServerId>,
+    ) -> Result<Applied, SubmitError> {
+        let wish = Wish {
+            id,
+            author,
+            token,
+            user,
+            app,
+            host,
+        };
+        let Wish {
+            author,
+            token,
+            user,
+            app,
+            ..
+        } = wish.clone();
+        let request = Request::OpenSession {
+            id,
+            author,
+            token,
+            user,
+            app,
+            host,
+        };
+        let applied = self
+            .carry(request, || self.open_session_here(&wish))
+            .await?;
+        self.settle(applied).await
+    }
+
+    /// Places and proposes a session; this server must act as primary.
+    pub(crate) async fn open_session_here(&self, wish: &Wish) -> Attempt {
+        if !self.acting() {
+            return Attempt::Again { unknown: false };
+        }
+        let directory = self.directory();
+        let Some(app) = directory.app(&wish.app) else {
+            let name = wish.app.to_string();
+            let refusal = model::Refusal::NotFound {
+                kind: model::change::Kind::Application,
+                name,
+            };
+            return Attempt::Settled(Err(SubmitError::Refused(refusal)));
+        };
+        let placement = self.place(&directory, app, Some(&wish.user), wish.host);
+        let Some(host) = placement.chosen else {
+            return Attempt::Settled(Err(unfit(placement.explanation)));
+        };
+        let Ok(session) = random::bytes().map(SessionId::from_bytes) else {
+            return Attempt::Settled(Err(SubmitError::Randomness(random::NoRandomness)));
+        };
+        let command = Command::CreateSession {
+            session,
+            token: wish.token.clone(),
+            user: wish.user.clone(),
+            app: wish.app.clone(),
+            host,
+        };
+        let change = Change {
+            id: wish.id,
+            at: clock::calendar(),
+            author: wish.author.clone(),
+            command,
+        };
+        self.propose_here(change).await
+    }
+
+    fn place(
+        &self,
+        directory: &Directory,
+        app: &Application,
+        user: Option<&UserName>,
+        asked: Option<ServerId>,
+    ) -> Placement {
+        let known = self.known_hosts(directory);
+        let mut memory = self.0.placing.memory();
+        let hosts: Vec<placement::Host<'_>> = known
+            .iter()
+            .map(|known| host(directory, app, known, &memory.choices))
+            .collect();
+        let draw = random::bytes().map(u64::from_be_bytes).unwrap_or_default();
+        let request = placement::Request {
+            app,
+            user,
+            user_sessions: user.map_or(0, |user| small(directory.count_of_user(user, &app.name))),
+            asked,
+            method: directory.settings().balance_method(),
+            feature_level: directory.group().feature_level,
+            last: memory.last,
+            draw,
+        };
+        let placement = placement::place(&request, &hosts, clock::calendar());
+        if let (Some(chosen), Some(_)) = (placement.chosen, user) {
+            memory.choices.chose(chosen);
+            memory.last = Some(chosen);
+        }
+        placement
+    }
+
+    fn known_hosts(&self, directory: &Directory) -> Vec<Known> {
+        let (heard, mut reports, now) = (self.heard(), self.0.reports.all(), clock::steady());
+        let known = |server: &std::sync::Arc<model::Server>| {
+            let report = reports.remove(&server.id);
+            Known {
+                server: server.clone(),
+                reachable: server.id == self.me()
+                    || heard.get(&server.id).is_some_and(|heard| heard.reachable),
+                age: report
+                    .as_ref()
+                    .map_or(Duration::MAX, |known| now.saturating_sub(known.learnt)),
+                report: report.map(|known| known.report),
+            }
+        };
+        directory.servers().map(known).collect()
+    }
+
+    /// Where a session of an application (or of any, when none is named) would go now, and why not elsewhere.
+    pub fn placement(&self, app: Option<&AppName>) -> Explanation {
+        let directory = self.directory();
+        let any = || Application::named("any".parse().expect("a literal that is a name"));
+        let app = app
+            .and_then(|name| directory.app(name))
+            .map_or_else(any, |app| (**app).clone());
+        self.place(&directory, &app, None, None).explanation
+    }
+}
+
+fn host<'a>(
+    directory: &Directory,
+    app: &Application,
+    known: &'a Known,
+    choices: &Choices,
+) -> placement::Host<'a> {
+    let server = &known.server;
+    let report = known.report.as_ref();
+    let failed = report.and_then(|report| {
+        report
+            .failed_starts
+            .iter()
+            .find(|(name, _)| *name == app.name)
+    });
+    placement::Host {
+        server,
+        reachable: known.reachable,
+        load: report.map(|report| Load {
+            cpu_permille: report.cpu_permille,
+            memory_permille: report.memory_permille,
+            sessions: report.sessions,
+        }),
+        report_age: known.age,
+        chosen_since: choices.count(server.id),
+        app_sessions: directory.count_on(server.id, &app.name),
+        failed_ago: failed.map(|(_, at)| clock::calendar().since(*at)),
+        start_retry: directory.settings().start_retry(Some(server.id)),
+    }
+}
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn unfit(explanation: Explanation) -> SubmitError {
+    let mut why = BTreeMap::new();
+    for candidate in &explanation.candidates {
+        let objections: Vec<&str> = candidate
+            .objections()
+            .map(|reason| reason.detail.as_str())
+            .collect();
+        why.insert(candidate.name.clone(), objections.join(", "));
+    }
+    let each: Vec<String> = why
+        .into_iter()
+        .map(|(name, why)| format!("{name}: {why}"))
+        .collect();
+    SubmitError::Unfit {
+        decision: format!("{} ({})", explanation.decision, each.join("; ")),
+        candidates: explanation
+            .candidates
+            .into_iter()
+            .map(|it| (it.server, it.reasons))
+            .collect(),
+    }
+}

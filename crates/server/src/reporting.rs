@@ -1,0 +1,70 @@
+//! Tells the primary every second how this server is, and learns how all are.
+
+use crate::clock;
+use crate::node::Node;
+use crate::reports::INTERVAL;
+use host::LoadMeter;
+use std::time::Duration;
+use wire::control::{Answer, Report, Request};
+
+/// How long the primary may take to answer a report.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// Reports as long as the server runs.
+pub async fn run(node: Node) {
+    let mut meter = LoadMeter::new();
+    let mut offline_ends = crate::expiry::OfflineEnds::default();
+    let mut tick = tokio::time::interval(INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tick.tick().await;
+        let report = report(&node, &mut meter);
+        let (me, now) = (node.me(), clock::steady());
+        node.0.reports.take(report.clone(), clock::calendar(), now);
+        node.0.placing.reported(me);
+        let directory = node.directory();
+        node.0
+            .reports
+            .keep(|server| directory.server(server).is_some());
+        offline_ends.look(&node);
+        node.keep_timing(&directory).await;
+        let Some(leader) = node.leader().filter(|leader| *leader != me) else {
+            continue;
+        };
+        let request = Request::Report(Box::new(report));
+        match node.call(leader, &request, LIMIT).await {
+            Ok(Answer::Reports(reports)) => {
+                node.0.reports.take_relayed(reports, me, clock::steady())
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the primary did not take this server's report"),
+        }
+    }
+}
+
+fn report(node: &Node, meter: &mut LoadMeter) -> Report {
+    let load = meter.sample();
+    let directory = node.directory();
+    let (mut sessions, mut clients) = (0, 0);
+    for session in directory.sessions_on(node.me()) {
+        sessions += 1;
+        clients += u32::from(session.state == model::SessionState::Active);
+    }
+    Report {
+        server: node.me(),
+        at: clock::calendar(),
+        cpu_permille: load.cpu_permille,
+        memory_permille: load.memory_permille,
+        sessions,
+        clients,
+        applied: directory.newest(),
+        hears: node.hears(),
+        failed_starts: node.0.hosting.failed_starts(),
+        disk_free: host::load::disk_free(node.data()),
+        warnings: node.warnings(),
+        certificate_expires: node.certificate_expires(),
+        lease_ms: node.replica().timing().map_or(0, |timing| {
+            timing.lease().as_millis().try_into().unwrap_or(u64::MAX)
+        }),
+    }
+}

@@ -1,0 +1,338 @@
+//! Sessions for clients: logging in, finding or making the session, and opening a byte stream to its keeper.
+//!
+//! Logging in and attaching to an existing session need no primary; only a new session does.
+
+use crate::clock;
+use crate::login::{Lockout, LoginError};
+use crate::node::Node;
+use crate::streams::StreamError;
+use crate::submit::SubmitError;
+use crate::tickets::Issued;
+use model::{
+    AppName, Author, ChangeId, Directory, Outcome, Refusal, ServerId, ServerName, Session,
+    SessionId, SessionState, Token, User, UserName,
+};
+use relay::{AttachTarget, ByteStream, OpenRequest, Pending, Sessions};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use wire::client::{Answer, Credential, Hidden, Opened, Refused, ServerAddress, SessionNews};
+use wire::keeper::{Opening, OpeningAnswer};
+
+/// How long a client is asked to wait when logins queue.
+const BUSY_MS: u64 = 500;
+
+/// The group's sessions, as the client port sees them.
+#[derive(Debug, Clone)]
+pub struct GroupSessions {
+    node: Node,
+}
+
+impl GroupSessions {
+    /// The sessions of this server's group.
+    pub fn new(node: Node) -> Self {
+        Self { node }
+    }
+
+    async fn open_session(&self, request: OpenRequest) -> Result<Answer, Answer> {
+        let directory = self.node.directory();
+        let refuse = |refused| Answer::Refused(refused);
+        if directory.app(&request.app).is_none() {
+            return Err(refuse(Refused::UnknownApp { app: request.app }));
+        }
+        let user = self.authenticate(&directory, &request).await?;
+        let reachable = |session: &Session| session.state != SessionState::Orphaned;
+        let found = directory
+            .current_session(&request.token, &request.app)
+            .filter(|session| reachable(session));
+        let (session, host, created) = match found {
+            Some(session) if session.user == user.name => (session.id, session.host, false),
+            Some(session) => {
+                let detail = format!(
+                    "the token's session of {} belongs to {}",
+                    session.app, session.user
+                );
+                return Err(refuse(Refused::NotAllowed { detail }));
+            }
+            None => self
+                .make_session(&request, &user.name)
+                .await
+                .map_err(refuse)?,
+        };
+        let issued = self.ticket(&user.name, &request.token).await?;
+        Ok(Answer::Opened(Box::new(Opened {
+            session,
+            created,
+            host,
+            ticket: issued.ticket,
+            expires: issued.expires,
+            servers: addresses(&self.node.directory(), host),
+        })))
+    }
+
+    async fn authenticate(
+        &self,
+        directory: &Directory,
+        request: &OpenRequest,
+    ) -> Result<Arc<User>, Answer> {
+        match &request.credential {
+            Credential::Password { user, password } => self
+                .node
+                .check_password(user, password.clone(), request.from)
+                .await
+                .map_err(|error| match error {
+                    LoginError::Busy => Answer::ComeBack { after_ms: BUSY_MS },
+                    LoginError::Locked { .. } => Answer::Refused(Refused::Locked),
+                    _ => Answer::Refused(Refused::Login),
+                }),
+            Credential::Ticket(ticket) => {
+                let (user, token) = self
+                    .check_ticket(directory, ticket)
+                    .map_err(Answer::Refused)?;
+                if token == request.token {
+                    Ok(user)
+                } else {
+                    Err(Answer::Refused(Refused::Ticket))
+                }
+            }
+        }
+    }
+
+    fn check_ticket(
+        &self,
+        directory: &Directory,
+        ticket: &Hidden,
+    ) -> Result<(Arc<User>, Token), Refused> {
+        self.node
+            .tickets()
+            .check_session(ticket, directory)
+            .map_err(|error| {
+                tracing::debug!(%error, "a ticket was refused");
+                Refused::Ticket
+            })
+    }
+
+    async fn make_session(
+        &self,
+        request: &OpenRequest,
+        user: &UserName,
+    ) -> Result<(SessionId, ServerId, bool), Refused> {
+        let author = Author::User {
+            name: user.clone(),
+            from: request.from.to_string(),
+        };
+        let key = ChangeId::from_bytes(request.attempt);
+        let (token, app) = (request.token.clone(), request.app.clone());
+        let opened = self
+            .node
+            .open_session(key, author, token, user.clone(), app, None)
+            .await;
+        match opened.map(|applied| applied.outcome) {
+            Ok(Ok(Outcome::Session {
+                session,
+                host,
+                created,
+            })) => Ok((session, host, created)),
+            Ok(_) => Err(Refused::Malformed),
+            Err(SubmitError::Refused(Refusal::NotFound { .. })) => Err(Refused::UnknownApp {
+                app: request.app.clone(),
+            }),
+            Err(SubmitError::Refused(refusal)) => Err(Refused::NotAllowed {
+                detail: refusal.to_string(),
+            }),
+            Err(SubmitError::Unfit { decision, .. }) => Err(Refused::NoHost { detail: decision }),
+            Err(error) => Err(Refused::NoPrimary {
+                detail: error.to_string(),
+            }),
+        }
+    }
+
+    async fn ticket(&self, user: &UserName, token: &Token) -> Result<Issued, Answer> {
+        self.node.issue_ticket(user, token).await.map_err(|error| {
+            Answer::Refused(Refused::NoPrimary {
+                detail: format!("no ticket can be signed now: {error}"),
+            })
+        })
+    }
+
+    async fn renew_ticket(&self, ticket: Hidden) -> Result<Answer, Answer> {
+        let directory = self.node.directory();
+        let (user, token) = self
+            .check_ticket(&directory, &ticket)
+            .map_err(Answer::Refused)?;
+        let issued = self.ticket(&user.name, &token).await?;
+        Ok(Answer::Renewed {
+            ticket: issued.ticket,
+            expires: issued.expires,
+            servers: addresses(&directory, self.node.me()),
+        })
+    }
+
+    fn news(&self, session: SessionId, ticket: &Hidden) -> Result<SessionNews, Refused> {
+        let directory = self.node.directory();
+        let (user, _) = self.check_ticket(&directory, ticket)?;
+        let known = directory
+            .session(session)
+            .filter(|known| known.user == user.name);
+        Ok(SessionNews {
+            session,
+            state: known.map(|known| known.state),
+            current: known.is_some_and(|known| known.current),
+            host: known.map(|known| known.host),
+            reason: known.and_then(|known| known.reason.as_deref().cloned()),
+        })
+    }
+
+    fn attach(&self, session: SessionId, ticket: &Hidden) -> Result<AttachTarget, Refused> {
+        let directory = self.node.directory();
+        let (user, token) = self.check_ticket(&directory, ticket)?;
+        let known = directory.session(session).ok_or(Refused::NoSession)?;
+        if known.state == SessionState::Ended || known.token != token || known.user != user.name {
+            return Err(Refused::NoSession);
+        }
+        Ok(AttachTarget {
+            dead_after_ms: millis(directory.settings().dead_after()),
+            retain_ms: millis(directory.settings().retain(Some(known.host))),
+        })
+    }
+
+    async fn stream(
+        &self,
+        session: SessionId,
+        opening: Opening,
+    ) -> Result<(OpeningAnswer, Box<dyn ByteStream>), Refused> {
+        let directory = self.node.directory();
+        let host = directory
+            .session(session)
+            .map(|known| known.host)
+            .ok_or(Refused::NoSession)?;
+        if host == self.node.me() {
+            return self
+                .node
+                .local_stream(session, opening)
+                .await
+                .map_err(|error| refused(&error, self.node.name()));
+        }
+        let server = directory.server(host).ok_or(Refused::NoSession)?;
+        self.node
+            .remote_stream(server, session, opening)
+            .await
+            .map_err(|error| refused(&error, &server.name))
+    }
+}
+
+fn refused(error: &StreamError, host: &ServerName) -> Refused {
+    match error {
+        StreamError::NotHere => Refused::NoSession,
+        StreamError::Failed { detail } => Refused::FailedToStart {
+            detail: detail.clone(),
+        },
+        other => Refused::HostUnreachable {
+            host: host.to_string(),
+            detail: other.to_string(),
+        },
+    }
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// All servers and where clients reach them, `first` at the head.
+pub(crate) fn addresses(directory: &Directory, first: ServerId) -> Vec<ServerAddress> {
+    let mut all: Vec<ServerAddress> = directory
+        .servers()
+        .map(|server| ServerAddress {
+            server: server.id,
+            name: server.name.clone(),
+            address: server.client_address.clone(),
+        })
+        .collect();
+    all.sort_by_key(|address| address.server != first);
+    all
+}
+
+fn either(result: Result<Answer, Answer>) -> Answer {
+    result.unwrap_or_else(|answer| answer)
+}
+
+impl Sessions for GroupSessions {
+    fn me(&self) -> (ServerId, ServerName) {
+        (self.node.me(), self.node.name().clone())
+    }
+
+    fn open(&self, request: OpenRequest) -> Pending<'_, Answer> {
+        Box::pin(async move { either(self.open_session(request).await) })
+    }
+
+    fn find(&self, token: Token, app: AppName, ticket: Hidden) -> Pending<'_, Answer> {
+        Box::pin(async move {
+            let directory = self.node.directory();
+            match self.check_ticket(&directory, &ticket) {
+                Ok((_, bound)) if bound == token => Answer::Found {
+                    session: directory
+                        .current_session(&token, &app)
+                        .map(|session| (session.id, session.host, session.state)),
+                    age_ms: self.node.age_ms(),
+                },
+                Ok(_) => Answer::Refused(Refused::Ticket),
+                Err(refused) => Answer::Refused(refused),
+            }
+        })
+    }
+
+    fn ask(&self, session: SessionId, ticket: Hidden) -> Pending<'_, Answer> {
+        Box::pin(async move {
+            self.news(session, &ticket)
+                .map_or_else(Answer::Refused, Answer::State)
+        })
+    }
+
+    fn renew(&self, ticket: Hidden) -> Pending<'_, Answer> {
+        Box::pin(async move { either(self.renew_ticket(ticket).await) })
+    }
+
+    fn attach_target(
+        &self,
+        session: SessionId,
+        ticket: Hidden,
+    ) -> Pending<'_, Result<AttachTarget, Refused>> {
+        Box::pin(async move { self.attach(session, &ticket) })
+    }
+
+    fn open_stream(
+        &self,
+        session: SessionId,
+        opening: Opening,
+    ) -> Pending<'_, Result<(OpeningAnswer, Box<dyn ByteStream>), Refused>> {
+        Box::pin(self.stream(session, opening))
+    }
+}
+
+impl Node {
+    /// Checks a password against this server's replica, in the pool.
+    ///
+    /// # Errors
+    /// Wrong, locked or busy.
+    pub(crate) async fn check_password(
+        &self,
+        user: &UserName,
+        password: Hidden,
+        from: SocketAddr,
+    ) -> Result<Arc<User>, LoginError> {
+        let directory = self.directory();
+        let lockout = Lockout {
+            attempts: directory.settings().lockout_attempts(),
+            time: directory.settings().lockout_time(),
+        };
+        self.logins()
+            .check(
+                &directory,
+                user,
+                password,
+                &from.ip().to_string(),
+                lockout,
+                clock::steady(),
+            )
+            .await
+    }
+}

@@ -1,0 +1,398 @@
+//! `stead serve`: puts a server together from what is on disk, and runs it until it is told to stop.
+//!
+//! Consensus and its connections have runtimes of their own, so that a flood of clients' bytes never delays a
+//! heartbeat.
+
+use crate::client_port::{self, PROTOCOLS};
+use crate::clock;
+use crate::endpoint::{self, EndpointError};
+use crate::found::VERSION;
+use crate::hosting::{self, Hosting};
+use crate::identity::{Identity, IdentityError};
+use crate::links::ConsensusLinks;
+use crate::login::{LoginError, Logins};
+use crate::node::{Bound, Inner, Node, empty_directory};
+use crate::peer_port::Doorman;
+use crate::peers::{Peers, Sight};
+use crate::placing::Placing;
+use crate::reports::Reports;
+use crate::spool::{self, Spool};
+use crate::tickets::Tickets;
+use crate::{api, duties, office, reporting};
+use arc_swap::ArcSwap;
+use model::{Command, FEATURE_LEVEL};
+use peer::hello::Endpoint;
+use peer::listener::{Listener, ListenerLimits};
+use peer::pool::PoolSettings;
+use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError};
+use peer::trust_store::{Trust, TrustStore};
+use relay::{Stop, Stopper};
+use replica::disk::{RealDisk, SharedDisk};
+use replica::{Options, Replica, Timing};
+use rustix::fs::FlockOperation;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+/// How long a stop may take before it is cut short.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+const GOODBYE: Duration = Duration::from_millis(500);
+const REPORT_AGAIN: Duration = Duration::from_millis(200);
+/// How much better than ordinary the priority of the threads for consensus is, where that is allowed.
+const NICE: i32 = -10;
+
+/// What `stead serve` was asked for.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// The data folder.
+    pub data: PathBuf,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data folder is no server's.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Another process serves it.
+    #[error("{} is served by another process already", data.display())]
+    Running {
+        /// The data folder.
+        data: PathBuf,
+    },
+    /// Something in the data folder cannot be made.
+    #[error("{} cannot be used", path.display())]
+    Folder {
+        /// What.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Keys or certificates.
+    #[error(transparent)]
+    Trust(#[from] peer::trust_store::LoadError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A port.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The peer port.
+    #[error("cannot listen for other servers on {address}")]
+    PeerPort {
+        /// Where.
+        address: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory.
+    #[error("the directory cannot be opened")]
+    Replica(#[from] replica::OpenError),
+    /// A thread or a signal.
+    #[error("the system refuses a thread or a signal")]
+    System(#[source] io::Error),
+    /// Logins.
+    #[error(transparent)]
+    Logins(#[from] LoginError),
+}
+
+/// Runs a server until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it does not start.
+pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    let identity = Identity::load(&options.data)?;
+    let _lock = lock(&options.data)?;
+    let trust = TrustStore::of(&options.data).load()?;
+    let lines = consensus_lines()?;
+    let (stopper, stop) = Stopper::new();
+    let served = start(&options.data, identity, trust, lines.handle().clone(), stop).await;
+    let outcome = match served {
+        Ok(server) => server.run(stopper).await,
+        Err(error) => Err(error),
+    };
+    lines.shutdown_background();
+    outcome
+}
+
+/// One server for one data folder.
+fn lock(data: &Path) -> Result<File, ServeError> {
+    let run = data.join("run");
+    let failed = |source| ServeError::Folder {
+        path: run.clone(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&run)
+        .map_err(failed)?;
+    let path = run.join("lock");
+    let open = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path);
+    let file = open.map_err(|source| ServeError::Folder { path, source })?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        ServeError::Running {
+            data: data.to_owned(),
+        }
+    })?;
+    let pid = std::process::id().to_string();
+    std::fs::write(run.join("pid"), pid).map_err(failed)?;
+    Ok(file)
+}
+
+/// The runtime of the connections for consensus: one thread, with a better priority where that is allowed.
+fn consensus_lines() -> Result<Runtime, ServeError> {
+    let raise = || {
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "the threads for consensus have no better priority than others");
+        }
+    };
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("consensus-lines")
+        .on_thread_start(raise)
+        .enable_all()
+        .build()
+        .map_err(ServeError::System)
+}
+
+/// A server whose parts are put together, before they run.
+struct Server {
+    node: Node,
+    endpoint: Endpoint,
+    peer_listener: Listener,
+    client_listener: TcpListener,
+    client_tls: Arc<rustls::ServerConfig>,
+    admin: UnixListener,
+}
+
+async fn start(
+    data: &Path,
+    identity: Identity,
+    trust: Trust,
+    lines: tokio::runtime::Handle,
+    stop: Stop,
+) -> Result<Server, ServeError> {
+    let sight = Sight::new(identity.clone());
+    let peer_tls = PeerTls::new(
+        identity.group,
+        identity.server,
+        &trust,
+        sight.clone(),
+        TlsBasis::default(),
+    )?;
+    let endpoint = Endpoint {
+        tls: Arc::new(peer_tls),
+        outlook: sight.clone(),
+    };
+    let peer_listener = bind_peer(&identity).await?;
+    let client_listener = tokio_listener(&identity.client.listen)?;
+    let client_tls = ClientPortTls::new(&trust, TlsBasis::default())?.config(&PROTOCOLS)?;
+    let settings = PoolSettings::on(lines.clone(), tokio::runtime::Handle::current());
+    let peers = Peers::new(endpoint.clone(), settings);
+    let links = Arc::new(ConsensusLinks::default());
+    links.connect(peers.pool().clone());
+    let replica = open_replica(data, &identity, links).await?;
+    sight.open(replica.clone());
+    let admin = admin_socket(data)?;
+    let bound = Bound {
+        peer_address: identity.peer.advertise.clone(),
+        client_address: identity.client.advertise.clone(),
+    };
+    let node = Node(Arc::new(Inner {
+        before: Arc::new(empty_directory(&identity, &trust)),
+        data: data.to_owned(),
+        executable: std::env::current_exe().map_err(ServeError::System)?,
+        bound,
+        replica,
+        peers,
+        tickets: ArcSwap::from_pointee(Tickets::new(identity.group, None)),
+        trust: ArcSwap::from_pointee(trust),
+        logins: Logins::new()?,
+        reports: Reports::default(),
+        spool: Spool::default(),
+        placing: Placing::default(),
+        hosting: Hosting::default(),
+        decision: Mutex::default(),
+        leaving: Mutex::default(),
+        journal: watch::Sender::new(0),
+        started: clock::calendar(),
+        stop,
+        lines,
+        identity,
+    }));
+    Ok(Server {
+        node,
+        endpoint,
+        peer_listener,
+        client_listener,
+        client_tls,
+        admin,
+    })
+}
+
+async fn bind_peer(identity: &Identity) -> Result<Listener, ServeError> {
+    let address = &identity.peer.listen;
+    Listener::bind(address, ListenerLimits::default())
+        .await
+        .map_err(|source| ServeError::PeerPort {
+            address: address.clone(),
+            source,
+        })
+}
+
+fn tokio_listener(address: &str) -> Result<TcpListener, ServeError> {
+    TcpListener::from_std(endpoint::bind(address)?).map_err(ServeError::System)
+}
+
+async fn open_replica(
+    data: &Path,
+    identity: &Identity,
+    links: Arc<ConsensusLinks>,
+) -> Result<Replica, ServeError> {
+    let disk: SharedDisk = Arc::new(RealDisk);
+    // The settings in the last snapshot are the best that is known before the log is read; `duties` corrects them.
+    Ok(Replica::open(
+        disk,
+        data,
+        identity.server,
+        links,
+        Timing::default(),
+        Options::default(),
+    )
+    .await?)
+}
+
+fn admin_socket(data: &Path) -> Result<UnixListener, ServeError> {
+    let run = data.join("run");
+    let path = run.join("admin.sock");
+    let failed = |source| ServeError::Folder {
+        path: path.clone(),
+        source,
+    };
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = crate::socket::bind(&run, "admin.sock").map_err(failed)?;
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+impl Server {
+    async fn run(self, stopper: Stopper) -> Result<(), ServeError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::System)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::System)?;
+        let node = self.node.clone();
+        tokio::spawn(follow_directory(node.clone()));
+        tokio::spawn(duties::run(node.clone()));
+        tokio::spawn(reporting::run(node.clone()));
+        tokio::spawn(spool::run(node.clone()));
+        tokio::spawn(say_hello(node.clone()));
+        if node.0.identity.standing.hosts() {
+            tokio::spawn(hosting::run(node.clone()));
+        }
+        let doorman = Arc::new(Doorman { node: node.clone() });
+        let peer_port = tokio::spawn(self.peer_listener.run(self.endpoint, doorman));
+        tokio::spawn(api::serve_local(self.admin, node.clone(), node.stop()));
+        tokio::spawn(client_port::serve(
+            node.clone(),
+            self.client_listener,
+            self.client_tls,
+            node.stop(),
+        ));
+        tracing::info!(
+            server = %node.name(), version = VERSION,
+            peer = node.bound().peer_address, client = node.bound().client_address, "serving"
+        );
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping in an orderly way");
+        if timeout(STOP_LIMIT, stop(&node, &stopper)).await.is_err() {
+            tracing::warn!("the stop took too long and is cut short");
+        }
+        peer_port.abort();
+        Ok(())
+    }
+}
+
+/// Hands the primary role over first, then says goodbye.
+async fn stop(node: &Node, stopper: &Stopper) {
+    office::leave(node).await;
+    stopper.stop();
+    node.0.peers.goodbye(GOODBYE).await;
+    node.replica().shutdown().await;
+}
+
+/// Keeps what hangs on the directory in step with it.
+async fn follow_directory(node: Node) {
+    let mut changed = node.directory_changed();
+    loop {
+        let directory = node.directory();
+        let known = node
+            .0
+            .identity
+            .members
+            .iter()
+            .map(|known| (known.server, known.peer_address.clone()));
+        if directory.servers().next().is_some() {
+            let members = directory
+                .servers()
+                .map(|server| (server.id, server.peer_address.clone()));
+            node.0.peers.set_members(members);
+            node.open_ticket_key();
+        } else {
+            node.0.peers.set_members(known);
+        }
+        node.0.journal.send_if_modified(|newest| {
+            let now = directory.group().last_event;
+            std::mem::replace(newest, now) != now
+        });
+        node.keep_timing(&directory).await;
+        drop(directory);
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Says once after the start what this server is now.
+async fn say_hello(node: Node) {
+    loop {
+        let known = node.directory().server(node.me()).is_some();
+        if known {
+            let identity = &node.0.identity;
+            let command = Command::ReportServer {
+                server: node.me(),
+                version: VERSION.to_owned(),
+                feature_level: FEATURE_LEVEL,
+                incarnation: node.replica().incarnation(),
+                certificate_expires: node.certificate_expires(),
+                peer_address: identity.peer.advertise.clone(),
+                client_address: identity.client.advertise.clone(),
+            };
+            match node.submit(None, node.author(), command).await {
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%error, "this server has not been announced yet"),
+            }
+        }
+        sleep(REPORT_AGAIN).await;
+    }
+}
