@@ -1,0 +1,276 @@
+//! The consensus core: openraft on a thread and a runtime of its own, so that a flood of data never delays a heartbeat.
+//!
+//! Always true: everything that openraft spawns runs on the core's runtime; when the core is dropped its runtime goes
+//! away with all tasks on it. A simulation runs the core inside the runtime that it controls. Start at [`Core::start`].
+
+use crate::clock::Moment;
+use crate::compaction;
+use crate::inbound::{Heard, Inbound};
+use crate::log::Log;
+use crate::network::{Links, PeerFactory};
+use crate::snapshot_store::SnapshotStore;
+use crate::state_machine::{Published, StateMachine};
+use crate::storage::LogStorage;
+use crate::timing::{Timing, millis};
+use crate::types::Consensus;
+use model::{FormationId, ServerId};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
+use openraft::{Config, SnapshotPolicy};
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// How urgent the core's thread is, where the system allows it; the default is 0, the most urgent −20.
+const NICE: i32 = -10;
+/// Entries that stay in the log although a snapshot holds them, so that a server that was away briefly needs none.
+const KEPT_ENTRIES: u64 = 10_000;
+/// The most entries in one message.
+const MESSAGE_ENTRIES: u64 = 2048;
+
+/// openraft, as it is used here.
+pub(crate) type Raft = openraft::Raft<Consensus, StateMachine>;
+
+/// What the core stands on; it outlives restarts of the core.
+#[derive(Debug, Clone)]
+pub(crate) struct Ground {
+    pub(crate) me: ServerId,
+    pub(crate) formation: FormationId,
+    pub(crate) log: Log,
+    pub(crate) snapshots: Arc<SnapshotStore>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) links: Arc<dyn Links>,
+    pub(crate) heard: Arc<Heard>,
+    pub(crate) role_changed: watch::Sender<u64>,
+    pub(crate) compaction: compaction::Limits,
+    pub(crate) threads: bool,
+}
+
+/// Why the core does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its thread or runtime.
+    #[error("the consensus thread cannot be started")]
+    Thread(#[source] io::Error),
+    /// openraft found the stored state unusable.
+    #[error("consensus cannot go on from what is stored")]
+    Stored(#[source] Box<Fatal<Consensus>>),
+    /// openraft does not take the times. It is a mistake in this program.
+    #[error("consensus does not take its configuration")]
+    Config(#[source] openraft::ConfigError),
+    /// The thread ended while starting.
+    #[error("the consensus thread ended while it started")]
+    Ended,
+}
+
+/// Where the core's tasks run.
+#[derive(Debug)]
+enum Place {
+    /// On a thread of its own, until the sender is dropped.
+    Thread {
+        handle: tokio::runtime::Handle,
+        _stop: oneshot::Sender<()>,
+    },
+    /// Wherever the caller is: a simulation.
+    Here,
+}
+
+impl Place {
+    fn thread() -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(StartError::Thread)?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = move || {
+            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+                tracing::debug!(%error, "the consensus thread keeps its ordinary priority");
+            }
+            // Either way the core was dropped.
+            drop(runtime.block_on(stopped));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        };
+        std::thread::Builder::new()
+            .name("consensus".into())
+            .spawn(run)
+            .map_err(StartError::Thread)?;
+        Ok(Self::Thread {
+            handle,
+            _stop: stop,
+        })
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        match self {
+            Self::Thread { handle, .. } => handle.spawn(task),
+            Self::Here => tokio::spawn(task),
+        }
+    }
+}
+
+/// A running core.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) raft: Raft,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) timing: Timing,
+    pub(crate) holds_until: Moment,
+    /// Whether openraft ended, by itself or by a panic, which its metrics do not tell.
+    pub(crate) ended: Arc<AtomicBool>,
+    place: Place,
+    helpers: Vec<tokio::task::AbortHandle>,
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.helpers
+            .iter()
+            .for_each(tokio::task::AbortHandle::abort);
+    }
+}
+
+impl Core {
+    /// Starts consensus on what is stored. No vote is given for `hold`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub(crate) async fn start(
+        ground: Ground,
+        timing: Timing,
+        hold: Duration,
+    ) -> Result<Self, StartError> {
+        let config = config(ground.formation, timing).map_err(StartError::Config)?;
+        let place = if ground.threads {
+            Place::thread()?
+        } else {
+            Place::Here
+        };
+        let machine = StateMachine::new(
+            ground.published.clone(),
+            ground.snapshots.clone(),
+            ground.threads,
+        );
+        let peers = PeerFactory {
+            me: ground.me,
+            links: ground.links.clone(),
+            snapshots: ground.snapshots.clone(),
+            append_limit: timing.lease(),
+        };
+        let storage = LogStorage(ground.log.clone());
+        let me = ground.me;
+        let starting =
+            place.spawn(async move { Raft::new(me, config, peers, storage, machine).await });
+        let raft = starting
+            .await
+            .map_err(|_| StartError::Ended)?
+            .map_err(|fatal| StartError::Stored(Box::new(fatal)))?;
+        // One exchange with the core, so that its metrics say what is stored before anybody looks at them.
+        raft.with_raft_state(|_| ())
+            .await
+            .map_err(|fatal| StartError::Stored(Box::new(fatal)))?;
+        let holds_until = Moment::now() + hold;
+        let (inbound, queue) = Inbound::new(
+            raft.clone(),
+            ground.log.clone(),
+            ground.snapshots.clone(),
+            ground.heard.clone(),
+            holds_until,
+            ground.threads,
+        );
+        let ended = Arc::new(AtomicBool::new(false));
+        let compacting = place.spawn(compaction::run(raft.clone(), ground.clone()));
+        let watching = place.spawn(follow_role(
+            raft.clone(),
+            ground.role_changed,
+            ended.clone(),
+        ));
+        let taking = place.spawn(inbound.clone().take_entries(queue));
+        let helpers = [compacting, watching, taking]
+            .iter()
+            .map(|task| task.abort_handle())
+            .collect();
+        Ok(Self {
+            raft,
+            inbound,
+            timing,
+            holds_until,
+            ended,
+            place,
+            helpers,
+        })
+    }
+
+    /// Why consensus does not go on, where it does not, in words.
+    pub(crate) fn stopped(&self, metrics: &openraft::RaftMetrics<Consensus>) -> Option<String> {
+        let ended = || self.ended.load(Ordering::Acquire);
+        match &metrics.running_state {
+            Err(fatal) => Some(fatal.to_string()),
+            Ok(()) => ended().then(|| {
+                "consensus ended unexpectedly; the log of this program has the reason".into()
+            }),
+        }
+    }
+
+    /// Runs a task on the core's runtime.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.place.spawn(task)
+    }
+}
+
+/// Counts changes of role, primary, term and members, for those who want to look at them then.
+async fn follow_role(raft: Raft, changed: watch::Sender<u64>, ended: Arc<AtomicBool>) {
+    let mut metrics = raft.server_metrics();
+    while WatchReceiver::changed(&mut metrics).await.is_ok() {
+        drop(metrics.borrow_and_update());
+        changed.send_modify(|count| *count += 1);
+    }
+    ended.store(true, Ordering::Release);
+    changed.send_modify(|count| *count += 1);
+}
+
+fn config(formation: FormationId, timing: Timing) -> Result<Arc<Config>, openraft::ConfigError> {
+    let config = Config {
+        cluster_name: formation.to_string(),
+        heartbeat_interval: millis(timing.heartbeat()),
+        election_timeout_min: millis(timing.elect_limit()),
+        election_timeout_max: millis(timing.lease()),
+        enable_elect: false,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        allow_log_reversion: None,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        purge_batch_size: 256,
+        max_payload_entries: MESSAGE_ENTRIES,
+        backoff: "50ms 100ms 100ms 100ms".into(),
+        ..Config::default()
+    };
+    Ok(Arc::new(config.validate()?))
+}
+
+/// Does work that takes long: beside the runtime where threads are wanted, else in place.
+///
+/// # Errors
+/// The work panicked, or the runtime is going away.
+pub(crate) async fn blocking<T: Send + 'static>(
+    threads: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    if threads {
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(io::Error::other)
+    } else {
+        Ok(work())
+    }
+}

@@ -1,0 +1,227 @@
+//! Formations on disk: a folder for each, and the name of the one in force.
+//!
+//! ```text
+//! <data>/formations/<id>/   log segments, snapshot
+//! <data>/formations/current the id of the one in force
+//! ```
+//!
+//! Always true: `current` is replaced by one rename, after the folder that it names is whole; a crash leaves the old
+//! formation or the new one. A formation begins from a snapshot and a promise that was not yet kept (the snapshot's
+//! term + 1, for this server): without the promise consensus would start, and stop for good at the first join.
+//! Start at [`found`], [`fork`] and [`join`].
+
+use crate::disk::{SharedDisk, read_all, replace};
+use crate::log::{Log, LogOwner, OpenLogError};
+use crate::snapshot::Meta;
+use crate::snapshot_store::write_first;
+use crate::state_machine::State;
+use crate::types::{LeaderId, LogId, Membership, StoredMembership, Vote};
+use model::directory::LoadError;
+use model::{Directory, Formation, FormationId, IncarnationId, Record, ServerId};
+use openraft::vote::RaftLeaderId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const FORMATIONS: &str = "formations";
+const CURRENT: &str = "current";
+
+/// Why a formation cannot be made, found or selected.
+#[derive(Debug, thiserror::Error)]
+pub enum FormationError {
+    /// The disk.
+    #[error("{} cannot be read or written", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// Its log.
+    #[error(transparent)]
+    Log(#[from] OpenLogError),
+    /// `current` does not hold an id.
+    #[error("{} does not name a formation", path.display())]
+    Current {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The state to begin from has no directory yet.
+    #[error("this server has not received the directory yet")]
+    NoDirectory,
+    /// The directory's records contradict each other.
+    #[error("the directory to begin from is not usable")]
+    Load(#[from] LoadError),
+    /// It would be made again while it is in force.
+    #[error("formation {0} is in force on this server already")]
+    InForce(FormationId),
+    /// The founder would not be among the voters.
+    #[error("server {0} is not among the voters of the formation that it begins")]
+    NotAVoter(ServerId),
+}
+
+/// Whose folder it is: a formation, on one server, in one life of its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Founder {
+    /// The server.
+    pub server: ServerId,
+    /// The life of its log.
+    pub incarnation: IncarnationId,
+}
+
+/// The folder of a formation.
+pub fn folder(data: &Path, formation: FormationId) -> PathBuf {
+    data.join(FORMATIONS).join(formation.to_string())
+}
+
+/// The formation in force; none on a server that belongs to no group yet.
+///
+/// # Errors
+/// The file cannot be read or is damaged.
+pub fn current(disk: &SharedDisk, data: &Path) -> Result<Option<FormationId>, FormationError> {
+    let path = data.join(FORMATIONS).join(CURRENT);
+    let bytes = match read_all(&**disk, &path, 1024) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(FormationError::Io { path, source }),
+    };
+    let id = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.trim_end().parse().ok());
+    id.map(Some).ok_or(FormationError::Current { path })
+}
+
+/// Puts a formation in force, with one rename.
+///
+/// # Errors
+/// The disk's; the one before stays in force then.
+pub fn select(
+    disk: &SharedDisk,
+    data: &Path,
+    formation: FormationId,
+) -> Result<(), FormationError> {
+    let path = data.join(FORMATIONS).join(CURRENT);
+    replace(&**disk, &path, format!("{formation}\n").as_bytes())
+        .map_err(|source| FormationError::Io { path, source })
+}
+
+/// Makes the first formation of a group: one server, the given directory. Its first change is number 2, after the
+/// entry by which the primary takes its office. It is not in force before [`select`].
+///
+/// # Errors
+/// [`FormationError`].
+pub fn found(
+    disk: &SharedDisk,
+    data: &Path,
+    founder: Founder,
+    directory: &Directory,
+    segment_size: u64,
+) -> Result<FormationId, FormationError> {
+    let last = LogId::new(LeaderId::new(1, founder.server), 0);
+    let voters = BTreeSet::from([founder.server]);
+    make(disk, data, founder, directory, last, &voters, segment_size)
+}
+
+/// Makes a formation that goes on from a state of this server, with other voters; `founder` is one of them, the others
+/// join it empty and receive a snapshot. It is not in force before [`select`].
+///
+/// # Errors
+/// [`FormationError`].
+pub fn fork(
+    disk: &SharedDisk,
+    data: &Path,
+    founder: Founder,
+    state: &State,
+    formation: &Formation,
+    voters: &BTreeSet<ServerId>,
+    segment_size: u64,
+) -> Result<FormationId, FormationError> {
+    let directory = state
+        .directory
+        .as_ref()
+        .ok_or(FormationError::NoDirectory)?;
+    let last = state.last.ok_or(FormationError::NoDirectory)?;
+    let records = directory.records().map(|record| match record {
+        Record::Group(mut group) => {
+            group.formation = formation.clone();
+            Record::Group(group)
+        }
+        other => other,
+    });
+    let directory = Directory::from_records(records)?;
+    make(disk, data, founder, &directory, last, voters, segment_size)
+}
+
+fn make(
+    disk: &SharedDisk,
+    data: &Path,
+    founder: Founder,
+    directory: &Directory,
+    last: LogId,
+    voters: &BTreeSet<ServerId>,
+    segment_size: u64,
+) -> Result<FormationId, FormationError> {
+    if !voters.contains(&founder.server) {
+        return Err(FormationError::NotAVoter(founder.server));
+    }
+    let formation = directory.group().formation.this.id;
+    let dir = empty_folder(disk, data, formation)?;
+    let nodes: BTreeMap<ServerId, openraft::EmptyNode> = voters
+        .iter()
+        .map(|id| (*id, openraft::EmptyNode::new()))
+        .collect();
+    let membership = Membership::new(vec![voters.clone()], nodes)
+        .map_err(|_| FormationError::NotAVoter(founder.server))?;
+    let meta = Meta {
+        last: Some(last),
+        membership: StoredMembership::new(Some(last), membership),
+    };
+    write_first(disk, &dir, &meta, directory).map_err(|source| FormationError::Io {
+        path: dir.clone(),
+        source,
+    })?;
+    let owner = LogOwner {
+        formation,
+        incarnation: founder.incarnation,
+    };
+    let vote = Vote::new(last.leader_id.term + 1, founder.server);
+    Log::create(disk, &dir, owner, segment_size, Some((vote, last)))?;
+    Ok(formation)
+}
+
+/// Makes an empty folder for a formation that this server joins; a snapshot comes from the others.
+/// It is not in force before [`select`].
+///
+/// # Errors
+/// [`FormationError`].
+pub fn join(
+    disk: &SharedDisk,
+    data: &Path,
+    owner: LogOwner,
+    segment_size: u64,
+) -> Result<(), FormationError> {
+    let dir = empty_folder(disk, data, owner.formation)?;
+    Ok(Log::create(disk, &dir, owner, segment_size, None)?)
+}
+
+/// What an interrupted attempt left behind is removed.
+fn empty_folder(
+    disk: &SharedDisk,
+    data: &Path,
+    formation: FormationId,
+) -> Result<PathBuf, FormationError> {
+    let dir = folder(data, formation);
+    if current(disk, data)? == Some(formation) {
+        return Err(FormationError::InForce(formation));
+    }
+    let make = || {
+        disk.remove_dir(&dir)?;
+        disk.create_dir(&dir)
+    };
+    make().map_err(|source| FormationError::Io {
+        path: dir.clone(),
+        source,
+    })?;
+    Ok(dir)
+}

@@ -1,0 +1,316 @@
+//! The way in: what other servers ask this one.
+//!
+//! Always true: no vote and no pre-vote is answered for one lease after the start, because this server may have promised
+//! its primary to wait before it was restarted (votes of a planned transfer are exempt: the primary itself asked for
+//! them); entries are taken only when there is room for them; a snapshot is handed to consensus only when all of it
+//! was checked. Start at [`Inbound::answer`].
+
+use crate::clock::Moment;
+use crate::core::blocking;
+use crate::disk::{DiskFile, is_full};
+use crate::log::{Log, entry_size};
+use crate::messages::{PIECE, Refused, Request, Response};
+use crate::snapshot::Meta;
+use crate::snapshot_store::SnapshotStore;
+use crate::state_machine::StateMachine;
+use crate::types::{Consensus, Vote};
+use openraft::errors::{Fatal, RaftError};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use openraft::storage::Snapshot;
+use std::error::Error;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+/// How many requests with entries may wait.
+const QUEUE: usize = 256;
+
+/// When this server last heard from a primary that it follows.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(Mutex<Option<Moment>>);
+
+impl Heard {
+    pub(crate) fn last(&self) -> Option<Moment> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Moment::now());
+    }
+}
+
+/// A snapshot while it arrives.
+#[derive(Debug)]
+struct Incoming {
+    meta: Meta,
+    len: u64,
+    hash: [u8; 32],
+    have: u64,
+    file: Box<dyn DiskFile>,
+}
+
+type AppendRequest = AppendEntriesRequest<Consensus>;
+
+/// Entries that wait to be handed to consensus, and who waits for the answer.
+pub(crate) type Queued = (AppendRequest, oneshot::Sender<Response>);
+
+/// Answers other servers.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) raft: openraft::Raft<Consensus, StateMachine>,
+    pub(crate) log: Log,
+    pub(crate) snapshots: Arc<SnapshotStore>,
+    pub(crate) heard: Arc<Heard>,
+    /// Until then no vote is given.
+    pub(crate) holds_until: Moment,
+    pub(crate) threads: bool,
+    appends: mpsc::Sender<Queued>,
+    incoming: tokio::sync::Mutex<Option<Incoming>>,
+}
+
+fn stopped(fatal: &Fatal<Consensus>) -> Response {
+    Response::Refused(Refused::Stopped(fatal.to_string()))
+}
+
+fn stopped_by(error: RaftError<Consensus>) -> Response {
+    match error {
+        RaftError::Fatal(fatal) => stopped(&fatal),
+        RaftError::APIError(never) => match never {},
+    }
+}
+
+fn no_snapshot(error: &dyn Error) -> Refused {
+    Refused::Snapshot(error.to_string())
+}
+
+fn cannot_keep(error: &io::Error) -> Refused {
+    if is_full(error) {
+        Refused::DiskFull
+    } else {
+        no_snapshot(error)
+    }
+}
+
+impl Inbound {
+    pub(crate) fn new(
+        raft: openraft::Raft<Consensus, StateMachine>,
+        log: Log,
+        snapshots: Arc<SnapshotStore>,
+        heard: Arc<Heard>,
+        holds_until: Moment,
+        threads: bool,
+    ) -> (Arc<Self>, mpsc::Receiver<Queued>) {
+        let (appends, queue) = mpsc::channel(QUEUE);
+        let inbound = Self {
+            raft,
+            log,
+            snapshots,
+            heard,
+            holds_until,
+            threads,
+            appends,
+            incoming: tokio::sync::Mutex::default(),
+        };
+        (Arc::new(inbound), queue)
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        match request {
+            Request::Vote(request) => match self.holding(request.leadership_transfer) {
+                Some(refused) => Response::Refused(refused),
+                None => self
+                    .raft
+                    .vote(request)
+                    .await
+                    .map_or_else(stopped_by, Response::Vote),
+            },
+            Request::PreVote(request) => match self.holding(false) {
+                Some(refused) => Response::Refused(refused),
+                None => self
+                    .raft
+                    .pre_vote(request)
+                    .await
+                    .map_or_else(stopped_by, Response::Vote),
+            },
+            Request::Append(request) => match self.enqueue(request).await {
+                Ok(response) => response,
+                Err(_) => Response::Refused(Refused::Stopped("the queue is closed".into())),
+            },
+            Request::Heartbeat(request) if request.entries.is_empty() => self.append(request).await,
+            Request::Heartbeat(_) => Response::Refused(Refused::Busy),
+            Request::Transfer(request) => match self.raft.handle_transfer_leader(request).await {
+                Ok(response) => Response::Transfer(response),
+                Err(fatal) => stopped(&fatal),
+            },
+            Request::SnapshotBegin { meta, len, hash } => self
+                .begin(meta, len, hash)
+                .await
+                .map_or_else(Response::Refused, Response::SnapshotHave),
+            Request::SnapshotPiece {
+                hash,
+                offset,
+                bytes,
+            } => self
+                .piece(hash, offset, bytes)
+                .await
+                .map_or_else(Response::Refused, Response::SnapshotHave),
+            Request::SnapshotEnd { hash, vote } => {
+                self.end(hash, vote).await.unwrap_or_else(Response::Refused)
+            }
+        }
+    }
+
+    fn holding(&self, transfer: bool) -> Option<Refused> {
+        let left = self.holds_until.since(Moment::now());
+        if transfer || left.is_zero() {
+            return None;
+        }
+        Some(Refused::Holding(
+            u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1),
+        ))
+    }
+
+    /// Queues entries, in the order of the calls; the answer comes later.
+    pub(crate) fn enqueue(&self, request: AppendRequest) -> oneshot::Receiver<Response> {
+        let (answer, answered) = oneshot::channel();
+        let refused = match self.appends.try_send((request, answer)) {
+            Ok(()) => return answered,
+            Err(TrySendError::Full((_, answer))) => (Refused::Busy, answer),
+            Err(TrySendError::Closed((_, answer))) => {
+                (Refused::Stopped("the queue is closed".into()), answer)
+            }
+        };
+        let (reason, answer) = refused;
+        // Who asked is right here.
+        drop(answer.send(Response::Refused(reason)));
+        answered
+    }
+
+    /// Hands queued entries to consensus, one request after the other; the answers may come in any order.
+    pub(crate) async fn take_entries(self: Arc<Self>, mut queue: mpsc::Receiver<Queued>) {
+        while let Some((request, answer)) = queue.recv().await {
+            let sizes = request
+                .entries
+                .iter()
+                .map(|entry| entry_size(&entry.payload));
+            let size: usize = sizes.sum();
+            let admitted = match size {
+                0 => None,
+                _ => match self.log.admit(size).await {
+                    Ok(admitted) => Some(admitted),
+                    Err(no_room) => {
+                        tracing::debug!(%no_room, "entries refused");
+                        drop(answer.send(Response::Refused(Refused::DiskFull)));
+                        continue;
+                    }
+                },
+            };
+            let this = self.clone();
+            let mut taking = Box::pin(async move {
+                let response = this.append(request).await;
+                drop(admitted);
+                // Who asked may have given up.
+                drop(answer.send(response));
+            });
+            // The first poll hands the request over, so that the next one cannot overtake it.
+            if futures_util::poll!(taking.as_mut()).is_pending() {
+                tokio::spawn(taking);
+            }
+        }
+    }
+
+    async fn append(&self, request: AppendRequest) -> Response {
+        let committed = request.vote.committed;
+        match self.raft.append_entries(request).await {
+            Ok(response) => {
+                if committed && !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                    self.heard.now();
+                }
+                Response::Append(response)
+            }
+            Err(error) => stopped_by(error),
+        }
+    }
+
+    async fn begin(&self, meta: Meta, len: u64, hash: [u8; 32]) -> Result<u64, Refused> {
+        let mut incoming = self.incoming.lock().await;
+        if let Some(known) = incoming
+            .as_ref()
+            .filter(|known| known.hash == hash && known.len == len)
+        {
+            return Ok(known.have);
+        }
+        let free = self.snapshots.free().map_err(|error| cannot_keep(&error))?;
+        if free < len {
+            return Err(Refused::DiskFull);
+        }
+        let file = self
+            .snapshots
+            .begin_incoming()
+            .map_err(|error| cannot_keep(&error))?;
+        *incoming = Some(Incoming {
+            meta,
+            len,
+            hash,
+            have: 0,
+            file,
+        });
+        Ok(0)
+    }
+
+    async fn piece(
+        &self,
+        hash: [u8; 32],
+        offset: u64,
+        bytes: bytes::Bytes,
+    ) -> Result<u64, Refused> {
+        let mut incoming = self.incoming.lock().await;
+        let Some(known) = incoming.as_mut().filter(|known| known.hash == hash) else {
+            return Err(Refused::Snapshot("it was not announced".into()));
+        };
+        let end = offset.saturating_add(bytes.len() as u64);
+        if offset != known.have || bytes.len() > PIECE || end > known.len {
+            return Ok(known.have);
+        }
+        known
+            .file
+            .write_at(offset, &bytes)
+            .map_err(|error| cannot_keep(&error))?;
+        known.have = end;
+        Ok(end)
+    }
+
+    async fn end(&self, hash: [u8; 32], vote: Vote) -> Result<Response, Refused> {
+        let mut incoming = self.incoming.lock().await;
+        let whole = incoming
+            .as_ref()
+            .is_some_and(|known| known.hash == hash && known.have == known.len);
+        let Some(mut arrived) = incoming.take().filter(|_| whole) else {
+            return Err(Refused::Snapshot("it is not complete".into()));
+        };
+        let snapshots = self.snapshots.clone();
+        let checked = blocking(self.threads, move || {
+            arrived.file.sync().map_err(|error| cannot_keep(&error))?;
+            drop(arrived.file);
+            snapshots
+                .check_incoming(&arrived.meta)
+                .map_err(|error| no_snapshot(&error))
+        });
+        let file = checked.await.map_err(|error| no_snapshot(&error))??;
+        let snapshot = Snapshot {
+            meta: file.meta().clone().into(),
+            snapshot: file,
+        };
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+        drop(incoming);
+        match installed {
+            Ok(response) => {
+                self.heard.now();
+                Ok(Response::Installed(response))
+            }
+            Err(fatal) => Ok(stopped(&fatal)),
+        }
+    }
+}

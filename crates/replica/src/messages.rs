@@ -1,0 +1,167 @@
+//! What replicas say to each other, as bytes: a version, then postcard. The floors above carry the bytes and need not know
+//! what is in them.
+//!
+//! Always true: a message has at most [`MAX_MESSAGE`] bytes, and decoding hostile bytes gives an error, never a panic.
+
+use crate::snapshot::Meta;
+use crate::types::{Consensus, MAX_CHANGE, Vote};
+use bytes::Bytes;
+use openraft::EntryPayload;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The largest message, in bytes.
+pub const MAX_MESSAGE: usize = 8 << 20;
+/// The most of a snapshot that one message carries, in bytes.
+pub(crate) const PIECE: usize = 1 << 20;
+const VERSION: u8 = 1;
+
+/// Why bytes are not a message.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// There is nothing.
+    #[error("the message is empty")]
+    Empty,
+    /// It is too long.
+    #[error("the message has {0} bytes, more than {MAX_MESSAGE}")]
+    TooLong(usize),
+    /// A change in it is too large.
+    #[error("a change in the message has {0} bytes, more than {MAX_CHANGE}")]
+    ChangeTooLarge(usize),
+    /// It is of another version.
+    #[error("the message has version {0}, this server knows {VERSION}")]
+    Version(u8),
+    /// The rest is no message.
+    #[error("the message cannot be read")]
+    Postcard(#[from] postcard::Error),
+}
+
+/// What one replica asks another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Your vote.
+    Vote(VoteRequest<Consensus>),
+    /// Whether you would give it.
+    PreVote(VoteRequest<Consensus>),
+    /// Take these entries, after those of the requests before this one.
+    Append(AppendEntriesRequest<Consensus>),
+    /// I lead still. It has no entries, and need not wait for those that are on their way.
+    Heartbeat(AppendEntriesRequest<Consensus>),
+    /// Lead from now on.
+    Transfer(TransferLeaderRequest<Consensus>),
+    /// A snapshot follows.
+    SnapshotBegin {
+        /// What it holds.
+        meta: Meta,
+        /// Its length in bytes.
+        len: u64,
+        /// Its last 32 bytes, by which it is known.
+        hash: [u8; 32],
+    },
+    /// A piece of it.
+    SnapshotPiece {
+        /// Which snapshot.
+        hash: [u8; 32],
+        /// Where the piece belongs.
+        offset: u64,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// Install it.
+    SnapshotEnd {
+        /// Which snapshot.
+        hash: [u8; 32],
+        /// The leader's promise.
+        vote: Vote,
+    },
+}
+
+/// The answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Response {
+    /// To a vote or pre-vote.
+    Vote(VoteResponse<Consensus>),
+    /// To entries.
+    Append(AppendEntriesResponse<Consensus>),
+    /// To a transfer.
+    Transfer(TransferLeaderResponse<Consensus>),
+    /// To a snapshot's beginning or piece: how much of it is here.
+    SnapshotHave(u64),
+    /// To a snapshot's end.
+    Installed(SnapshotResponse<Consensus>),
+    /// To anything.
+    Refused(Refused),
+}
+
+/// Why a replica does not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub(crate) enum Refused {
+    /// It started a moment ago, and may have promised to wait for its primary before.
+    #[error("it started a moment ago and gives no vote for {0} ms yet")]
+    Holding(u64),
+    /// It has no room.
+    #[error("its disk is full")]
+    DiskFull,
+    /// Too much waits there already, or the question is not one that it answers.
+    #[error("it is busy")]
+    Busy,
+    /// Its consensus has stopped.
+    #[error("its consensus has stopped: {0}")]
+    Stopped(String),
+    /// The snapshot is not the announced one, or cannot be kept.
+    #[error("it cannot take the snapshot: {0}")]
+    Snapshot(String),
+}
+
+fn encode(message: &impl Serialize) -> Result<Bytes, MessageError> {
+    let bytes = postcard::to_extend(message, vec![VERSION])?;
+    if bytes.len() > MAX_MESSAGE {
+        return Err(MessageError::TooLong(bytes.len()));
+    }
+    Ok(bytes.into())
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(MessageError::TooLong(bytes.len()));
+    }
+    match bytes.split_first() {
+        None => Err(MessageError::Empty),
+        Some((&VERSION, rest)) => Ok(postcard::from_bytes(rest)?),
+        Some((version, _)) => Err(MessageError::Version(*version)),
+    }
+}
+
+impl Request {
+    pub(crate) fn encode(&self) -> Result<Bytes, MessageError> {
+        encode(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let request: Self = decode(bytes)?;
+        if let Self::Append(append) | Self::Heartbeat(append) = &request {
+            for entry in &append.entries {
+                if let EntryPayload::Normal(proposal) = &entry.payload
+                    && proposal.size() > MAX_CHANGE
+                {
+                    return Err(MessageError::ChangeTooLarge(proposal.size()));
+                }
+            }
+        }
+        Ok(request)
+    }
+}
+
+impl Response {
+    pub(crate) fn encode(&self) -> Result<Bytes, MessageError> {
+        encode(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        decode(bytes)
+    }
+}

@@ -1,0 +1,305 @@
+//! One server's replica of the directory: opening, reading, and the door for the other servers.
+//!
+//! Always true: what a reader gets was agreed upon; it may be older than what others have, never different.
+//! Start at [`Replica::open`]. Changes are in `propose`, acting as primary in `acting`, elections and hand-over in
+//! `office`, members in `members`.
+
+use crate::compaction::Limits;
+use crate::core::{Core, Ground, StartError};
+use crate::disk::SharedDisk;
+use crate::formation::{FormationError, current, folder};
+use crate::inbound::Heard;
+use crate::log::{Driver, Log, LogOptions, OpenLogError, Room};
+use crate::messages::{MessageError, Refused, Request, Response};
+use crate::network::Links;
+use crate::snapshot::{Meta, SnapshotError};
+use crate::snapshot_store::SnapshotStore;
+use crate::state_machine::{Published, State};
+use crate::timing::Timing;
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use model::{ChangeName, FormationId, IncarnationId, ServerId};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Why a replica does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no formation in force.
+    #[error("this server belongs to no group: no formation is in force")]
+    NoFormation,
+    /// The formation in force cannot be told.
+    #[error(transparent)]
+    Formation(#[from] FormationError),
+    /// Its log.
+    #[error(transparent)]
+    Log(#[from] OpenLogError),
+    /// Its snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The log belongs to another formation than the folder that it is in.
+    #[error("the log of formation {found} lies in the folder of formation {expected}")]
+    WrongFormation {
+        /// The folder's formation.
+        expected: FormationId,
+        /// The log's.
+        found: FormationId,
+    },
+    /// Consensus.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// How a replica is kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// The log.
+    pub log: LogOptions,
+    /// When snapshots are written.
+    pub snapshots: Limits,
+}
+
+/// One server's replica. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) ground: Ground,
+    core: ArcSwapOption<Core>,
+    /// Whether this server is handing its office over.
+    pub(crate) handing_over: watch::Sender<bool>,
+    /// Held while the core is restarted or the office is handed over.
+    pub(crate) office: tokio::sync::Mutex<()>,
+}
+
+/// The replica was shut down, or its consensus is just being restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("consensus is not running on this server")]
+pub struct NotRunning;
+
+impl Replica {
+    /// Opens the formation in force in a data folder, and gives no vote for one lease.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a damaged file is never changed.
+    pub async fn open(
+        disk: SharedDisk,
+        data: &Path,
+        me: ServerId,
+        links: Arc<dyn Links>,
+        timing: Timing,
+        options: Options,
+    ) -> Result<Self, OpenError> {
+        let formation = current(&disk, data)?.ok_or(OpenError::NoFormation)?;
+        let dir = folder(data, formation);
+        let threads = options.log.driver == Driver::Threads;
+        let opening = move || -> Result<_, OpenError> {
+            let (snapshots, loaded) = SnapshotStore::open(&disk, &dir)?;
+            Ok((snapshots, loaded, disk, dir))
+        };
+        let (snapshots, loaded, disk, dir) = crate::core::blocking(threads, opening)
+            .await
+            .map_err(StartError::Thread)??;
+        let log = Log::open(&disk, &dir, options.log)?;
+        if log.owner().formation != formation {
+            return Err(OpenError::WrongFormation {
+                expected: formation,
+                found: log.owner().formation,
+            });
+        }
+        let ground = Ground {
+            me,
+            formation,
+            log,
+            snapshots: Arc::new(snapshots),
+            published: Arc::new(Published::new(first_state(loaded))),
+            links,
+            heard: Arc::new(Heard::default()),
+            role_changed: watch::channel(0).0,
+            compaction: options.snapshots,
+            threads,
+        };
+        let core = Core::start(ground.clone(), timing, timing.lease()).await?;
+        let inner = Inner {
+            ground,
+            core: ArcSwapOption::from_pointee(core),
+            handing_over: watch::channel(false).0,
+            office: tokio::sync::Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    pub(crate) fn core(&self) -> Result<Arc<Core>, NotRunning> {
+        self.inner.core.load_full().ok_or(NotRunning)
+    }
+
+    /// This server.
+    pub fn me(&self) -> ServerId {
+        self.inner.ground.me
+    }
+
+    /// The formation that this replica belongs to.
+    pub fn formation(&self) -> FormationId {
+        self.inner.ground.formation
+    }
+
+    /// The life of this server's log.
+    pub fn incarnation(&self) -> IncarnationId {
+        self.inner.ground.log.owner().incarnation
+    }
+
+    /// The times in force here; none while consensus is not running.
+    pub fn timing(&self) -> Option<Timing> {
+        self.core().ok().map(|core| core.timing)
+    }
+
+    /// The directory as far as this server has it; constant time, never waits.
+    pub fn state(&self) -> Arc<State> {
+        self.inner.ground.published.state()
+    }
+
+    /// Follows the number of the last applied entry; look at [`Replica::state`] when it changes.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.inner.ground.published.applied()
+    }
+
+    /// Changes whenever this server's role, the primary, the term or the members change, or consensus stops;
+    /// look at [`Replica::status`] then.
+    pub fn role_changed(&self) -> watch::Receiver<u64> {
+        self.inner.ground.role_changed.subscribe()
+    }
+
+    /// What the disk has for further changes.
+    pub fn room(&self) -> Room {
+        self.inner.ground.log.room()
+    }
+
+    /// Waits until this server has a change. False: it has not within `limit`.
+    ///
+    /// A change of an earlier formation is there when this formation's beginning is not before it.
+    pub async fn wait_for(&self, change: ChangeName, limit: Duration) -> bool {
+        let mut applied = self.applied();
+        let reached = async {
+            loop {
+                drop(applied.borrow_and_update());
+                let state = self.state();
+                if state.applied >= change.number
+                    && let Some(directory) = &state.directory
+                {
+                    return directory.group().formation.accepted(change.number) == change;
+                }
+                if applied.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        tokio::time::timeout(limit, reached).await.unwrap_or(false)
+    }
+
+    /// Waits until what this server applied before it stopped is applied again, which needs a primary. False: it is not within
+    /// `limit`, and the directory may be older than what this server showed before.
+    pub async fn recovered(&self, limit: Duration) -> bool {
+        match self.core() {
+            Ok(core) => core.raft.wait_for_recovery(Some(limit)).await.is_ok(),
+            Err(NotRunning) => false,
+        }
+    }
+
+    /// Answers a request of another server of this formation; the floor above checks who it is.
+    ///
+    /// To be called in the order in which requests arrive within a lane; the answers may be awaited at the same time. The
+    /// answer is bytes for the other end's replica.
+    pub fn handle(&self, request: &Bytes) -> BoxFuture<'static, Result<Bytes, MessageError>> {
+        let request = match Request::decode(request) {
+            Ok(request) => request,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        let refused = || Response::Refused(Refused::Stopped(NotRunning.to_string()));
+        let Ok(core) = self.core() else {
+            return Box::pin(std::future::ready(refused().encode()));
+        };
+        if let Request::Append(request) = request {
+            let answer = core.inbound.enqueue(request);
+            return Box::pin(async move { answer.await.unwrap_or_else(|_| refused()).encode() });
+        }
+        let inbound = core.inbound.clone();
+        let answering = core.spawn(async move { inbound.answer(request).await.encode() });
+        Box::pin(async move { answering.await.unwrap_or_else(|_| refused().encode()) })
+    }
+
+    /// Changes the times, which restarts consensus here in milliseconds; no vote is given for the longer of both leases.
+    ///
+    /// The caller keeps the safe order among servers, and hands over before if this server is primary.
+    ///
+    /// # Errors
+    /// [`StartError`]; consensus does not run then.
+    pub async fn set_timing(&self, timing: Timing) -> Result<(), StartError> {
+        let _office = self.inner.office.lock().await;
+        let before = self.inner.core.swap(None);
+        let lease_before = before
+            .as_ref()
+            .map_or(timing.lease(), |core| core.timing.lease());
+        if let Some(core) = &before {
+            stop(core).await;
+        }
+        drop(before);
+        let core = Core::start(
+            self.inner.ground.clone(),
+            timing,
+            lease_before.max(timing.lease()),
+        )
+        .await?;
+        self.inner.core.store(Some(Arc::new(core)));
+        self.inner
+            .ground
+            .role_changed
+            .send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Stops consensus here and brings everything to disk. Reading goes on.
+    pub async fn shutdown(&self) {
+        let _office = self.inner.office.lock().await;
+        if let Some(core) = self.inner.core.swap(None) {
+            stop(&core).await;
+        }
+        if let Err(error) = self.inner.ground.log.flush().await {
+            tracing::warn!(%error, "the log was not brought to disk when this server stopped");
+        }
+        self.inner
+            .ground
+            .role_changed
+            .send_modify(|count| *count += 1);
+    }
+}
+
+async fn stop(core: &Core) {
+    if let Err(error) = core.raft.shutdown().await {
+        tracing::debug!(%error, "consensus had stopped already");
+    }
+}
+
+fn first_state(loaded: Option<(Meta, model::Directory)>) -> State {
+    match loaded {
+        Some((meta, directory)) => State {
+            directory: Some(directory),
+            applied: meta.last.map_or(0, |id| id.index),
+            last: meta.last,
+            membership: meta.membership,
+        },
+        None => State {
+            directory: None,
+            applied: 0,
+            last: None,
+            membership: Default::default(),
+        },
+    }
+}
