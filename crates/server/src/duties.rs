@@ -218,18 +218,16 @@ impl Duties {
     fn watch_hosts(&mut self, status: &Status, now: Duration) {
         let directory = self.node.directory();
         let me = self.node.me();
+        // All members are watched all the time: whoever gets its first session now was heard long before.
         let hosts: BTreeMap<ServerId, String> = directory
             .servers()
-            .filter(|server| {
-                server.id != me && liveness::has_reachable_sessions(&directory, server.id)
-            })
+            .filter(|server| server.id != me)
             .map(|server| (server.id, server.name.to_string()))
             .collect();
         let ids: Vec<ServerId> = hosts.keys().copied().collect();
         let mut events = vec![
             liveness::Event::Allowance(Allowance::of(directory.settings())),
             liveness::Event::Hosts(hosts),
-            liveness::Event::Acting(status.acting.is_yes()),
         ];
         for host in ids {
             if let Some(silent) = self.node.0.peers.silent_for(host) {
@@ -242,12 +240,15 @@ impl Duties {
                 events.push(liveness::Event::Refused { host, at: now });
             }
         }
+        events.push(liveness::Event::Acting(status.acting.is_yes()));
         let mut gone: Vec<liveness::GiveUp> = Vec::new();
         for event in events {
             gone.extend(self.liveness.handle(event, now));
         }
         for give_up in gone {
-            self.give_up(give_up);
+            if liveness::has_reachable_sessions(&directory, give_up.host) {
+                self.give_up(give_up);
+            }
         }
     }
 

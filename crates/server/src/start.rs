@@ -112,11 +112,16 @@ pub enum ServeError {
 /// Why it does not start.
 pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let identity = Identity::load(&options.data)?;
-    let _lock = lock(&options.data)?;
-    let trust = TrustStore::of(&options.data).load()?;
+    // Keepers run elsewhere: what they are told must not hang on this process's folder.
+    let data = std::fs::canonicalize(&options.data).map_err(|source| ServeError::Folder {
+        path: options.data.clone(),
+        source,
+    })?;
+    let _lock = lock(&data)?;
+    let trust = TrustStore::of(&data).load()?;
     let lines = consensus_lines()?;
     let (stopper, stop) = Stopper::new();
-    let served = start(&options.data, identity, trust, lines.handle().clone(), stop).await;
+    let served = start(&data, identity, trust, lines.handle().clone(), stop).await;
     let outcome = match served {
         Ok(server) => server.run(stopper).await,
         Err(error) => Err(error),
