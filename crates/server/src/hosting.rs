@@ -1,16 +1,19 @@
 //! This server as a host: starts keepers, finds them again, and tells the group how their sessions are.
 //!
+//! A session of an application that launches nothing is only a binding of its token to a running server: its keeper is
+//! started by the first client that attaches, and until then it counts as running.
+//!
 //! What is to be done `policy::hosting` decides from the directory and the keepers; here it is carried out. Nothing of a
 //! session is held that could not be read again from its keeper.
 
 use crate::clock;
 use crate::node::Node;
 use host::{Commands, Found, Launched, Notices};
-use model::{Command, EndReason, Outcome, SessionId, SessionState};
+use model::{Command, Directory, EndReason, Outcome, Session, SessionId, SessionState};
 use policy::hosting::{Action, Event, Hosting as Policy, Keeper, Phase};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
@@ -30,6 +33,7 @@ const FRESH_AGAIN: Duration = Duration::from_millis(100);
 pub struct Hosting {
     warnings: Mutex<BTreeSet<String>>,
     failed: Mutex<BTreeMap<model::AppName, model::UnixMillis>>,
+    wanted: OnceLock<mpsc::UnboundedSender<Happened>>,
 }
 
 impl Hosting {
@@ -47,6 +51,13 @@ impl Hosting {
     pub fn failed_starts(&self) -> Vec<(model::AppName, model::UnixMillis)> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.iter().map(|(app, at)| (app.clone(), *at)).collect()
+    }
+
+    /// A client wants to attach to a session that has no keeper yet.
+    pub(crate) fn want(&self, session: SessionId) {
+        if let Some(wanted) = self.wanted.get() {
+            let _ = wanted.send(Happened::Wanted(session));
+        }
     }
 
     fn warn(&self, warning: Option<String>) {
@@ -73,18 +84,25 @@ impl Hosting {
 }
 
 /// Everything that can happen here.
+#[derive(Debug)]
 enum Happened {
     Policy(Event),
     /// A keeper's control connection stands.
     Linked(SessionId, Commands),
     /// It broke; the keeper may live.
     Broke(SessionId),
+    /// A client wants to attach.
+    Wanted(SessionId),
+    /// Something was told to the policy already.
+    Reconsider,
 }
 
 struct Host {
     node: Node,
     policy: Policy,
     links: HashMap<SessionId, Commands>,
+    /// Keepers that are being started.
+    launching: HashSet<SessionId>,
     happened: mpsc::UnboundedSender<Happened>,
     launches: Arc<Semaphore>,
     primary_since: model::UnixMillis,
@@ -96,11 +114,14 @@ pub async fn run(node: Node) {
     let mut host = Host {
         policy: Policy::new(node.me()),
         links: HashMap::new(),
+        launching: HashSet::new(),
         happened,
         launches: Arc::new(Semaphore::new(LAUNCHES)),
         primary_since: node.directory().group().primary_since,
         node: node.clone(),
     };
+    let first = node.0.hosting.wanted.set(host.happened.clone()).is_ok();
+    debug_assert!(first, "a server hosts once");
     host.find_keepers().await;
     tokio::spawn(tell_when_fresh(node.clone(), host.happened.clone()));
     let mut directory = node.directory_changed();
@@ -231,11 +252,26 @@ impl Host {
                 {
                     self.node.0.hosting.note_start(&keeper.app, true);
                 }
+                if let Event::NotStarted { session, .. } = &event {
+                    self.launching.remove(session);
+                }
                 self.policy.handle(event);
             }
             Happened::Linked(session, commands) => {
+                self.launching.remove(&session);
                 self.links.insert(session, commands);
             }
+            Happened::Wanted(session) if self.links.contains_key(&session) => {}
+            Happened::Wanted(session) => {
+                let directory = self.node.directory();
+                if directory
+                    .session(session)
+                    .is_some_and(|known| is_binding(&directory, known))
+                {
+                    self.start(session);
+                }
+            }
+            Happened::Reconsider => {}
             Happened::Broke(session) => {
                 self.links.remove(&session);
                 let known = self.policy.keepers().get(&session);
@@ -265,8 +301,23 @@ impl Host {
             self.primary_since = directory.group().primary_since;
             self.policy.handle(Event::NewPrimary);
         }
+        self.adopt_bindings(&directory);
         for action in self.policy.reconcile(&directory, clock::steady()) {
             self.execute(action).await;
+        }
+    }
+
+    /// Sessions that are only bindings run without a keeper, also after a restart.
+    fn adopt_bindings(&mut self, directory: &Directory) {
+        let runs = |session: &Session| session.is_live() && session.state != SessionState::Starting;
+        for session in directory
+            .sessions_on(self.node.me())
+            .filter(|session| runs(session))
+        {
+            if !self.policy.keepers().contains_key(&session.id) && is_binding(directory, session) {
+                self.policy
+                    .handle(Event::Keeper(session.id, Box::new(binding(session))));
+            }
         }
     }
 
@@ -374,6 +425,26 @@ impl Host {
             self.launches.clone(),
             self.happened.clone(),
         ));
+    }
+}
+
+/// Whether a session is only a binding of its token to a running server.
+pub(crate) fn is_binding(directory: &Directory, session: &Session) -> bool {
+    directory
+        .app(&session.app)
+        .is_some_and(|app| app.launch.is_none())
+}
+
+/// A binding, as its keeper would describe it.
+fn binding(session: &Session) -> Keeper {
+    Keeper {
+        token: session.token.clone(),
+        user: session.user.clone(),
+        app: session.app.clone(),
+        created: session.created,
+        phase: Phase::Running,
+        client: None,
+        last_attached: session.last_attached,
     }
 }
 

@@ -78,6 +78,9 @@ impl Node {
                     return Err(ended(known.reason.as_deref()));
                 }
                 Some(known) if known.state == SessionState::Starting => {}
+                Some(known) if crate::hosting::is_binding(&directory, known) => {
+                    self.0.hosting.want(session)
+                }
                 _ => return Err(StreamError::NotHere),
             }
             // A keeper that was just started makes its socket soon; the directory says when the session failed.

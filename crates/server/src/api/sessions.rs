@@ -1,17 +1,20 @@
 //! `/v1/sessions`: what runs, for whom, where. Long lists come in pages, in the order of ids.
 
-use super::bodies::Session;
+use super::bodies::{Session, SessionRequest};
 use super::caller::Caller;
-use super::extract::{Asked, Named, tagged};
+use super::extract::{Asked, Body, Named, tagged};
 use super::problem::Problem;
 use super::show;
 use crate::node::Node;
+use crate::submit::SubmitError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use model::settings::value::nearest;
-use model::{AppName, Command, Directory, ServerId, SessionId, SessionState, Token, UserName};
+use model::{
+    AppName, Command, Directory, Outcome, ServerId, SessionId, SessionState, Token, UserName,
+};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -200,6 +203,53 @@ fn shown(node: &Node, id: SessionId) -> Result<Response, Problem> {
         StatusCode::OK,
         session.version_number,
         &show::session(&directory, session),
+    ))
+}
+
+/// Finds a token's session of an application, or makes one where placement puts it.
+#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = SessionRequest,
+    responses((status = 201, body = Session, description = "It was made"), (status = 200, body = Session, description = "The token had it already"),
+        (status = 404, body = Problem), (status = 409, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn open(
+    State(node): State<Node>,
+    caller: Caller,
+    Body(request): Body<SessionRequest>,
+) -> Result<Response, Problem> {
+    let fits = |error: model::NameError| Problem::invalid(error.to_string());
+    let token: Token = request.token.parse().map_err(fits)?;
+    let user: UserName = request.user.parse().map_err(fits)?;
+    let app: AppName = request.app.parse().map_err(fits)?;
+    let host = request
+        .host
+        .as_deref()
+        .map(|name| Ok::<_, Problem>(show::server_named(&node.directory(), name)?.id))
+        .transpose()?;
+    let key = match caller.change_id(0) {
+        Some(key) => key,
+        None => model::ChangeId::from_bytes(crate::random::bytes().map_err(SubmitError::from)?),
+    };
+    let applied = node
+        .open_session(key, caller.author, token, user, app, host)
+        .await?;
+    let Ok(Outcome::Session {
+        session, created, ..
+    }) = applied.outcome
+    else {
+        return Err(Problem::invalid(
+            "the primary's answer makes no sense: its version may not fit this server's",
+        ));
+    };
+    let status = if created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let directory = node.directory();
+    let record = found(&directory, session)?;
+    Ok(tagged(
+        status,
+        record.version_number,
+        &show::session(&directory, record),
     ))
 }
 

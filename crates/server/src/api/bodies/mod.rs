@@ -15,7 +15,7 @@ pub use group::{
     PlanCheck, PlannedSession, Promotion, PromotionRequest, Trust,
 };
 pub use records::{
-    App, AppChange, Offline, OfflineRequest, Override, Password, PasswordRequest, Server, Session,
+    App, AppChange, Offline, OfflineRequest, Override, Password, PasswordRequest, Server, Session, SessionRequest,
     Setting, SettingValue, User, UserChange, UserCreation,
 };
 pub use status::{

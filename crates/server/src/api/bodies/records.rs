@@ -279,3 +279,18 @@ pub struct Session {
     /// The number of the change that made or last changed the record.
     pub version_number: u64,
 }
+
+/// Asks for a token's session of an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRequest {
+    /// Whose session.
+    pub token: String,
+    /// Who uses it.
+    pub user: String,
+    /// Which application.
+    pub app: String,
+    /// The server that is to host it; the best one when absent.
+    #[serde(default)]
+    pub host: Option<String>,
+}
