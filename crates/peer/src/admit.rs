@@ -7,6 +7,7 @@
 use crate::dial::{DialError, dial_joining};
 use crate::fingerprint::Fingerprint;
 use crate::hello::exporter;
+use crate::in_full::InFull;
 use crate::key::REQUEST_LIMIT;
 use crate::listener::Place;
 use crate::message::{ReceiveError, receive, send};
@@ -139,7 +140,7 @@ pub(crate) async fn answer_joining<S, A>(
         // Whoever only tries whether this server can be reached closes without a word.
         Err(Abandoned::Receive(ReceiveError::Broken(error)))
             if error.kind() == io::ErrorKind::UnexpectedEof => {}
-        Err(error) => tracing::info!(%from, %error, "a server gave up joining"),
+        Err(error) => tracing::info!(%from, error = %InFull(&error), "a server gave up joining"),
     }
     let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
 }
@@ -160,20 +161,21 @@ where
     let request: JoinRequest = timeout_at(deadline, receive(stream, JOIN_REQUEST_LIMIT))
         .await
         .map_err(|_| Abandoned::TooSlow)??;
-    let Ok(_turn) = joining.try_acquire() else {
-        return Ok(Err(JoinRefusal::Busy {
-            server: "another server".to_owned(),
-        }));
-    };
     let (server, invitation) = (request.server, request.invitation);
     let statement = JoinStatement {
         exporter,
         invitation,
         server,
     };
-    let secret = match proven(&request, admission, &statement).await {
+    let proving = timeout_at(deadline, proven(&request, admission, &statement));
+    let secret = match proving.await.map_err(|_| Abandoned::TooSlow)? {
         Ok(secret) => secret,
         Err(refusal) => return Ok(Err(refusal)),
+    };
+    // Only whoever proved the secret takes a turn, so that strangers cannot keep others waiting.
+    let Ok(_turn) = joining.try_acquire() else {
+        let server = "another server".to_owned();
+        return Ok(Err(JoinRefusal::Busy { server }));
     };
     drop(place);
     let members = match in_time(admission.examine(&request, from)).await {
@@ -211,7 +213,7 @@ async fn proven<A: Admission>(
             why: "a certificate request is too long".to_owned(),
         });
     }
-    let secret = in_time(admission.invitation(request.invitation)).await?;
+    let secret = admission.invitation(request.invitation).await?;
     if statement.holds(&secret, JoinRole::Joining, &request.proof) {
         Ok(secret)
     } else {

@@ -84,7 +84,7 @@ pub enum DialError {
         address: String,
     },
     /// The hello failed.
-    #[error("the server at {address} and this one did not accept each other: {source}")]
+    #[error("the server at {address} and this one did not accept each other")]
     Hello {
         /// Where.
         address: String,

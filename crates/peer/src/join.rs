@@ -9,6 +9,7 @@ use crate::dial::{DialError, PeerStream, dial_joining};
 use crate::fingerprint::Fingerprint;
 use crate::hello::exporter;
 use crate::identity::{CertificateFacts, CertificateFactsError, CertificateRole};
+use crate::in_full::InFull;
 use crate::key::{KeyError, PrivateKey};
 use crate::listener::Unproved;
 use crate::message::{ReceiveError, receive, send};
@@ -87,7 +88,7 @@ pub enum JoinError {
     #[error("the join code names no member; make a new one with `stead group invite`")]
     NoAddress,
     /// No member of the code could be reached.
-    #[error("no member could be reached; the last one: {0}")]
+    #[error("no member of the join code could be reached; what was seen at the last one")]
     Unreachable(#[source] Box<DialError>),
     /// The group refused.
     #[error("{0}")]
@@ -289,7 +290,7 @@ async fn reach_one(member: &Member, pinned: Fingerprint, basis: &TlsBasis) -> Re
         .map_err(|error| error.to_string())?;
     let mut stream = dial_joining(config, &member.peer_address, MEMBER_TIME)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| InFull(&error).to_string())?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let shown = chain
         .first()

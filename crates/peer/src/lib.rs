@@ -18,6 +18,7 @@ pub mod fingerprint;
 mod framing;
 pub mod hello;
 pub mod identity;
+mod in_full;
 pub mod join;
 pub mod key;
 #[cfg(test)]

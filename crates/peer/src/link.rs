@@ -104,11 +104,11 @@ pub enum CallError {
     #[error("no answer came in time")]
     Unanswered,
     /// The connection had ended before; nothing was sent.
-    #[error("there is no connection: {0}")]
-    NoLink(Arc<LinkEnd>),
+    #[error("there is no connection")]
+    NoLink(#[source] Arc<LinkEnd>),
     /// The connection ended before an answer came; the other server may have acted on it.
-    #[error("the connection ended before the answer: {0}")]
-    Lost(Arc<LinkEnd>),
+    #[error("the connection ended before the answer")]
+    Lost(#[source] Arc<LinkEnd>),
     /// The other server has an answer that is longer than a frame may be.
     #[error("the answer is too long to be sent")]
     Unanswerable,

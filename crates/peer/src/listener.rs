@@ -7,6 +7,7 @@
 use crate::admit::{Admission, answer_joining};
 use crate::dial::PeerStream;
 use crate::hello::{Binding, Endpoint, HelloError, Met, answer_hello};
+use crate::in_full::InFull;
 use crate::socket::Socket;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -140,26 +141,11 @@ impl Listener {
             let number = place.number;
             let task = tasks.spawn(async move {
                 if let Err(reason) = entrance.enter(stream, place).await {
-                    tracing::info!(%from, reason = %Chain(&reason), "connection turned away");
+                    tracing::info!(%from, reason = %InFull(&reason), "connection turned away");
                 }
             });
             unproved.seat(number, task);
         }
-    }
-}
-
-/// An error with all that it was caused by, on one line.
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(cause) = next {
-            write!(f, ": {cause}")?;
-            next = cause.source();
-        }
-        Ok(())
     }
 }
 

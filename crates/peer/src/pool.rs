@@ -121,7 +121,7 @@ pub enum AskError {
     #[error("server {0} is not connected")]
     NotConnected(ServerId),
     /// The request was not answered.
-    #[error("server {server} did not answer: {source}")]
+    #[error("server {server} did not answer")]
     Call {
         /// Which.
         server: ServerId,
