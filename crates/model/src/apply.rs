@@ -46,7 +46,9 @@ impl Directory {
         group.number = number;
         group.clock = group.clock.max(change.at);
         let at = group.clock;
-        if let Some((first, outcome)) = self.answered.get(&change.id) {
+        if let Some(first) = self.answered_by_id.get(&change.id)
+            && let Some((_, outcome)) = self.answered.get(first)
+        {
             let name = self.group.formation.accepted(*first);
             return Applied {
                 name,
@@ -78,12 +80,14 @@ impl Directory {
     }
 
     fn answer(&mut self, number: u64, change: &Change, outcome: Result<Outcome, Refusal>) {
-        self.answered.insert(change.id, (number, outcome));
-        self.answered_order.insert((number, change.id));
-        while self.answered_order.len() > ANSWERED_LIMIT
-            && let Some((_, oldest)) = self.answered_order.remove_min()
+        self.answered.insert(number, (change.id, outcome));
+        self.answered_by_id.insert(change.id, number);
+        while self.answered.len() > ANSWERED_LIMIT
+            && let Some(oldest) = self.answered.get_min().map(|(number, _)| *number)
         {
-            self.answered.remove(&oldest);
+            if let Some((id, _)) = self.answered.remove(&oldest) {
+                self.answered_by_id.remove(&id);
+            }
         }
     }
 

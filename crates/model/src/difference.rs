@@ -67,7 +67,7 @@ pub fn difference<'a>(
         .chain(table(
             &before.answered,
             &after.answered,
-            |id, (number, outcome)| Record::Answered(*id, *number, outcome.clone()),
+            |number, (id, outcome)| Record::Answered(*id, *number, outcome.clone()),
         ))
 }
 

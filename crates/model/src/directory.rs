@@ -47,8 +47,10 @@ pub struct Directory {
     pub(crate) invitations: OrdMap<InvitationId, Arc<Invitation>>,
     pub(crate) journal: OrdMap<u64, Arc<Event>>,
     pub(crate) reported: OrdMap<ServerId, u64>,
-    pub(crate) answered: OrdMap<ChangeId, (u64, Result<Outcome, Refusal>)>,
-    pub(crate) answered_order: OrdSet<(u64, ChangeId)>,
+    /// The newest changes and their outcomes, by number: in the order in which they come and go, which keeps it cheap.
+    pub(crate) answered: OrdMap<u64, (ChangeId, Result<Outcome, Refusal>)>,
+    /// Their numbers, by key.
+    pub(crate) answered_by_id: OrdMap<ChangeId, u64>,
 }
 
 /// Records that do not make a directory.
@@ -114,7 +116,7 @@ impl Directory {
             journal: OrdMap::new(),
             reported: OrdMap::new(),
             answered: OrdMap::new(),
-            answered_order: OrdSet::new(),
+            answered_by_id: OrdMap::new(),
         }
     }
 
@@ -169,7 +171,7 @@ impl Directory {
         .chain(
             self.answered
                 .iter()
-                .map(|(id, (number, outcome))| Record::Answered(*id, *number, outcome.clone())),
+                .map(|(number, (id, outcome))| Record::Answered(*id, *number, outcome.clone())),
         )
     }
 
@@ -221,8 +223,8 @@ impl Directory {
                 self.reported.insert(id, number);
             }
             Record::Answered(id, number, outcome) => {
-                self.answered.insert(id, (number, outcome));
-                self.answered_order.insert((number, id));
+                self.answered.insert(number, (id, outcome));
+                self.answered_by_id.insert(id, number);
             }
         }
         Ok(())

@@ -128,14 +128,18 @@ impl Directory {
         {
             found.push("an event stands at a place that is not its own".to_owned());
         }
-        let order = self
+        let by_id: BTreeMap<_, _> = self
             .answered
             .iter()
-            .map(|(id, (number, _))| (*number, *id))
-            .collect::<BTreeSet<_>>();
-        if !self.answered_order.iter().copied().eq(order) {
-            found
-                .push("the order of the answered changes does not agree with the table".to_owned());
+            .map(|(number, (id, _))| (*id, *number))
+            .collect();
+        if !self
+            .answered_by_id
+            .iter()
+            .map(|(id, number)| (*id, *number))
+            .eq(by_id)
+        {
+            found.push("the keys of the answered changes do not agree with the table".to_owned());
         }
     }
 }
