@@ -68,6 +68,8 @@ impl ResetCode {
     pub const NO_BACKEND: Self = Self(6);
     /// The sender is over one of its limits.
     pub const OVER_LIMIT: Self = Self(7);
+    /// A newer stream of the same client took the place of this one, where only one is possible.
+    pub const REPLACED: Self = Self(8);
 }
 
 impl fmt::Display for ResetCode {
@@ -81,6 +83,7 @@ impl fmt::Display for ResetCode {
             Self::SESSION_ENDED => "session ended",
             Self::NO_BACKEND => "backend could not be reached",
             Self::OVER_LIMIT => "over a limit",
+            Self::REPLACED => "replaced by a newer stream of the same client",
             Self(code) => return write!(f, "reset code {code}"),
         };
         f.write_str(words)

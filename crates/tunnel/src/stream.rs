@@ -425,6 +425,16 @@ impl Stream {
         self.life == Life::Open
     }
 
+    /// Whether nothing more will come or go: after the peer's RESET, an expiry, or a RESET of this end that has been given out to be sent.
+    pub fn is_over(&self) -> bool {
+        self.life == Life::Over
+    }
+
+    /// Whether the peer has delivered everything that the local socket gave, its end included.
+    pub fn is_delivered(&self) -> bool {
+        self.out.is_finished()
+    }
+
     /// Whether both directions are over and everything was acknowledged.
     pub fn is_finished(&self) -> bool {
         self.finished

@@ -1,0 +1,166 @@
+//! Connections to what a session runs.
+//!
+//! Always true: an attempt to connect takes at most [`CONNECT`]; several backends are tried in order.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use model::Backend;
+use tokio::io::{Interest, Ready};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::places::Places;
+use super::terminal::Terminal;
+
+/// The longest that one attempt to connect may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Pauses between attempts to connect to a backend that is starting.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Socket {
+    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Unix(stream) => stream.ready(interest).await,
+            Self::Tcp(stream) => stream.ready(interest).await,
+        }
+    }
+
+    pub(crate) fn try_read_buf(
+        &self,
+        buffer: &mut bytes::buf::Limit<&mut BytesMut>,
+    ) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_read_buf(buffer),
+            Self::Tcp(stream) => stream.try_read_buf(buffer),
+        }
+    }
+
+    pub(crate) fn try_write_vectored(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_write_vectored(pieces),
+            Self::Tcp(stream) => stream.try_write_vectored(pieces),
+        }
+    }
+
+    /// Tells the other side that nothing more comes.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        let how = rustix::net::Shutdown::Write;
+        match self {
+            Self::Unix(stream) => rustix::net::shutdown(stream, how)?,
+            Self::Tcp(stream) => rustix::net::shutdown(stream, how)?,
+        }
+        Ok(())
+    }
+
+    /// Whether a reset by the other side may have taken bytes with it that it had sent. A unix socket gives them all first.
+    pub(crate) fn reset_loses_bytes(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// Whether the connection has ended already; what it may have sent stays unread.
+    pub(crate) fn is_closed(&self) -> bool {
+        let mut byte = [0; 1];
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        let seen = match self {
+            Self::Unix(stream) => rustix::net::recv(stream, &mut byte[..], flags),
+            Self::Tcp(stream) => rustix::net::recv(stream, &mut byte[..], flags),
+        };
+        !matches!(seen, Ok((1.., _)) | Err(rustix::io::Errno::WOULDBLOCK))
+    }
+}
+
+/// What no backend of a session accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub(crate) struct NoBackend {
+    /// Each address and what trying it met.
+    pub(crate) detail: String,
+}
+
+/// Connects to the first backend that accepts.
+pub(crate) async fn connect(
+    backends: &[Backend],
+    places: &Places,
+    terminal: Option<&Terminal>,
+) -> Result<Socket, NoBackend> {
+    let mut met = Vec::new();
+    for backend in backends {
+        let attempt = timeout(CONNECT, connect_one(backend, places, terminal)).await;
+        match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => met.push(format!("{backend}: {error}")),
+        }
+    }
+    if met.is_empty() {
+        met.push("the application has no backend".to_owned());
+    }
+    Err(NoBackend {
+        detail: met.join("; "),
+    })
+}
+
+/// Connects as soon as a backend accepts, for at most `limit`.
+pub(crate) async fn await_one(
+    backends: &[Backend],
+    places: &Places,
+    terminal: Option<&Terminal>,
+    limit: Duration,
+) -> Result<Socket, NoBackend> {
+    let until = Instant::now() + limit;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match connect(backends, places, terminal).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) if Instant::now() >= until => return Err(error),
+            Err(_) => sleep(pause.min(until.saturating_duration_since(Instant::now()))).await,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn connect_one(
+    backend: &Backend,
+    places: &Places,
+    terminal: Option<&Terminal>,
+) -> io::Result<Socket> {
+    match backend {
+        Backend::Pty => match terminal {
+            Some(terminal) => terminal.attach().await.map(Socket::Unix),
+            None => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the session has no terminal",
+            )),
+        },
+        Backend::Unix(path) => {
+            let path = places.fill(path).map_err(io::Error::other)?;
+            let path = Path::new(&path);
+            let (Some(folder), Some(name)) = (
+                path.parent(),
+                path.file_name().and_then(|name| name.to_str()),
+            ) else {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "no path of a socket",
+                ));
+            };
+            Ok(Socket::Unix(crate::socket::connect(folder, name).await?))
+        }
+        Backend::Tcp(address) => {
+            let stream =
+                TcpStream::connect(places.fill(address).map_err(io::Error::other)?).await?;
+            stream.set_nodelay(true)?;
+            Ok(Socket::Tcp(stream))
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The placeholders of an application's command, backends and environment, and what they stand for in one session.
+//!
+//! `{session} {user} {token} {socket} {port} {dir}` are replaced inside of words that were already split, so no value can become a word of
+//! its own. A brace that is not followed by a name and a closing brace is left alone, and so is `${name}`, which a shell may be
+//! meant to see.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use wire::keeper::Spec;
+
+use crate::socket::PATH_LIMIT;
+
+/// What the placeholders stand for.
+#[derive(Debug)]
+pub(crate) struct Places {
+    session: String,
+    user: String,
+    token: String,
+    socket: PathBuf,
+    port: u16,
+    dir: PathBuf,
+    /// A folder that was made because the session's own is too deep for a socket; removed with this value.
+    short: Option<PathBuf>,
+}
+
+/// A name in braces that stands for nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{{{name}}} is no placeholder; there are {{session}} {{user}} {{token}} {{socket}} {{port}} {{dir}}"
+)]
+pub(crate) struct UnknownPlaceholder {
+    /// The name.
+    pub(crate) name: String,
+}
+
+impl Places {
+    /// Chooses a port that is free now and a path for a socket that is short enough.
+    pub(crate) fn new(dir: &Path, spec: &Spec) -> io::Result<Self> {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let mut socket = dir.join("app.sock");
+        let mut short = None;
+        if socket.as_os_str().len() > PATH_LIMIT {
+            let folder = short_folder(&spec.session.to_string())?;
+            socket = folder.join("app.sock");
+            short = Some(folder);
+        }
+        Ok(Self {
+            session: spec.session.to_string(),
+            user: spec.user.to_string(),
+            token: spec.token.to_string(),
+            socket,
+            port,
+            dir: dir.to_owned(),
+            short,
+        })
+    }
+
+    /// Replaces the placeholders of one text.
+    pub(crate) fn fill(&self, text: &str) -> Result<String, UnknownPlaceholder> {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, from)) = rest.split_once('{') {
+            filled.push_str(before);
+            let name = from.split_once('}').filter(|(name, _)| is_name(name));
+            match name {
+                Some((name, after)) if !before.ends_with('$') => {
+                    filled.push_str(&self.value(name)?);
+                    rest = after;
+                }
+                _ => {
+                    filled.push('{');
+                    rest = from;
+                }
+            }
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+
+    fn value(&self, name: &str) -> Result<String, UnknownPlaceholder> {
+        Ok(match name {
+            "session" => self.session.clone(),
+            "user" => self.user.clone(),
+            "token" => self.token.clone(),
+            "socket" => self.socket.to_string_lossy().into_owned(),
+            "port" => self.port.to_string(),
+            "dir" => self.dir.to_string_lossy().into_owned(),
+            _ => {
+                return Err(UnknownPlaceholder {
+                    name: name.to_owned(),
+                });
+            }
+        })
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.short
+            && let Err(error) = fs::remove_dir_all(folder)
+        {
+            tracing::debug!(folder = %folder.display(), %error, "the folder of the application's socket stays");
+        }
+    }
+}
+
+/// Lower-case letters, and for kinds of placeholders with an argument a colon and more.
+fn is_name(text: &str) -> bool {
+    let (name, argument) = text.split_once(':').unwrap_or((text, "x"));
+    let letter = |c: char| c.is_ascii_lowercase();
+    !name.is_empty()
+        && name.chars().all(letter)
+        && !argument.is_empty()
+        && argument
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+/// A private folder with a short path.
+fn short_folder(session: &str) -> io::Result<PathBuf> {
+    let mut last = io::ErrorKind::NotFound.into();
+    for parent in [PathBuf::from("/run/stead"), std::env::temp_dir()] {
+        if parent.starts_with("/run") {
+            // Fails without rights to /run; the next place is for that.
+            let _ = fs::DirBuilder::new().mode(0o711).create(&parent);
+        }
+        let folder = parent.join(format!("stead-{session}"));
+        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> Places {
+        Places {
+            session: "0123".into(),
+            user: "ann".into(),
+            token: "card.1".into(),
+            socket: "/s/app.sock".into(),
+            port: 5901,
+            dir: "/s".into(),
+            short: None,
+        }
+    }
+
+    #[test]
+    fn every_placeholder_is_filled() {
+        let filled = places().fill("{session}-{user}-{token} {socket}:{port} {dir}/{dir}");
+        assert_eq!(filled.unwrap(), "0123-ann-card.1 /s/app.sock:5901 /s//s");
+    }
+
+    #[test]
+    fn other_braces_stay() {
+        for text in [
+            "",
+            "{",
+            "}",
+            "{}",
+            "{ user }",
+            "{User}",
+            "${user}",
+            "a{b c}",
+            "{a,b}",
+            "'{\"x\":1}'",
+            "{{",
+            "{:x}",
+            "{user:}",
+        ] {
+            assert_eq!(places().fill(text).unwrap(), text);
+        }
+        assert_eq!(places().fill("{{user}}").unwrap(), "{ann}");
+    }
+
+    #[test]
+    fn an_unknown_name_is_said() {
+        assert_eq!(places().fill("x{nobody}").unwrap_err().name, "nobody");
+        assert_eq!(
+            places().fill("{secret:KEY}").unwrap_err().name,
+            "secret:KEY"
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! The server's connections to a keeper.
+//!
+//! [`connect`] opens a control connection: commands one way, notices the other. [`open_stream`] opens or resumes a stream, whose
+//! bytes the caller then pipes to the client without looking at them.
+//!
+//! Always true: nothing here waits longer than it says, so that a keeper that hangs holds up nobody.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+use wire::keeper::{
+    Command, Notice, Opening, OpeningAnswer, OpeningRefusal, PROTOCOL, SOCKET, Status,
+};
+
+use crate::socket::{ReadError, read_message, write_message};
+
+/// How long a keeper may take to answer what it can answer at once.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The most bytes of a message from a keeper.
+const LIMIT: usize = wire::frame::CLIENT_LIMIT;
+
+/// Why a keeper could not be talked to.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No keeper accepts there.
+    #[error("the keeper's socket does not accept")]
+    Connect(#[source] io::Error),
+    /// The connection failed.
+    #[error("the connection to the keeper failed")]
+    Io(#[from] io::Error),
+    /// What it said makes no sense.
+    #[error("the keeper's answer makes no sense")]
+    Answer(#[from] ReadError),
+    /// It said something else than what was asked for.
+    #[error("the keeper answered something else than what was asked")]
+    Unexpected,
+    /// It refused.
+    #[error("the keeper refused")]
+    Refused(#[from] OpeningRefusal),
+    /// It did not answer in time.
+    #[error("the keeper did not answer within {within:?}")]
+    Silent {
+        /// How long it had.
+        within: Duration,
+    },
+}
+
+/// Opens a control connection to the keeper in the session's folder `dir`.
+///
+/// # Errors
+/// No keeper is there, it does not answer within 5 s, or it speaks another protocol.
+pub async fn connect(dir: &Path) -> Result<(Status, Commands, Notices), LinkError> {
+    let opening = Opening::Control { protocol: PROTOCOL };
+    match open(dir, &opening, ANSWER).await? {
+        (OpeningAnswer::Control(status), stream) => {
+            let (read, write) = stream.into_split();
+            Ok((status, Commands { write }, Notices { read }))
+        }
+        (OpeningAnswer::Refused(refusal), _) => Err(refusal.into()),
+        _ => Err(LinkError::Unexpected),
+    }
+}
+
+/// Opens or resumes a stream. The answer is for the client, a refusal too; after [`OpeningAnswer::Attached`] and
+/// [`OpeningAnswer::Resumed`] the socket carries the tunnel's frames.
+///
+/// An attach waits for a backend that is still starting, so `limit` should be above the application's ready timeout.
+///
+/// # Errors
+/// No keeper is there, or it does not answer within `limit`.
+pub async fn open_stream(
+    dir: &Path,
+    opening: &Opening,
+    limit: Duration,
+) -> Result<(OpeningAnswer, UnixStream), LinkError> {
+    open(dir, opening, limit).await
+}
+
+async fn open(
+    dir: &Path,
+    opening: &Opening,
+    within: Duration,
+) -> Result<(OpeningAnswer, UnixStream), LinkError> {
+    let exchange = async {
+        let mut stream = crate::socket::connect(dir, SOCKET)
+            .await
+            .map_err(LinkError::Connect)?;
+        write_message(&mut stream, opening).await?;
+        let answer = read_message(&mut stream, LIMIT).await?;
+        Ok((answer, stream))
+    };
+    timeout(within, exchange)
+        .await
+        .unwrap_or(Err(LinkError::Silent { within }))
+}
+
+/// The half of a control connection that gives commands.
+#[derive(Debug)]
+pub struct Commands {
+    write: OwnedWriteHalf,
+}
+
+impl Commands {
+    /// Gives a command. What comes of it is told by a notice.
+    ///
+    /// # Errors
+    /// The connection failed, or the keeper took nothing for 5 s.
+    pub async fn send(&mut self, command: &Command) -> Result<(), LinkError> {
+        match timeout(ANSWER, write_message(&mut self.write, command)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(LinkError::Silent { within: ANSWER }),
+        }
+    }
+}
+
+/// The half of a control connection on which the keeper says how things are.
+#[derive(Debug)]
+pub struct Notices {
+    read: OwnedReadHalf,
+}
+
+impl Notices {
+    /// The next notice; waits for it. Not cancel-safe: give it a task of its own.
+    ///
+    /// # Errors
+    /// The connection ended: with the keeper, or because this end was too slow. Connect again to find out.
+    pub async fn next(&mut self) -> Result<Notice, LinkError> {
+        Ok(read_message(&mut self.read, LIMIT).await?)
+    }
+}
