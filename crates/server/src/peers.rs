@@ -22,7 +22,8 @@ use wire::hello::{Introduction, PROTOCOL};
 
 /// How often the asking end of a connection asks whether the other is there.
 pub const PING: Duration = Duration::from_millis(100);
-const STREAM_TIME: Duration = Duration::from_secs(2);
+/// Clients try other paths after this long.
+const STREAM_TIME: Duration = Duration::from_millis(1200);
 const LINEAGE_LIMIT: usize = 64;
 
 /// What bounds connections between members; both ends have the same.

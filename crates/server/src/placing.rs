@@ -120,9 +120,19 @@ impl Node {
             };
             return Attempt::Settled(Err(SubmitError::Refused(refusal)));
         };
-        let placement = self.place(&directory, app, Some(&wish.user), wish.host);
-        let Some(host) = placement.chosen else {
-            return Attempt::Settled(Err(unfit(placement.explanation)));
+        // A token that has its session gets it wherever it is; nothing is placed.
+        let has = directory
+            .current_session(&wish.token, &wish.app)
+            .filter(|session| session.is_reachable());
+        let host = match has {
+            Some(session) => session.host,
+            None => {
+                let placement = self.place(&directory, app, Some(&wish.user), wish.host);
+                let Some(host) = placement.chosen else {
+                    return Attempt::Settled(Err(unfit(placement.explanation)));
+                };
+                host
+            }
         };
         let Ok(session) = random::bytes().map(SessionId::from_bytes) else {
             return Attempt::Settled(Err(SubmitError::Randomness(random::NoRandomness)));

@@ -4,7 +4,7 @@
 
 use crate::clock;
 use crate::login::{Lockout, LoginError};
-use crate::node::Node;
+use crate::node::{Consistency, Current, Node};
 use crate::streams::StreamError;
 use crate::submit::SubmitError;
 use crate::tickets::Issued;
@@ -15,9 +15,12 @@ use model::{
 use relay::{AttachTarget, ByteStream, OpenRequest, Pending, Sessions};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use wire::client::{Answer, Credential, Hidden, Opened, Refused, ServerAddress, SessionNews};
 use wire::keeper::{Opening, OpeningAnswer};
 
+/// How long a server that may be behind tries to catch up before it refuses something that it does not know.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// How long a client is asked to wait when logins queue.
 const BUSY_MS: u64 = 500;
 
@@ -34,7 +37,7 @@ impl GroupSessions {
     }
 
     async fn open_session(&self, request: OpenRequest) -> Result<Answer, Answer> {
-        let directory = self.node.directory();
+        let directory = self.knowing(&request).await;
         let refuse = |refused| Answer::Refused(refused);
         if directory.app(&request.app).is_none() {
             return Err(refuse(Refused::UnknownApp { app: request.app }));
@@ -67,6 +70,23 @@ impl GroupSessions {
             expires: issued.expires,
             servers: addresses(&self.node.directory(), host),
         })))
+    }
+
+    /// The directory, after catching up if it lacks what the client speaks of: a server that was away for a while must not
+    /// refuse what was made meanwhile.
+    async fn knowing(&self, request: &OpenRequest) -> Current {
+        let directory = self.node.directory();
+        let user_known = match &request.credential {
+            Credential::Password { user, .. } => directory.user(user).is_some(),
+            Credential::Ticket(_) => true,
+        };
+        if user_known && directory.app(&request.app).is_some() || self.node.acting() {
+            return directory;
+        }
+        let fresh = self.node.catch_up(Consistency::Linearizable);
+        // Without a primary what is here is the best there is.
+        let _ = tokio::time::timeout(CATCH_UP, fresh).await;
+        self.node.directory()
     }
 
     async fn authenticate(
@@ -233,7 +253,7 @@ fn refused(error: &StreamError, host: &ServerName) -> Refused {
     }
 }
 
-fn millis(span: std::time::Duration) -> u64 {
+fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -355,7 +355,7 @@ impl From<LoginError> for Problem {
             ),
             LoginError::Locked { wait } => Self::new(
                 "locked",
-                "The account is locked for now",
+                "The account is locked",
                 StatusCode::TOO_MANY_REQUESTS,
                 4,
                 detail,

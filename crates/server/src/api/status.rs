@@ -328,7 +328,7 @@ fn about_server(node: &Node, moment: &Moment, server: &Server) -> Vec<Attention>
             "warning",
             Some(server),
             what,
-            Some("stead server online NAME"),
+            Some(&format!("stead server online {name}")),
         ));
     }
     if let Some(offset) = heard

@@ -10,26 +10,46 @@ use super::{
 };
 use crate::node::Node;
 use axum::Router;
+use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use model::Role;
+
+const GET: Method = Method::GET;
+const PUT: Method = Method::PUT;
+const POST: Method = Method::POST;
+const PATCH: Method = Method::PATCH;
+const DELETE: Method = Method::DELETE;
+
+const NOBODY: Need = Need::Nothing;
+const USER: Need = Need::Role(Role::User);
+const VIEWER: Need = Need::Role(Role::Viewer);
+const OPERATOR: Need = Need::Role(Role::Operator);
+const ADMIN: Need = Need::Role(Role::Admin);
 
 /// One route.
 pub(crate) struct Route {
-    /// Its method.
-    pub(crate) method: Method,
     /// Its address.
     pub(crate) path: &'static str,
+    /// Its method.
+    pub(crate) method: Method,
     /// Who may use it.
     pub(crate) need: Need,
     handler: MethodRouter<Node>,
 }
 
-fn route(method: Method, path: &'static str, need: Need, handler: MethodRouter<Node>) -> Route {
+fn to<H, T>(path: &'static str, method: Method, need: Need, handler: H) -> Route
+where
+    H: Handler<T, Node>,
+    T: 'static,
+{
+    let filter = MethodFilter::try_from(method.clone())
+        .expect("invariant: the table names methods of the standard");
+    let handler = on(filter, handler);
     Route {
-        method,
         path,
+        method,
         need,
         handler,
     }
@@ -37,132 +57,72 @@ fn route(method: Method, path: &'static str, need: Need, handler: MethodRouter<N
 
 /// Every route there is.
 pub(crate) fn routes() -> Vec<Route> {
-    let (nobody, user) = (Need::Nothing, Need::Role(Role::User));
-    let (viewer, operator, admin) = (
-        Need::Role(Role::Viewer),
-        Need::Role(Role::Operator),
-        Need::Role(Role::Admin),
-    );
+    [about_servers(), of_records(), of_group()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// How a server and the group are.
+fn about_servers() -> Vec<Route> {
     vec![
-        route(Method::GET, "/healthy", nobody, get(health::healthy)),
-        route(Method::GET, "/ready", nobody, get(health::ready)),
-        route(Method::GET, "/primary", nobody, get(health::primary)),
-        route(Method::GET, "/secondary", nobody, get(health::secondary)),
-        route(Method::POST, "/v1/login", nobody, post(login::login)),
-        route(
-            Method::GET,
-            "/v1/openapi.json",
-            nobody,
-            get(openapi::document),
-        ),
-        route(Method::GET, "/metrics", viewer, get(metrics::metrics)),
-        route(Method::GET, "/v1/status", viewer, get(status::status)),
-        route(Method::GET, "/v1/explain", viewer, get(explain::explain)),
-        route(Method::GET, "/v1/servers", viewer, get(servers::list)),
-        route(
-            Method::GET,
-            "/v1/servers/{name}",
-            viewer,
-            get(servers::show),
-        ),
-        route(
-            Method::POST,
-            "/v1/servers/{name}/online",
-            operator,
-            post(servers::online),
-        ),
-        route(
-            Method::POST,
-            "/v1/servers/{name}/offline",
-            operator,
-            post(servers::offline),
-        ),
-        route(Method::GET, "/v1/settings", viewer, get(settings::list)),
-        route(
-            Method::GET,
-            "/v1/settings/{key}",
-            viewer,
-            get(settings::show),
-        ),
-        route(Method::PUT, "/v1/settings/{key}", admin, put(settings::set)),
-        route(
-            Method::DELETE,
-            "/v1/settings/{key}",
-            admin,
-            delete(settings::unset),
-        ),
-        route(Method::GET, "/v1/users", viewer, get(users::list)),
-        route(Method::GET, "/v1/users/{name}", viewer, get(users::show)),
-        route(Method::PUT, "/v1/users/{name}", admin, put(users::add)),
-        route(
-            Method::PATCH,
-            "/v1/users/{name}",
-            admin,
-            patch(users::change),
-        ),
-        route(
-            Method::DELETE,
-            "/v1/users/{name}",
-            admin,
-            delete(users::remove),
-        ),
+        to("/healthy", GET, NOBODY, health::healthy),
+        to("/ready", GET, NOBODY, health::ready),
+        to("/primary", GET, NOBODY, health::primary),
+        to("/secondary", GET, NOBODY, health::secondary),
+        to("/v1/login", POST, NOBODY, login::login),
+        to("/v1/openapi.json", GET, NOBODY, openapi::document),
+        to("/metrics", GET, VIEWER, metrics::metrics),
+        to("/v1/status", GET, VIEWER, status::status),
+        to("/v1/explain", GET, VIEWER, explain::explain),
+        to("/v1/events", GET, VIEWER, events::list),
+        to("/v1/events/kinds", GET, VIEWER, events::kinds),
+        to("/v1/trust", GET, VIEWER, trust::show),
+    ]
+}
+
+/// Settings, accounts, applications, sessions.
+fn of_records() -> Vec<Route> {
+    vec![
+        to("/v1/settings", GET, VIEWER, settings::list),
+        to("/v1/settings/{key}", GET, VIEWER, settings::show),
+        to("/v1/settings/{key}", PUT, ADMIN, settings::set),
+        to("/v1/settings/{key}", DELETE, ADMIN, settings::unset),
+        to("/v1/users", GET, VIEWER, users::list),
+        to("/v1/users/{name}", GET, VIEWER, users::show),
+        to("/v1/users/{name}", PUT, ADMIN, users::add),
+        to("/v1/users/{name}", PATCH, ADMIN, users::change),
+        to("/v1/users/{name}", DELETE, ADMIN, users::remove),
         // One's own, or as administrator anybody's: the handler looks at whose it is.
-        route(
-            Method::PUT,
-            "/v1/users/{name}/password",
-            user,
-            put(users::set_password),
+        to("/v1/users/{name}/password", PUT, USER, users::set_password),
+        to("/v1/apps", GET, VIEWER, apps::list),
+        to("/v1/apps/{name}", GET, VIEWER, apps::show),
+        to("/v1/apps/{name}", PUT, ADMIN, apps::add),
+        to("/v1/apps/{name}", PATCH, ADMIN, apps::change),
+        to("/v1/apps/{name}", DELETE, ADMIN, apps::remove),
+        to("/v1/sessions", GET, VIEWER, sessions::list),
+        to("/v1/sessions", POST, OPERATOR, sessions::open),
+        to("/v1/sessions/{id}", GET, VIEWER, sessions::show),
+        to("/v1/sessions/{id}", DELETE, OPERATOR, sessions::end),
+    ]
+}
+
+/// Servers and the group's shape.
+fn of_group() -> Vec<Route> {
+    vec![
+        to("/v1/servers", GET, VIEWER, servers::list),
+        to("/v1/servers/{name}", GET, VIEWER, servers::show),
+        to("/v1/servers/{name}/online", POST, OPERATOR, servers::online),
+        to(
+            "/v1/servers/{name}/offline",
+            POST,
+            OPERATOR,
+            servers::offline,
         ),
-        route(Method::GET, "/v1/apps", viewer, get(apps::list)),
-        route(Method::GET, "/v1/apps/{name}", viewer, get(apps::show)),
-        route(Method::PUT, "/v1/apps/{name}", admin, put(apps::add)),
-        route(Method::PATCH, "/v1/apps/{name}", admin, patch(apps::change)),
-        route(
-            Method::DELETE,
-            "/v1/apps/{name}",
-            admin,
-            delete(apps::remove),
-        ),
-        route(Method::GET, "/v1/sessions", viewer, get(sessions::list)),
-        route(
-            Method::GET,
-            "/v1/sessions/{id}",
-            viewer,
-            get(sessions::show),
-        ),
-        route(
-            Method::DELETE,
-            "/v1/sessions/{id}",
-            operator,
-            delete(sessions::end),
-        ),
-        route(Method::GET, "/v1/events", viewer, get(events::list)),
-        route(Method::GET, "/v1/events/kinds", viewer, get(events::kinds)),
-        route(
-            Method::GET,
-            "/v1/group/members",
-            viewer,
-            get(group::members),
-        ),
-        route(
-            Method::DELETE,
-            "/v1/group/members/{name}",
-            admin,
-            delete(group::remove),
-        ),
-        route(
-            Method::POST,
-            "/v1/group/invitations",
-            admin,
-            post(group::invite),
-        ),
-        route(
-            Method::POST,
-            "/v1/group/promote",
-            operator,
-            post(group::promote),
-        ),
-        route(Method::GET, "/v1/trust", viewer, get(trust::show)),
+        to("/v1/group/members", GET, VIEWER, group::members),
+        to("/v1/group/members/{name}", DELETE, ADMIN, group::remove),
+        to("/v1/group/invitations", POST, ADMIN, group::invite),
+        to("/v1/group/promote", POST, OPERATOR, group::promote),
     ]
 }
 

@@ -15,8 +15,8 @@ pub use group::{
     PlanCheck, PlannedSession, Promotion, PromotionRequest, Trust,
 };
 pub use records::{
-    App, AppChange, Offline, OfflineRequest, Override, Password, PasswordRequest, Server, Session, SessionRequest,
-    Setting, SettingValue, User, UserChange, UserCreation,
+    App, AppChange, Offline, OfflineRequest, Override, Password, PasswordRequest, Server, Session,
+    SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,
 };
 pub use status::{
     Attention, Failover, FormationSummary, Primary, Quorum, ServerStatus, Status, View,
