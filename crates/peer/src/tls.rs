@@ -401,3 +401,6 @@ fn certified(
         .map_err(TlsError::Credential)?;
     Ok(Arc::new(own))
 }
+
+#[cfg(test)]
+mod tests;
