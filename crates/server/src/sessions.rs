@@ -20,7 +20,8 @@ use wire::client::{Answer, Credential, Hidden, Opened, Refused, ServerAddress, S
 use wire::keeper::{Opening, OpeningAnswer};
 
 /// How long a server that may be behind tries to catch up before it refuses something that it does not know.
-const CATCH_UP: Duration = Duration::from_secs(1);
+const CATCH_UP: Duration = Duration::from_secs(3);
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(50);
 /// How long a client is asked to wait when logins queue.
 const BUSY_MS: u64 = 500;
 
@@ -37,7 +38,7 @@ impl GroupSessions {
     }
 
     async fn open_session(&self, request: OpenRequest) -> Result<Answer, Answer> {
-        let directory = self.knowing(&request).await;
+        let directory = self.knowing(&request).await?;
         let refuse = |refused| Answer::Refused(refused);
         if directory.app(&request.app).is_none() {
             return Err(refuse(Refused::UnknownApp { app: request.app }));
@@ -74,19 +75,30 @@ impl GroupSessions {
 
     /// The directory, after catching up if it lacks what the client speaks of: a server that was away for a while must not
     /// refuse what was made meanwhile.
-    async fn knowing(&self, request: &OpenRequest) -> Current {
+    ///
+    /// # Errors
+    /// It lacks it, and nobody tells whether that is so.
+    async fn knowing(&self, request: &OpenRequest) -> Result<Current, Answer> {
         let directory = self.node.directory();
         let user_known = match &request.credential {
             Credential::Password { user, .. } => directory.user(user).is_some(),
             Credential::Ticket(_) => true,
         };
         if user_known && directory.app(&request.app).is_some() || self.node.acting() {
-            return directory;
+            return Ok(directory);
         }
-        let fresh = self.node.catch_up(Consistency::Linearizable);
-        // Without a primary what is here is the best there is.
-        let _ = tokio::time::timeout(CATCH_UP, fresh).await;
-        self.node.directory()
+        let caught_up = async {
+            while self.node.catch_up(Consistency::Linearizable).await.is_err() {
+                tokio::time::sleep(CATCH_UP_PAUSE).await;
+            }
+        };
+        match tokio::time::timeout(CATCH_UP, caught_up).await {
+            Ok(()) => Ok(self.node.directory()),
+            Err(_) => {
+                let detail = format!("this server may be behind, and {}", self.node.missing());
+                Err(Answer::Refused(Refused::NoPrimary { detail }))
+            }
+        }
     }
 
     async fn authenticate(

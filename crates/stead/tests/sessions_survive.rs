@@ -180,6 +180,18 @@ fn a_lost_primary_acts_no_more_before_the_next_does() {
         .group
         .add_app(asked, "shell", &["--launch", "@pty /bin/sh"]);
     let (shell, _port) = stage.connect("card.shell", "shell");
+    let runs = |stage: &Stage| {
+        let sessions = stage.group.json(asked, &["session", "list"]);
+        let shell = sessions
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|session| text(session, "token") == "card.shell");
+        let shell = shell.map(|session| text(session, "state"));
+        println!("the shell is {shell:?}");
+        shell.is_some_and(|state| ["active", "suspended"].contains(&state.as_str()))
+    };
+    eventually(seconds(20), "the shell to run", || runs(&stage));
     for server in 0..3 {
         stage.group.kill(server);
     }
@@ -189,13 +201,6 @@ fn a_lost_primary_acts_no_more_before_the_next_does() {
     stage.group.wait_for_acting(seconds(20));
     let apps = stage.group.json(asked, &["app", "list"]);
     assert_eq!(apps.as_array().map(Vec::len), Some(3), "{apps}");
-    eventually(seconds(20), "the shell to be found again", || {
-        let sessions = stage.group.json(asked, &["session", "list"]);
-        let found = sessions.as_array().expect("a list").iter().any(|session| {
-            text(session, "token") == "card.shell"
-                && ["active", "suspended"].contains(&text(session, "state").as_str())
-        });
-        found
-    });
+    eventually(seconds(20), "the shell to be found again", || runs(&stage));
     drop(shell);
 }

@@ -2,11 +2,12 @@
 //!
 //! Always true: names start with `stead_`, end with their unit, and stay; labels are escaped.
 
+use super::bodies::ServerStatus;
 use super::show::Moment;
 use crate::node::Node;
 use axum::extract::State;
 use axum::http::{HeaderName, header};
-use model::SessionState;
+use model::{SessionState, UnixMillis};
 use std::fmt::Write;
 
 /// The media type of the text format.
@@ -49,6 +50,10 @@ impl Text {
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) {
         self.metric(name, "gauge", help, [(Vec::new(), value)]);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.metric(name, "counter", help, [(Vec::new(), figure(value))]);
     }
 }
 
@@ -118,71 +123,47 @@ fn of_server(text: &mut Text, node: &Node) {
 }
 
 fn of_group(text: &mut Text, node: &Node, moment: &Moment) {
-    let directory = &moment.directory;
-    let group = directory.group();
+    let group = moment.directory.group();
     let protection = node.protection();
-    text.gauge(
-        "stead_group_can_lose_servers",
-        "How many more servers the group can lose.",
-        f64::from(protection.can_lose),
-    );
-    text.gauge(
-        "stead_group_voters",
-        "Servers that count towards the quorum.",
-        f64::from(protection.voters),
-    );
-    text.gauge(
-        "stead_group_voters_reachable",
-        "Voters that this server hears, itself included.",
-        f64::from(protection.reachable),
-    );
-    text.gauge(
-        "stead_group_formation_number",
-        "The number of the formation in force.",
-        figure(group.formation.this.number),
-    );
-    text.gauge(
-        "stead_group_original",
-        "1 while the formation is the one that an administrator made.",
-        flag(group.formation.is_original()),
-    );
-    text.metric(
+    let formation = &group.formation;
+    let seconds = |time: UnixMillis| figure(time.0) / 1000.0;
+    #[rustfmt::skip]
+    let gauges = [
+        ("stead_group_can_lose_servers", "How many more servers the group can lose.", f64::from(protection.can_lose)),
+        ("stead_group_voters", "Servers that count towards the quorum.", f64::from(protection.voters)),
+        ("stead_group_voters_reachable", "Voters that this server hears, itself included.", f64::from(protection.reachable)),
+        ("stead_group_formation_number", "The number of the formation in force.", figure(formation.this.number)),
+        ("stead_group_original", "1 while the formation is the one that an administrator made.", flag(formation.is_original())),
+        ("stead_authority_expires_timestamp_seconds", "When the group's authority expires.", seconds(group.authority.expires)),
+    ];
+    for (name, help, value) in gauges {
+        text.gauge(name, help, value);
+    }
+    text.counter(
         "stead_changes_total",
-        "counter",
         "Changes that this server has applied since the group was founded.",
-        [(Vec::new(), figure(group.number))],
+        group.number,
     );
-    text.metric(
+    text.counter(
         "stead_events_total",
-        "counter",
         "Entries of the journal since the group was founded.",
-        [(Vec::new(), figure(group.last_event))],
+        group.last_event,
     );
     if let Some(failover) = &group.last_failover {
+        let at = seconds(failover.at);
         text.gauge(
             "stead_last_failover_timestamp_seconds",
             "When the newest failover was.",
-            figure(failover.at.0) / 1000.0,
+            at,
         );
+        let outage = figure(failover.outage_ms) / 1000.0;
         text.gauge(
             "stead_last_failover_outage_seconds",
             "How long changes were not accepted then.",
-            figure(failover.outage_ms) / 1000.0,
+            outage,
         );
     }
-    let mut counts = [0_u64; STATES.len()];
-    let live = directory
-        .servers()
-        .flat_map(|server| directory.sessions_on(server.id));
-    for session in live {
-        let count = STATES
-            .iter()
-            .position(|state| *state == session.state)
-            .and_then(|place| counts.get_mut(place));
-        if let Some(count) = count {
-            *count += 1;
-        }
-    }
+    let counts = count_by_state(moment);
     let values = STATES
         .iter()
         .zip(counts)
@@ -193,93 +174,71 @@ fn of_group(text: &mut Text, node: &Node, moment: &Moment) {
         "Sessions that are not ended, by state.",
         values,
     );
-    text.gauge(
-        "stead_authority_expires_timestamp_seconds",
-        "When the group's authority expires.",
-        figure(group.authority.expires.0) / 1000.0,
-    );
 }
 
+fn count_by_state(moment: &Moment) -> [u64; STATES.len()] {
+    let mut counts = [0_u64; STATES.len()];
+    let directory = &moment.directory;
+    for session in directory
+        .servers()
+        .flat_map(|server| directory.sessions_on(server.id))
+    {
+        let place = STATES.iter().position(|state| *state == session.state);
+        if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+/// A figure of one member; none while it is not known.
+type OfMember = fn(&ServerStatus) -> Option<f64>;
+
+#[rustfmt::skip]
+const OF_MEMBERS: [(&str, &str, OfMember); 6] = [
+    ("stead_server_reachable", "1 while this server hears the member.", |server| Some(flag(server.reachable))),
+    ("stead_server_online", "1 while load balancing gives the member new sessions.", |server| Some(flag(server.mode == "online"))),
+    ("stead_server_sessions", "Sessions of the member that are not ended.", |server| Some(figure(server.sessions))),
+    ("stead_server_lag_changes", "How many changes the member is behind.", |server| server.lag_changes.map(figure)),
+    ("stead_server_load_ratio", "Load of the member's processors, from 0 to 1.", |server| server.load),
+    ("stead_server_memory_ratio", "Memory of the member in use, from 0 to 1.", |server| server.memory),
+];
+
 fn of_members(text: &mut Text, moment: &Moment) {
-    let shown: Vec<_> = moment
+    let label = |name: &str| vec![("server", name.to_owned())];
+    let members = moment
         .directory
         .servers()
-        .map(|server| (server.name.to_string(), moment.server(server), server))
-        .collect();
-    let label = |name: &String| vec![("server", name.clone())];
-    let reachable = shown
-        .iter()
-        .map(|(name, status, _)| (label(name), flag(status.reachable)));
-    text.metric(
-        "stead_server_reachable",
-        "gauge",
-        "1 while this server hears the member.",
-        reachable,
-    );
-    let online = shown
-        .iter()
-        .map(|(name, status, _)| (label(name), flag(status.mode == "online")));
-    text.metric(
-        "stead_server_online",
-        "gauge",
-        "1 while load balancing gives the member new sessions.",
-        online,
-    );
-    let sessions = shown
-        .iter()
-        .map(|(name, status, _)| (label(name), figure(status.sessions)));
-    text.metric(
-        "stead_server_sessions",
-        "gauge",
-        "Sessions of the member that are not ended.",
-        sessions,
-    );
-    let lag = shown
-        .iter()
-        .filter_map(|(name, status, _)| Some((label(name), figure(status.lag_changes?))));
-    text.metric(
-        "stead_server_lag_changes",
-        "gauge",
-        "How many changes the member is behind.",
-        lag,
-    );
-    let load = shown
-        .iter()
-        .filter_map(|(name, status, _)| Some((label(name), status.load?)));
-    text.metric(
-        "stead_server_load_ratio",
-        "gauge",
-        "Load of the member's processors, from 0 to 1.",
-        load,
-    );
-    let memory = shown
-        .iter()
-        .filter_map(|(name, status, _)| Some((label(name), status.memory?)));
-    text.metric(
-        "stead_server_memory_ratio",
-        "gauge",
-        "Memory of the member in use, from 0 to 1.",
-        memory,
-    );
-    let clock = shown.iter().filter_map(|(name, status, _)| {
-        let offset = status.clock_offset_ms?;
+        .map(|server| (moment.server(server), server));
+    let members: Vec<_> = members.collect();
+    for (name, help, value) in OF_MEMBERS {
+        let values = members
+            .iter()
+            .filter_map(|(shown, _)| Some((label(&shown.name), value(shown)?)));
+        text.metric(name, "gauge", help, values);
+    }
+    let clocks = members.iter().filter_map(|(shown, _)| {
+        let offset = shown.clock_offset_ms?;
         let size = figure(offset.unsigned_abs()) / 1000.0;
-        Some((label(name), if offset < 0 { -size } else { size }))
+        Some((label(&shown.name), if offset < 0 { -size } else { size }))
     });
     text.metric(
         "stead_server_clock_offset_seconds",
         "gauge",
         "How far the member's clock is ahead.",
-        clock,
+        clocks,
     );
-    let expires = shown
-        .iter()
-        .map(|(name, _, server)| (label(name), figure(server.certificate_expires.0) / 1000.0));
+    let expiries = members.iter().map(|(shown, server)| {
+        (
+            label(&shown.name),
+            figure(server.certificate_expires.0) / 1000.0,
+        )
+    });
     text.metric(
         "stead_certificate_expires_timestamp_seconds",
         "gauge",
         "When the member's certificate expires.",
-        expires,
+        expiries,
     );
 }
 

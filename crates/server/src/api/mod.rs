@@ -5,6 +5,7 @@
 //! requests are bounded. Start at [`table`].
 
 mod apps;
+mod attention;
 pub mod bodies;
 mod caller;
 mod events;

@@ -1,0 +1,248 @@
+//! What needs somebody: everything that is not as it should be, with its reason and what would help.
+//!
+//! Always true: nothing degraded is left out; errors come before warnings. Start at [`attention`].
+
+use super::bodies::{Attention, View, rfc3339};
+use super::show::{Moment, by_name};
+use crate::node::{Heard, Node};
+use model::{Mode, Server, UnixMillis};
+use policy::Protection;
+use std::time::Duration;
+
+/// A clock that is further off is pointed out.
+const CLOCK_LIMIT_MS: u64 = 5_000;
+/// A certificate that expires sooner is pointed out.
+const EXPIRY_NEAR: Duration = Duration::from_secs(7 * 86_400);
+/// A server that is further behind is pointed out.
+const LAG_LIMIT: u64 = 1_000;
+
+fn warning(what: impl Into<String>) -> Attention {
+    Attention {
+        severity: "warning".to_owned(),
+        server: None,
+        what: what.into(),
+        remedy: None,
+    }
+}
+
+fn error(what: impl Into<String>) -> Attention {
+    Attention {
+        severity: "error".to_owned(),
+        ..warning(what)
+    }
+}
+
+impl Attention {
+    fn of(self, server: &Server) -> Self {
+        Self {
+            server: Some(server.name.to_string()),
+            ..self
+        }
+    }
+
+    fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self {
+            remedy: Some(remedy.into()),
+            ..self
+        }
+    }
+}
+
+/// What needs somebody, the most urgent first.
+pub(super) fn attention(
+    node: &Node,
+    moment: &Moment,
+    protection: &Protection,
+    views: &[View],
+) -> Vec<Attention> {
+    let mut items = about_group(node, moment, protection, views);
+    for server in by_name(&moment.directory) {
+        let heard = moment.heard.get(&server.id);
+        let found = [
+            reached(node, moment, server, heard),
+            voting(server),
+            mode(server),
+            clock(node, server, heard),
+            expiry(
+                node.now(),
+                server.certificate_expires,
+                &format!("the certificate of {}", server.name),
+            )
+            .map(|item| item.remedy("it renews itself while a primary is reached")),
+        ];
+        items.extend(found.into_iter().flatten().map(|item| item.of(server)));
+        items.extend(told(node, server));
+    }
+    // The sort is stable: within one severity the order above stays.
+    items.sort_by_key(|item| item.severity != "error");
+    items
+}
+
+fn about_group(
+    node: &Node,
+    moment: &Moment,
+    protection: &Protection,
+    views: &[View],
+) -> Vec<Attention> {
+    let group = moment.directory.group();
+    let mut items = Vec::new();
+    if moment.primary.is_none() {
+        items.push(no_primary(node, moment));
+    }
+    if !views.is_empty() {
+        items.push(
+            error("the servers do not agree on who is a voter or who leads")
+                .remedy("each one's view is shown; look at it again in a moment"),
+        );
+    }
+    let judge: fn(String) -> Attention = if protection.has_quorum() {
+        warning
+    } else {
+        error
+    };
+    items.extend(protection.warnings.iter().cloned().map(judge));
+    if !moment.directory.settings().failover() {
+        items.push(
+            warning("failover is off: no server is promoted without an administrator")
+                .remedy("stead config unset resilience.failover"),
+        );
+    }
+    items.extend(expiry(
+        node.now(),
+        group.authority.expires,
+        "the group's authority",
+    ));
+    items
+}
+
+fn no_primary(node: &Node, moment: &Moment) -> Attention {
+    let what = match node.leader() {
+        Some(leader) => {
+            let name = moment.directory.name_of(leader);
+            format!("{name} was elected and does not accept changes yet")
+        }
+        None => {
+            "no server acts as primary: changes are not accepted; live sessions go on".to_owned()
+        }
+    };
+    error(what).remedy("see `stead explain`; start servers that are down")
+}
+
+fn reached(
+    node: &Node,
+    moment: &Moment,
+    server: &Server,
+    heard: Option<&Heard>,
+) -> Option<Attention> {
+    let name = &server.name;
+    if moment.reaches(server.id) {
+        let lag = heard?.lag_changes.filter(|lag| *lag > LAG_LIMIT)?;
+        return Some(warning(format!("{name} is {lag} changes behind")));
+    }
+    let since = match heard.and_then(|heard| heard.last_seen_ms) {
+        Some(ago) => format!("was last heard {} ago", words(Duration::from_millis(ago))),
+        None => format!("was never heard since {} started", node.name()),
+    };
+    Some(
+        error(format!("{name} is not reached: it {since}"))
+            .remedy("check that it runs and that the network between the servers works"),
+    )
+}
+
+fn voting(server: &Server) -> Option<Attention> {
+    let waits = server.standing.votes() && !server.voting;
+    waits.then(|| {
+        let when = "it becomes a voter when it has caught up and was healthy for 10 s";
+        warning(format!("{} does not count yet: {when}", server.name))
+    })
+}
+
+fn mode(server: &Server) -> Option<Attention> {
+    let Mode::Offline(offline) = &server.mode else {
+        return None;
+    };
+    let reason = offline.reason.as_deref().unwrap_or("no reason given");
+    let until = offline
+        .until
+        .map_or_else(|| "somebody takes it online".to_owned(), rfc3339);
+    let (name, since, by) = (&server.name, rfc3339(offline.since), &offline.by);
+    let what = format!("{name} is offline since {since} by {by} until {until}: {reason}");
+    Some(warning(what).remedy(format!("stead server online {name}")))
+}
+
+fn clock(node: &Node, server: &Server, heard: Option<&Heard>) -> Option<Attention> {
+    let offset = heard?
+        .clock_offset_ms
+        .filter(|offset| offset.unsigned_abs() > CLOCK_LIMIT_MS)?;
+    let side = if offset < 0 { "behind" } else { "ahead of" };
+    let off = words(Duration::from_millis(offset.unsigned_abs()));
+    let what = format!(
+        "the clock of {} is {off} {side} that of {}",
+        server.name,
+        node.name()
+    );
+    Some(warning(what).remedy("set both by NTP"))
+}
+
+/// What a server says of itself.
+fn told(node: &Node, server: &Server) -> Vec<Attention> {
+    let warnings = if server.id == node.me() {
+        node.warnings()
+    } else {
+        node.reports()
+            .remove(&server.id)
+            .map(|report| report.warnings)
+            .unwrap_or_default()
+    };
+    warnings
+        .into_iter()
+        .map(|what| warning(what).of(server))
+        .collect()
+}
+
+fn expiry(now: UnixMillis, expires: UnixMillis, what: &str) -> Option<Attention> {
+    if expires <= now {
+        return Some(error(format!("{what} expired at {}", rfc3339(expires))));
+    }
+    (expires.since(now) < EXPIRY_NEAR)
+        .then(|| warning(format!("{what} expires at {}", rfc3339(expires))))
+}
+
+/// A span in words: `800 ms`, `3.2 s`, `5 min`, `4 h`, `12 d`.
+fn words(span: Duration) -> String {
+    let (seconds, millis) = (span.as_secs(), span.subsec_millis());
+    match seconds {
+        0 => format!("{millis} ms"),
+        1..60 => format!("{seconds}.{} s", millis / 100),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_is_seen_in_time() {
+        let now = UnixMillis(1_000_000_000_000);
+        let in_days = |days: u64| now.after(Duration::from_secs(days * 86_400));
+        assert_eq!(expiry(now, in_days(8), "it"), None);
+        assert_eq!(expiry(now, in_days(6), "it").unwrap().severity, "warning");
+        assert_eq!(expiry(now, now, "it").unwrap().severity, "error");
+    }
+
+    #[test]
+    fn spans_in_words() {
+        for (millis, expected) in [
+            (800, "800 ms"),
+            (3_240, "3.2 s"),
+            (300_000, "5 min"),
+            (14_400_000, "4 h"),
+            (1_036_800_000, "12 d"),
+        ] {
+            assert_eq!(words(Duration::from_millis(millis)), expected);
+        }
+    }
+}
