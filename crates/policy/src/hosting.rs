@@ -7,11 +7,15 @@
 
 use model::session::{Observation, Registration, Seen};
 use model::{
-    AppName, Command, Directory, EndReason, ServerId, Session, SessionId, SessionState, Token,
-    UnixMillis, UserName,
+    AppName, Directory, EndReason, ServerId, Session, SessionId, SessionState, Token, UnixMillis,
+    UserName,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+mod todo;
+
+use todo::{Todo, difference, is_same, registration};
 
 /// How often something that the directory does not show yet is said again.
 pub const REPEAT: Duration = Duration::from_secs(1);
@@ -98,11 +102,11 @@ pub enum Action {
     },
     /// The end is recorded: the keeper and its folder may go.
     ForgetKeeper(SessionId),
-    /// Tell the group what was seen; at most [`Command::OBSERVATION_LIMIT`].
+    /// Tell the group what was seen; at most [`model::Command::OBSERVATION_LIMIT`].
     Observe(Vec<Observation>),
     /// Register sessions that are found running. The parts of one registration are to be accepted in their order.
     Register {
-        /// At most [`Command::REGISTRATION_LIMIT`].
+        /// At most [`model::Command::REGISTRATION_LIMIT`].
         sessions: Vec<Registration>,
         /// In the last part of the registration after a start: how far the host's view went.
         complete_to: Option<u64>,
@@ -128,14 +132,6 @@ pub struct Hosting {
     registration_sent: Option<Duration>,
     told: BTreeMap<SessionId, Duration>,
     wake: Option<Duration>,
-}
-
-/// What one look found to do, before it is put into actions.
-#[derive(Default)]
-struct Todo {
-    observations: Vec<Observation>,
-    registrations: Vec<Registration>,
-    keepers: Vec<Action>,
 }
 
 impl Hosting {
@@ -167,11 +163,7 @@ impl Hosting {
                     self.keepers.entry(session).or_insert(keeper);
                 }
             }
-            Event::Keeper(session, keeper) => {
-                self.starting.remove(&session);
-                self.gone.remove(&session);
-                self.keepers.insert(session, *keeper);
-            }
+            Event::Keeper(session, keeper) => self.spoke(session, *keeper),
             Event::NotStarted { session, detail } => {
                 self.went(session, EndReason::FailedToStart { detail });
             }
@@ -192,8 +184,20 @@ impl Hosting {
         }
     }
 
+    fn spoke(&mut self, session: SessionId, keeper: Keeper) {
+        self.starting.remove(&session);
+        self.gone.remove(&session);
+        let is_over = matches!(keeper.phase, Phase::Ended(_));
+        let before = self.keepers.insert(session, keeper);
+        let was_over = before.is_some_and(|keeper| matches!(keeper.phase, Phase::Ended(_)));
+        if is_over && !was_over {
+            self.told.remove(&session);
+        }
+    }
+
     fn went(&mut self, session: SessionId, reason: EndReason) {
         self.starting.remove(&session);
+        self.told.remove(&session);
         let reason = match self.keepers.remove(&session).map(|keeper| keeper.phase) {
             Some(Phase::Ended(reason)) => reason,
             _ => reason,
@@ -245,7 +249,11 @@ impl Hosting {
         }
         self.keepers = keepers;
         self.forget_what_passed(directory);
-        let complete = self.registration_after_start(directory, now);
+        let complete = match todo.ends_unrecorded {
+            false => self.registration_after_start(directory, now),
+            // It would record these sessions as lost, whatever their keepers said.
+            true => None,
+        };
         todo.into_actions(complete, self.view)
     }
 
@@ -279,6 +287,7 @@ impl Hosting {
     ) {
         match directory.session(id) {
             Some(session) if session.host == self.me && session.is_live() => {
+                todo.ends_unrecorded = true;
                 self.say(
                     id,
                     Seen::Ended {
@@ -418,11 +427,13 @@ impl Hosting {
                 Phase::Starting => !self.over.contains(id) && !is_starting(id),
                 Phase::Running => !self.over.contains(id),
             });
-        Some(
-            found
-                .map(|(id, keeper)| registration(*id, keeper))
-                .collect(),
-        )
+        let found: Vec<_> = found
+            .map(|(id, keeper)| registration(*id, keeper))
+            .collect();
+        // Accepted, it shows in the directory a little later: not a reason to register one of them again.
+        self.registering
+            .extend(found.iter().map(|one| (one.session, now)));
+        Some(found)
     }
 
     /// What was said of sessions that are over, or no longer here, need not be kept.
@@ -440,89 +451,4 @@ impl Hosting {
     fn wake_at(&mut self, at: Duration) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
-}
-
-impl Todo {
-    /// Ends are told before a registration that would record these sessions as lost.
-    fn into_actions(
-        self,
-        after_start: Option<Vec<Registration>>,
-        view: Option<u64>,
-    ) -> Vec<Action> {
-        let mut actions = Vec::new();
-        for part in self.observations.chunks(Command::OBSERVATION_LIMIT) {
-            actions.push(Action::Observe(part.to_vec()));
-        }
-        if let Some(found) = after_start {
-            let mut parts: Vec<_> = found
-                .chunks(Command::REGISTRATION_LIMIT)
-                .map(<[_]>::to_vec)
-                .collect();
-            let last = parts.pop().unwrap_or_default();
-            actions.extend(parts.into_iter().map(|sessions| Action::Register {
-                sessions,
-                complete_to: None,
-            }));
-            actions.push(Action::Register {
-                sessions: last,
-                complete_to: view,
-            });
-        }
-        for part in self.registrations.chunks(Command::REGISTRATION_LIMIT) {
-            actions.push(Action::Register {
-                sessions: part.to_vec(),
-                complete_to: None,
-            });
-        }
-        actions.extend(self.keepers);
-        actions
-    }
-}
-
-/// What the directory should be told of a session whose keeper goes on; none when it shows it already.
-fn difference(session: &Session, keeper: &Keeper) -> Option<Seen> {
-    match (&keeper.client, &keeper.phase) {
-        (Some(client), _) => {
-            let client = cut(client, Session::CLIENT_LIMIT);
-            let shown =
-                session.state == SessionState::Active && session.client.as_deref() == Some(client);
-            let at = keeper.last_attached.unwrap_or(keeper.created);
-            (!shown).then(|| Seen::Active {
-                client: client.to_owned(),
-                at,
-            })
-        }
-        (None, Phase::Running) => {
-            (session.state != SessionState::Suspended).then_some(Seen::Suspended)
-        }
-        (None, _) => None,
-    }
-}
-
-fn is_same(one: &Seen, other: &Seen) -> bool {
-    match (one, other) {
-        (Seen::Active { client, .. }, Seen::Active { client: other, .. }) => client == other,
-        _ => one == other,
-    }
-}
-
-fn registration(session: SessionId, keeper: &Keeper) -> Registration {
-    let client = keeper
-        .client
-        .as_deref()
-        .map(|client| cut(client, Session::CLIENT_LIMIT).to_owned());
-    Registration {
-        session,
-        token: keeper.token.clone(),
-        user: keeper.user.clone(),
-        app: keeper.app.clone(),
-        created: keeper.created,
-        client,
-        last_attached: keeper.last_attached,
-    }
-}
-
-/// As much of a text as fits, whole characters only.
-fn cut(text: &str, most: usize) -> &str {
-    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
 }

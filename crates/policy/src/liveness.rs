@@ -1,20 +1,23 @@
 //! Which hosts are gone, as the acting primary sees it, so that their sessions can be given up.
 //!
 //! Always true: nothing is proposed while this server does not act as primary, nor before it has listened for one whole span
-//! itself; a host that is heard in time is never given up. Everybody observes, so that a new primary knows already who
-//! refuses connections since when.
+//! itself; a host that is heard in time, by this server or by one that it hears, is never given up: clients reach it through
+//! that one. Every server observes, so that a new primary knows already who refuses connections since when.
 
 use crate::explanation::reason;
 use crate::words;
 use model::settings::Settings;
 use model::{Directory, Reason, ServerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a host that refuses connections may take to come back: its server is restarting.
 pub const RESTART_ALLOWANCE: Duration = Duration::from_secs(10);
 /// How often a proposal is repeated while the host stays away.
 pub const REPEAT: Duration = Duration::from_secs(1);
+
+/// How long a report that another server hears a host stands, unless its next one says otherwise: reports come every second.
+pub const REPORTED_FOR: Duration = Duration::from_millis(1500);
 
 /// The spans that a host may be away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +60,16 @@ pub enum Event {
         /// When.
         at: Duration,
     },
+    /// A report says whom its sender hears.
+    Report {
+        /// The sender.
+        from: ServerId,
+        /// Whom it has heard within the grace period.
+        hears: BTreeSet<ServerId>,
+    },
     /// This server acts as primary from now on, or no longer.
     Acting(bool),
-    /// The members that host, this server left out, by name; others are forgotten.
+    /// The members but this server, by name; others are forgotten. Witnesses host nothing, and hear others.
     Hosts(BTreeMap<ServerId, String>),
     /// The settings changed.
     Allowance(Allowance),
@@ -100,6 +110,8 @@ struct Host {
     refused_since: Option<Duration>,
     refused_last: Option<Duration>,
     proposed: Option<Duration>,
+    /// Servers whose last report said that they hear it, and when that came.
+    heard_by: BTreeMap<ServerId, Duration>,
 }
 
 /// The state machine.
@@ -125,6 +137,7 @@ impl Liveness {
         match event {
             Event::Heard { host, at } => self.heard(host, at.min(now)),
             Event::Refused { host, at } => self.refused(host, at.min(now)),
+            Event::Report { from, hears } => self.report(from, &hears, now),
             Event::Acting(true) => {
                 self.acting_since.get_or_insert(now);
             }
@@ -155,6 +168,17 @@ impl Liveness {
         }
     }
 
+    fn report(&mut self, from: ServerId, hears: &BTreeSet<ServerId>, now: Duration) {
+        let known = self.hosts.contains_key(&from);
+        for (id, host) in self.hosts.iter_mut().filter(|(id, _)| **id != from) {
+            if known && hears.contains(id) {
+                host.heard_by.insert(from, now);
+            } else {
+                host.heard_by.remove(&from);
+            }
+        }
+    }
+
     fn stop_acting(&mut self) {
         self.acting_since = None;
         for host in self.hosts.values_mut() {
@@ -164,6 +188,9 @@ impl Liveness {
 
     fn watch(&mut self, names: BTreeMap<ServerId, String>) {
         self.hosts.retain(|id, _| names.contains_key(id));
+        for host in self.hosts.values_mut() {
+            host.heard_by.retain(|id, _| names.contains_key(id));
+        }
         for (id, name) in names {
             self.hosts.entry(id).or_default().name = name;
         }
@@ -210,8 +237,14 @@ impl Liveness {
 }
 
 impl Host {
-    /// When it is to be given up, if nothing is heard until then.
+    /// When it is to be given up, if nothing is heard until then, here or by another server.
     fn due(&self, allowance: Allowance, acting_since: Duration) -> Duration {
+        let alone = self.due_unheard(allowance, acting_since);
+        let heard_by = self.heard_by.values().max();
+        heard_by.map_or(alone, |at| alone.max(at.saturating_add(REPORTED_FOR)))
+    }
+
+    fn due_unheard(&self, allowance: Allowance, acting_since: Duration) -> Duration {
         if let Some(proposed) = self.proposed {
             return proposed.saturating_add(REPEAT);
         }

@@ -40,20 +40,23 @@ pub fn is_quorum(voters: &BTreeSet<ServerId>, there: impl Fn(ServerId) -> bool) 
 
 /// What the group can lose now.
 pub fn protection(view: &View<'_>) -> Protection {
-    protection_of(view, view.voters)
+    protection_after(view, view.voters, None)
 }
 
-/// What the group could lose if these were the voters.
-pub fn protection_of(view: &View<'_>, voters: &BTreeSet<ServerId>) -> Protection {
+/// What the group could lose if these were the voters, and `leaving` had left.
+pub fn protection_after(
+    view: &View<'_>,
+    voters: &BTreeSet<ServerId>,
+    leaving: Option<ServerId>,
+) -> Protection {
     let missing = voters.iter().filter(|voter| !view.reaches(**voter));
     let mut missing: Vec<_> = missing.map(|voter| view.name(*voter)).collect();
     missing.sort();
-    let waiting = view.directory.servers().any(|server| {
-        server.standing.votes()
-            && !voters.contains(&server.id)
-            && view.directory.servers().count() > 1
+    let more_to_come = view.directory.servers().any(|server| {
+        let id = server.id;
+        server.standing.votes() && !voters.contains(&id) && leaving != Some(id)
     });
-    Protection::of(voters.len(), missing, waiting)
+    Protection::of(voters.len(), missing, more_to_come)
 }
 
 impl Protection {

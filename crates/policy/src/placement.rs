@@ -8,8 +8,13 @@ use crate::explanation::{Candidate, Explanation, reason};
 use crate::words;
 use model::settings::BalanceMethod;
 use model::{Application, Mode, Reason, Server, ServerId, UnixMillis, UserName};
-use std::collections::BTreeMap;
 use std::time::Duration;
+
+mod choices;
+mod methods;
+
+pub use choices::Choices;
+use methods::choose;
 
 /// A report that is missing for less makes no server ineligible.
 pub const REPORT_ALLOWANCE: Duration = Duration::from_secs(3);
@@ -320,70 +325,6 @@ fn load_words(host: &Host<'_>) -> String {
     )
 }
 
-fn choose(request: &Request<'_>, fit: &[Host<'_>]) -> Option<ServerId> {
-    let chosen = match request.method {
-        BalanceMethod::LeastLoad => least_load(fit, request.draw),
-        BalanceMethod::LeastSessions => {
-            let least = fit.iter().map(Host::sessions).min()?;
-            let least: Vec<_> = fit.iter().filter(|host| host.sessions() == least).collect();
-            pick(&least, request.draw).copied()
-        }
-        BalanceMethod::RoundRobin => round_robin(fit, request.last),
-        BalanceMethod::RandomTwo => random_two(fit, request.draw),
-    }?;
-    Some(chosen.server.id)
-}
-
-fn pick<T>(items: &[T], draw: u64) -> Option<&T> {
-    let place = draw.checked_rem(words::len(items.len()))?;
-    items.get(usize::try_from(place).ok()?)
-}
-
-/// Draws among those near the least load. The weight is the power times how far a server is below the worst of them.
-fn least_load<'h, 'a>(fit: &'h [Host<'a>], draw: u64) -> Option<&'h Host<'a>> {
-    let least = fit.iter().map(Host::load_figure).min()?;
-    let weight = |host: &Host<'_>| {
-        let above = host.load_figure() - least;
-        let room = (NEAR_BEST + 1).saturating_sub(above);
-        u128::from(host.power()) * u128::from(room)
-    };
-    let total: u128 = fit.iter().map(weight).sum();
-    let mut place = u128::from(draw).checked_rem(total)?;
-    for host in fit {
-        let weight = weight(host);
-        if place < weight {
-            return Some(host);
-        }
-        place -= weight;
-    }
-    None
-}
-
-/// The one after the last that was chosen, by id, so that it goes on in order when servers come and go.
-fn round_robin<'h, 'a>(fit: &'h [Host<'a>], last: Option<ServerId>) -> Option<&'h Host<'a>> {
-    let after = fit
-        .iter()
-        .filter(|host| last.is_none_or(|last| host.server.id > last));
-    let first = fit.iter().min_by_key(|host| host.server.id);
-    after.min_by_key(|host| host.server.id).or(first)
-}
-
-fn random_two<'h, 'a>(fit: &'h [Host<'a>], draw: u64) -> Option<&'h Host<'a>> {
-    let count = words::len(fit.len());
-    let first = draw.checked_rem(count)?;
-    let one = fit.get(usize::try_from(first).ok()?)?;
-    let Some(step) = (draw / count).checked_rem(count - 1) else {
-        return Some(one);
-    };
-    let second = (first + 1 + step) % count;
-    let other = fit.get(usize::try_from(second).ok()?)?;
-    Some(if other.load_figure() < one.load_figure() {
-        other
-    } else {
-        one
-    })
-}
-
 fn decision(
     request: &Request<'_>,
     judged: &[Judged<'_>],
@@ -399,14 +340,15 @@ fn decision(
         return format!("no server can host {app}{whose}: {}", objections(judged));
     };
     let name = &chosen.host.server.name;
-    let fit = judged.iter().filter(|one| Some(one.rank) == best);
-    let fit = words::count(words::len(fit.count()), "eligible server");
+    let fit = judged.iter().filter(|one| Some(one.rank) == best).count();
+    let of = words::count(words::len(fit), "eligible server");
     let how = match request.method {
         _ if request.asked.is_some() => "it was asked for by name".to_owned(),
-        BalanceMethod::LeastLoad => format!("drawn among the least loaded of {fit}"),
-        BalanceMethod::LeastSessions => format!("the fewest sessions of {fit}"),
-        BalanceMethod::RoundRobin => format!("the next of {fit}"),
-        BalanceMethod::RandomTwo => format!("the less loaded of two drawn from {fit}"),
+        _ if fit == 1 => "the only eligible server".to_owned(),
+        BalanceMethod::LeastLoad => format!("drawn among the least loaded of {of}"),
+        BalanceMethod::LeastSessions => format!("the fewest sessions of {of}"),
+        BalanceMethod::RoundRobin => format!("the next of {of}"),
+        BalanceMethod::RandomTwo => format!("the less loaded of two drawn from {of}"),
     };
     let last_resort = match chosen.rank {
         Rank::LastResort(LastResort::Offline) => {
@@ -433,53 +375,4 @@ fn objections(judged: &[Judged<'_>]) -> String {
         .filter_map(first)
         .collect::<Vec<_>>()
         .join("; ")
-}
-
-/// How many sessions were placed on each server since its last report but one, as the last may have been under way already.
-#[derive(Debug, Clone, Default)]
-pub struct Choices(BTreeMap<ServerId, Chosen>);
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Chosen {
-    before: u32,
-    since: u32,
-    reported: Option<Duration>,
-}
-
-impl Choices {
-    /// Reports that follow each other faster count as one: choices under way may be in neither.
-    pub const SETTLED: Duration = Duration::from_millis(500);
-
-    /// A session was placed on a server.
-    pub fn chose(&mut self, server: ServerId) {
-        let chosen = self.0.entry(server).or_default();
-        chosen.since = chosen.since.saturating_add(1);
-    }
-
-    /// A report of a server came in.
-    pub fn reported(&mut self, server: ServerId, now: Duration) {
-        let chosen = self.0.entry(server).or_default();
-        if chosen
-            .reported
-            .is_some_and(|last| now.saturating_sub(last) < Self::SETTLED)
-        {
-            return;
-        }
-        *chosen = Chosen {
-            before: chosen.since,
-            since: 0,
-            reported: Some(now),
-        };
-    }
-
-    /// Forgets servers that are no members any more.
-    pub fn keep(&mut self, is_member: impl Fn(ServerId) -> bool) {
-        self.0.retain(|server, _| is_member(*server));
-    }
-
-    /// How many are not in a server's reported sessions yet, as far as can be told.
-    pub fn count(&self, server: ServerId) -> u32 {
-        let chosen = self.0.get(&server).copied().unwrap_or_default();
-        chosen.before.saturating_add(chosen.since)
-    }
 }

@@ -57,6 +57,12 @@ pub fn promotion(view: &View<'_>, target: ServerId) -> Plan {
     .with_outage(outage)
 }
 
+/// The backup list after a promotion for good: the new primary is the original one from then on, so that nothing fails back.
+pub fn backups_after(backups: &[ServerId], target: ServerId) -> Vec<ServerId> {
+    let others = backups.iter().copied().filter(|id| *id != target);
+    std::iter::once(target).chain(others).collect()
+}
+
 /// Every check of a promotion, with what to do about each.
 pub(crate) fn promotion_checks(view: &View<'_>, target: ServerId) -> Vec<Check> {
     let Some(server) = view.directory.server(target) else {

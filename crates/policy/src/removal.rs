@@ -1,7 +1,7 @@
 //! `stead group remove SERVER`: every check, and the plan.
 
 use crate::explanation::reason;
-use crate::losses::{is_quorum, needed, protection_of};
+use crate::losses::{is_quorum, needed, protection_after};
 use crate::plan::{Affected, Check, Impact, Plan};
 use crate::view::View;
 use crate::words;
@@ -37,7 +37,7 @@ pub fn removal(view: &View<'_>, target: ServerId) -> Plan {
         checks,
         steps,
         impact,
-        protection_of(view, &after),
+        protection_after(view, &after, Some(target)),
     )
 }
 

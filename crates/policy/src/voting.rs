@@ -5,7 +5,8 @@
 //!
 //! The directory goes first when a server becomes a voter (`RecordVoting`, then `SetVoters`) and last when it leaves. So a
 //! server that consensus counts and the directory does not is one that lost its log: it is taken out, and begins anew as a
-//! learner. Start at [`Voting::handle`].
+//! learner. So look only at a directory that has every change committed before this server became primary: an older one
+//! would show new voters as such. Start at [`Voting::handle`].
 
 use crate::CAUGHT_UP_LAG;
 use crate::explanation::reason;

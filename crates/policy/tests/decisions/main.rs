@@ -1,0 +1,16 @@
+//! Decisions as stories, as tables, and against dumb twins. Time is a number here; nothing waits.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets what it did not expect is to fail there"
+)]
+
+mod campaign;
+mod fixture;
+mod group;
+mod hosting;
+mod liveness;
+mod placement;
+mod plans;
+mod voting;
