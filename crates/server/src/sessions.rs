@@ -9,8 +9,8 @@ use crate::streams::StreamError;
 use crate::submit::SubmitError;
 use crate::tickets::Issued;
 use model::{
-    AppName, Author, ChangeId, Directory, Outcome, Refusal, ServerId, ServerName, Session,
-    SessionId, SessionState, Token, User, UserName,
+    AppName, Author, ChangeId, Directory, EndReason, Outcome, Refusal, ServerId, ServerName,
+    Session, SessionId, SessionState, Token, User, UserName,
 };
 use relay::{AttachTarget, ByteStream, OpenRequest, Pending, Sessions};
 use std::net::SocketAddr;
@@ -218,8 +218,16 @@ impl GroupSessions {
         let directory = self.node.directory();
         let (user, token) = self.check_ticket(&directory, ticket)?;
         let known = directory.session(session).ok_or(Refused::NoSession)?;
-        if known.state == SessionState::Ended || known.token != token || known.user != user.name {
+        if known.token != token || known.user != user.name {
             return Err(Refused::NoSession);
+        }
+        if known.state == SessionState::Ended {
+            return Err(match known.reason.as_deref() {
+                Some(EndReason::FailedToStart { detail }) => Refused::FailedToStart {
+                    detail: detail.clone(),
+                },
+                _ => Refused::NoSession,
+            });
         }
         Ok(AttachTarget {
             dead_after_ms: millis(directory.settings().dead_after()),

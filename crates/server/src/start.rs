@@ -155,8 +155,10 @@ fn lock(data: &Path) -> Result<File, ServeError> {
             data: data.to_owned(),
         }
     })?;
-    let pid = std::process::id().to_string();
-    std::fs::write(run.join("pid"), pid).map_err(failed)?;
+    // For people and scripts only: a full disk is no reason not to serve.
+    if let Err(error) = std::fs::write(run.join("pid"), std::process::id().to_string()) {
+        tracing::warn!(%error, "the process id cannot be written");
+    }
     Ok(file)
 }
 

@@ -33,6 +33,10 @@ pub(crate) struct Route {
     /// Its address.
     pub(crate) path: &'static str,
     /// Its method.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "tests compare it with the document")
+    )]
     pub(crate) method: Method,
     /// Who may use it.
     pub(crate) need: Need,

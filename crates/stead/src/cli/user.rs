@@ -1,0 +1,290 @@
+//! `stead user`: accounts.
+
+use super::Context;
+use crate::door::{Door, Method, escape};
+use crate::errors::Failure;
+use crate::output::Tone;
+use crate::password::PasswordSource;
+use clap::{Subcommand, ValueEnum};
+use model::UserName;
+use server::api::bodies::{Password, PasswordRequest, User as UserView, UserChange, UserCreation};
+
+/// Adds, lists, shows, changes and removes accounts
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct User {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Add(Add),
+    List(List),
+    Show(Show),
+    Passwd(Passwd),
+    Set(Set),
+    Remove(Remove),
+}
+
+/// What an account may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Uses applications.
+    User,
+    /// Reads everything.
+    Viewer,
+    /// Sessions, drain, switchover.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    fn word(self) -> String {
+        match self {
+            Self::User => "user",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+        .to_owned()
+    }
+}
+
+/// Adds an account
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stead user add ann                             asks for the password
+  stead user add ann --password-file FILE
+  stead user add carl --role operator --group night-shift")]
+struct Add {
+    /// Its name.
+    name: UserName,
+    #[command(flatten)]
+    password: PasswordSource,
+    /// What it may do beyond using applications.
+    #[arg(long, value_enum, default_value = "user")]
+    role: Role,
+    /// A group of users that it belongs to; may be given several times.
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// It cannot log in until it is enabled.
+    #[arg(long)]
+    disabled: bool,
+}
+
+/// Lists the accounts
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stead user list
+  stead user list --json")]
+struct List {}
+
+/// Shows one account; never its password
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stead user show ann")]
+struct Show {
+    /// Which account.
+    name: UserName,
+}
+
+/// Sets the password of an account
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stead user passwd ann
+  stead user passwd ann --password-file -")]
+struct Passwd {
+    /// Which account.
+    name: UserName,
+    #[command(flatten)]
+    password: PasswordSource,
+}
+
+/// Changes an account
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stead user set ann --role viewer
+  stead user set ann --disable")]
+struct Set {
+    /// Which account.
+    name: UserName,
+    /// What it may do beyond using applications.
+    #[arg(long, value_enum)]
+    role: Option<Role>,
+    /// A group of users that it belongs to; may be given several times, all groups at once.
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// It belongs to no group of users.
+    #[arg(long, conflicts_with = "groups")]
+    no_groups: bool,
+    /// It can log in again.
+    #[arg(long)]
+    enable: bool,
+    /// It can neither log in nor use its tickets.
+    #[arg(long, conflicts_with = "enable")]
+    disable: bool,
+}
+
+/// Removes an account
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stead user remove ann")]
+struct Remove {
+    /// Which account.
+    name: UserName,
+}
+
+impl User {
+    /// Does what the verb says.
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let door = Door::open(context)?;
+        match self.verb {
+            Verb::Add(verb) => verb.run(context, &door).await,
+            Verb::List(_) => list(context, &door).await,
+            Verb::Show(Show { name }) => {
+                let user: UserView = door
+                    .get(&format!("user {name} was not shown"), &path(&name))
+                    .await?;
+                context.output.show(&user, facts);
+                Ok(())
+            }
+            Verb::Passwd(verb) => verb.run(context, &door).await,
+            Verb::Set(verb) => verb.run(context, &door).await,
+            Verb::Remove(Remove { name }) => {
+                door.tell(
+                    &format!("user {name} was not removed"),
+                    Method::Delete,
+                    &path(&name),
+                    &(),
+                )
+                .await?;
+                context.output.done(
+                    &serde_json::json!({ "name": name, "removed": true }),
+                    format!("User {name} was removed."),
+                );
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
+        let password = self.password.new_password(self.name.as_str())?;
+        let body = UserCreation {
+            password: Password(password.0),
+            role: Some(self.role.word()),
+            groups: self.groups,
+            disabled: self.disabled,
+        };
+        let what = format!("user {} was not added", self.name);
+        let user: UserView = door
+            .send(&what, Method::Put, &path(&self.name), &body)
+            .await?;
+        context
+            .output
+            .done(&user, format!("User {} was added.", user.name));
+        Ok(())
+    }
+}
+
+impl Passwd {
+    async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
+        let body = PasswordRequest {
+            password: Password(self.password.new_password(self.name.as_str())?.0),
+        };
+        let what = format!("the password of {} was not set", self.name);
+        let user: UserView = door
+            .send(
+                &what,
+                Method::Put,
+                &format!("{}/password", path(&self.name)),
+                &body,
+            )
+            .await?;
+        context.output.done(
+            &user,
+            format!(
+                "The password of {} was set; earlier logins and tickets are not valid any more.",
+                user.name
+            ),
+        );
+        Ok(())
+    }
+}
+
+impl Set {
+    async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
+        let what = format!("user {} was not changed", self.name);
+        let groups = if self.no_groups {
+            Some(Vec::new())
+        } else {
+            Some(self.groups).filter(|groups| !groups.is_empty())
+        };
+        let disabled = if self.disable || self.enable {
+            Some(self.disable)
+        } else {
+            None
+        };
+        let body = UserChange {
+            role: self.role.map(Role::word),
+            groups,
+            disabled,
+        };
+        if body == UserChange::default() {
+            return Err(Failure::usage(what, "nothing was said to change")
+                .remedy("see `stead user set --help`"));
+        }
+        let user: UserView = door
+            .send(&what, Method::Patch, &path(&self.name), &body)
+            .await?;
+        context
+            .output
+            .done(&user, format!("User {} was changed.", user.name));
+        Ok(())
+    }
+}
+
+fn path(name: &UserName) -> String {
+    format!("/v1/users/{}", escape(name.as_str()))
+}
+
+fn facts(user: &UserView) -> String {
+    super::facts(&[
+        ("name", user.name.clone()),
+        ("role", user.role.clone()),
+        ("groups", user.groups.join(" ")),
+        (
+            "disabled",
+            if user.disabled { "yes" } else { "no" }.to_owned(),
+        ),
+        ("password set", user.password_set.clone()),
+    ])
+}
+
+async fn list(context: &Context, door: &Door) -> Result<(), Failure> {
+    let users: Vec<UserView> = door.list("the users were not listed", "/v1/users").await?;
+    context.output.show(&users, |users| {
+        let mut table = context
+            .output
+            .table(&["USER", "ROLE", "GROUPS", "STATE", "PASSWORD SET"]);
+        for user in users {
+            let state = if user.disabled {
+                ("disabled".to_owned(), Tone::Warning)
+            } else {
+                ("enabled".to_owned(), Tone::Plain)
+            };
+            table.row(vec![
+                (user.name.clone(), Tone::Plain),
+                (user.role.clone(), Tone::Plain),
+                (user.groups.join(" "), Tone::Plain),
+                state,
+                (user.password_set.clone(), Tone::Faint),
+            ]);
+        }
+        table.text("There is no user.")
+    });
+    Ok(())
+}

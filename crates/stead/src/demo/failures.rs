@@ -1,0 +1,314 @@
+//! The three failures: each is made, watched, and judged by what was promised.
+
+use std::time::{Duration, Instant};
+
+use client::connect::Event;
+use client::{Api, Call};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::bytes::Bytes;
+use super::group::Group;
+use super::seat::Seats;
+use super::shell::Shell;
+use super::stage::Stage;
+use super::{eventually, failed};
+use crate::errors::Failure;
+
+/// How long the killed server stays away.
+const AWAY: Duration = Duration::from_secs(1);
+/// Bytes that must flow before and after each failure.
+const SOME: u64 = 4 << 20;
+/// A longer pause would count as a dead path: a shorter one is not noticed.
+const UNNOTICED: Duration = Duration::from_secs(1);
+/// How soon changes must be accepted again after the primary's loss.
+const CHANGES_AGAIN: Duration = Duration::from_secs(5);
+/// How soon a new session must be there after a host's loss, on a machine that may be busy; it is about 2 s on one that is not.
+const MOVED: Duration = Duration::from_secs(10);
+
+/// How a failure went.
+pub(super) struct Verdict {
+    /// What was done.
+    pub(super) failure: String,
+    /// What the users felt, in words.
+    pub(super) felt: String,
+    /// The longest time in which a session could not be used, in milliseconds.
+    pub(super) longest_ms: u64,
+    /// Bytes lost, in words.
+    pub(super) bytes_lost: String,
+    /// Whether everything went as promised.
+    pub(super) kept: bool,
+}
+
+impl Verdict {
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "failure": self.failure,
+            "felt": self.felt,
+            "longest_ms": self.longest_ms,
+            "bytes_lost": self.bytes_lost,
+            "kept": self.kept,
+        })
+    }
+}
+
+/// The server process that both sessions go through is killed, and started again a second later.
+pub(super) async fn host_process(
+    group: &mut Group,
+    seats: &mut Seats,
+    stage: &Stage,
+) -> Result<Verdict, Failure> {
+    stage.heading("1. kill -9 of the server process that hosts the sessions (denver)");
+    stage.line(
+        "promise",
+        "promised: the same sessions go on when it is back, and no byte is lost",
+    );
+    let before = seats.shell.ask().await?;
+    seats.bytes.flows(SOME).await?;
+    seats.bytes.listen_anew();
+    let pid = group.machine(2).kill_server()?;
+    stage.felt(
+        "killed",
+        &format!(
+            "denver: process {pid} killed; it is started again after {} s",
+            AWAY.as_secs()
+        ),
+        json!({ "server": "denver" }),
+    );
+    tokio::time::sleep(AWAY).await;
+    group.machine(2).serve().await?;
+    stage.line(
+        "started",
+        "denver: the server runs again and has found its sessions",
+    );
+    let shell = resumed_after(seats.shell_seat.until("it goes on", is_resumed).await?);
+    let bytes = resumed_after(seats.bytes_seat.until("it goes on", is_resumed).await?);
+    seats.bytes.flows(SOME).await?;
+    let settled = seats.bytes.settle().await?;
+    let after = seats.shell.ask().await?;
+    let same = after.process == before.process && after.word == before.word;
+    let lost = settled.lost();
+    stage.felt(
+        "verified",
+        &verified(same, settled.back, lost),
+        json!({ "same_shell": same, "bytes": settled.back }),
+    );
+    Ok(Verdict {
+        failure: "host's server process killed".to_owned(),
+        felt: "a pause until it was back".to_owned(),
+        longest_ms: shell.max(bytes).max(millis(seats.bytes.longest_silence())),
+        bytes_lost: lost_words(lost),
+        kept: same && lost == Some(0),
+    })
+}
+
+/// The primary is killed; another takes its place, and the sessions notice nothing.
+pub(super) async fn primary(
+    group: &mut Group,
+    seats: &mut Seats,
+    stage: &Stage,
+) -> Result<Verdict, Failure> {
+    stage.heading("2. kill -9 of the primary (boston)");
+    stage.line(
+        "promise",
+        "promised: sessions notice nothing, and changes are accepted again by themselves",
+    );
+    let before = seats.shell.ask().await?;
+    let api = group.machine(2).api();
+    change(&api)
+        .await
+        .map_err(|why| failed("a change was not accepted before the failure", why))?;
+    seats.bytes.listen_anew();
+    let killed = Instant::now();
+    let pid = group.machine(0).kill_server()?;
+    stage.felt(
+        "killed",
+        &format!("boston: process {pid} killed"),
+        json!({ "server": "boston" }),
+    );
+    eventually(
+        Duration::from_secs(20),
+        "changes to be accepted again",
+        async || change(&api).await.ok(),
+    )
+    .await?;
+    let changes_again = killed.elapsed();
+    let new = eventually(Duration::from_secs(10), "the new primary", async || {
+        group
+            .machines
+            .get(2)?
+            .primary()
+            .await
+            .filter(|name| name != "boston")
+    })
+    .await?;
+    let words = format!(
+        "{new} is primary; changes are accepted again {} ms after the kill",
+        millis(changes_again)
+    );
+    stage.felt(
+        "failover",
+        &words,
+        json!({ "primary": new, "outage_ms": millis(changes_again) }),
+    );
+    seats.bytes.flows(SOME).await?;
+    let silence = seats.bytes.longest_silence();
+    let settled = seats.bytes.settle().await?;
+    let after = seats.shell.ask().await?;
+    let same = after.process == before.process && after.word == before.word;
+    let lost = settled.lost();
+    stage.felt(
+        "verified",
+        &verified(same, settled.back, lost),
+        json!({ "same_shell": same, "bytes": settled.back }),
+    );
+    group.machine(0).serve().await?;
+    stage.line("started", "boston: the server runs again, as a secondary");
+    let quiet = seats.shell_seat.events().is_empty() && seats.bytes_seat.events().is_empty();
+    Ok(Verdict {
+        failure: "primary killed".to_owned(),
+        felt: format!(
+            "{}; changes waited {} ms",
+            if quiet { "nothing" } else { "hardly anything" },
+            millis(changes_again)
+        ),
+        longest_ms: millis(silence.max(after.took)),
+        bytes_lost: lost_words(lost),
+        kept: same
+            && lost == Some(0)
+            && quiet
+            && silence < UNNOTICED
+            && changes_again < CHANGES_AGAIN,
+    })
+}
+
+/// The whole host hangs and is gone: its sessions are lost, and said to be; new ones start elsewhere by themselves.
+pub(super) async fn host(
+    group: &mut Group,
+    seats: &mut Seats,
+    stage: &Stage,
+) -> Result<Verdict, Failure> {
+    stage.heading("3. loss of the host (denver), with everything that runs on it");
+    stage.line("promise", "promised: the loss is said plainly, and the user is served again elsewhere without logging in");
+    let before = seats.shell.ask().await?;
+    let intact = seats.bytes.settle().await?.lost() == Some(0);
+    let count = group.machine(2).freeze();
+    let words = format!(
+        "denver: all its {count} processes are stopped at once, as when a machine hangs; nobody is told"
+    );
+    stage.felt(
+        "killed",
+        &words,
+        json!({ "server": "denver", "processes": count }),
+    );
+    let said = seats.shell_seat.until("the session is lost", is_lost).await;
+    let shell = seats
+        .shell_seat
+        .until("there is a new session", is_moved)
+        .await?;
+    let bytes = seats
+        .bytes_seat
+        .until("there is a new session", is_moved)
+        .await?;
+    group.machine(2).kill_everything();
+    stage.line("gone", "denver: killed for good");
+    let (
+        Event::Moved {
+            outage_ms: shell_ms,
+            to,
+            ..
+        },
+        Event::Moved {
+            outage_ms: bytes_ms,
+            ..
+        },
+    ) = (&shell, &bytes)
+    else {
+        return Err(failed("the demo misread its client", "moved was expected"));
+    };
+    seats.shell = Shell::new(seats.shell_seat.viewer().await?);
+    seats.bytes = Bytes::start(seats.bytes_seat.viewer().await?);
+    let after = seats.shell.remember("again").await?;
+    seats.bytes.flows(SOME).await?;
+    let settled = seats.bytes.settle().await?;
+    let flows = settled.lost() == Some(0);
+    let outage = *shell_ms.max(bytes_ms);
+    let words = format!(
+        "a new shell on {to} (process {} instead of {}), and bytes flow",
+        after.process, before.process
+    );
+    stage.felt(
+        "verified",
+        &words,
+        json!({ "host": to, "bytes_flow": flows }),
+    );
+    Ok(Verdict {
+        failure: "host lost".to_owned(),
+        felt: format!("sessions lost, new ones on {to}"),
+        longest_ms: outage,
+        bytes_lost: settled.lost().map_or("differ".to_owned(), |lost| {
+            format!("{lost}; sessions lost and said so")
+        }),
+        kept: said.is_ok()
+            && flows
+            && after.word == "again"
+            && u128::from(outage) < MOVED.as_millis(),
+    })
+}
+
+fn is_resumed(event: &Event) -> bool {
+    matches!(event, Event::Resumed { .. })
+}
+
+fn is_lost(event: &Event) -> bool {
+    matches!(event, Event::SessionLost { .. })
+}
+
+fn is_moved(event: &Event) -> bool {
+    matches!(event, Event::Moved { .. })
+}
+
+fn resumed_after(event: Event) -> u64 {
+    if let Event::Resumed { outage_ms, .. } = event {
+        outage_ms
+    } else {
+        0
+    }
+}
+
+/// Makes a small change of the group.
+async fn change(api: &Api) -> Result<(), String> {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(301);
+    let value = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let call = Call {
+        method: Method::PUT,
+        path: "/v1/settings/sessions.start-retry",
+        body: Some(json!({ "value": format!("{value}s") })),
+        headers: Vec::new(),
+    };
+    api.request(call)
+        .await
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lost_words(lost: Option<u64>) -> String {
+    lost.map_or_else(|| "bytes differ".to_owned(), |lost| lost.to_string())
+}
+
+fn verified(same: bool, bytes: u64, lost: Option<u64>) -> String {
+    let shell = if same {
+        "the same shell, and it remembers"
+    } else {
+        "NOT the same shell"
+    };
+    let megabytes = bytes / 1_000_000;
+    match lost {
+        Some(lost) => format!("{shell}; {megabytes} MB out and back compared, {lost} bytes lost"),
+        None => format!("{shell}; {megabytes} MB out and back compared: BYTES DIFFER"),
+    }
+}

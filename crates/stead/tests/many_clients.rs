@@ -1,0 +1,113 @@
+//! Many clients at once: one token never has two current sessions, and a crowd is served whole.
+
+use client::{AskError, Conversation, DialError, Trust};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use testkit::{Group, Machine, PASSWORD, seconds};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use wire::client::{Answer, Credential, Hidden, Opened, Request};
+
+const QUESTION: Duration = Duration::from_secs(30);
+
+/// What a client does: asks until it is served, coming back when it is told to.
+async fn open(
+    number: u128,
+    address: String,
+    trust: Arc<Trust>,
+    token: String,
+    start: Arc<Barrier>,
+) -> Opened {
+    let attempt = number.to_be_bytes();
+    let user = "ann".parse().expect("a user name");
+    let request = Request::Open {
+        token: token.parse().expect("a token"),
+        app: "bulk".parse().expect("an application"),
+        credential: Credential::Password {
+            user,
+            password: Hidden(PASSWORD.to_owned()),
+        },
+        attempt,
+    };
+    start.wait().await;
+    loop {
+        let wait = match Conversation::dial(&address, &trust).await {
+            Ok(mut conversation) => match conversation.ask(&request, QUESTION).await {
+                Ok(Answer::Opened(opened)) => return *opened,
+                Ok(other) => panic!("{token} at {address}: {other:?}"),
+                Err(AskError::ComeBack { after_ms }) => Duration::from_millis(after_ms),
+                Err(error) => panic!("{token} at {address}: {error}"),
+            },
+            Err(DialError::Hello { source, .. }) => match *source {
+                AskError::ComeBack { after_ms } => Duration::from_millis(after_ms),
+                // Shut out of a full server: what a real client does is to come back.
+                _ => Duration::from_millis(200),
+            },
+            Err(DialError::Tls { .. } | DialError::TimedOut { .. }) => Duration::from_millis(200),
+            Err(error) => panic!("{token} at {address}: {error}"),
+        };
+        tokio::time::sleep(wait).await; // tidy: polls: it was told when to come back
+    }
+}
+
+/// All at the same moment; `first` makes their requests different from those of other crowds.
+fn everybody(group: &Group, first: u128, tokens: Vec<String>) -> Vec<Opened> {
+    let trust = Arc::new(Trust::new(group.ca().parse().expect("a fingerprint")));
+    let addresses: Vec<String> = group
+        .servers()
+        .iter()
+        .map(|server| server.client_address().to_string())
+        .collect();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let start = Arc::new(Barrier::new(tokens.len()));
+        let mut clients = JoinSet::new();
+        for ((number, token), address) in
+            (1 + first..).zip(tokens).zip(addresses.into_iter().cycle())
+        {
+            clients.spawn(open(number, address, trust.clone(), token, start.clone()));
+        }
+        clients.join_all().await
+    })
+}
+
+#[test]
+fn crowds_are_served_and_a_token_has_one_session() {
+    let _machine = Machine::alone();
+    let group = Group::of(env!("CARGO_BIN_EXE_stead"))
+        .on_loopback(3)
+        .start();
+    group.wait_for_voters();
+    group.add_user(0, "ann");
+    group.add_app(0, "bulk", &["--backend", "tcp:127.0.0.1:9"]);
+
+    // 200 clients with one token at the same moment on three servers.
+    let opened = everybody(&group, 0, vec!["card.one".to_owned(); 200]);
+    let sessions: BTreeSet<_> = opened.iter().map(|opened| opened.session).collect();
+    assert_eq!(
+        (opened.len(), sessions.len()),
+        (200, 1),
+        "one token has several sessions: {sessions:?}"
+    );
+    assert_eq!(opened.iter().filter(|opened| opened.created).count(), 1);
+
+    // 2,000 tokens at once.
+    let tokens: Vec<String> = (0..2000)
+        .map(|number| format!("card.{number:04}"))
+        .collect();
+    let start = std::time::Instant::now();
+    let opened = everybody(&group, 1_000, tokens);
+    println!("2,000 tokens were served within {:?}", start.elapsed());
+    let sessions: BTreeSet<_> = opened.iter().map(|opened| opened.session).collect();
+    assert_eq!(sessions.len(), 2000);
+    let hosts: BTreeSet<_> = opened.iter().map(|opened| opened.host).collect();
+    assert_eq!(hosts.len(), 3, "the crowd was not spread");
+    testkit::eventually(seconds(20), "every server to know every session", || {
+        (0..3).all(|server| {
+            group
+                .status(server)
+                .is_some_and(|status| status["sessions"] == 2001)
+        })
+    });
+}
