@@ -5,24 +5,26 @@
 //!
 //! Always true: until the client has proved itself (by a password, a ticket, or a keeper's word that a resume holds) it may send
 //! [`UNPROVED_LIMIT`] bytes in all, ask in vain [`REFUSALS`] times, and take [`UNPROVED_TIME`] in all, the time in which the server
-//! worked not counted. Everything that is wrong is answered before the connection is closed, as far as the client listens.
+//! worked not counted. Everything that is wrong is answered before the connection is closed, as far as the client listens. Answers come in
+//! the order of the requests; those to requests that came together leave together.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
+use wire::DecodeError;
 use wire::client::{Answer, ClientId, Hidden, PROTOCOL, Refused, Request, Resume};
 use wire::frame::{CLIENT_LIMIT, FrameError, HEADER, UNPROVED_LIMIT};
 use wire::keeper::{Opening, OpeningAnswer, OpeningRefusal};
-use wire::{DecodeError, decode, frame_into, frame_length};
 
 use model::SessionId;
 
 use crate::admission::{Permit, TurningAway};
-use crate::pipe::{Piped, pipe};
+use crate::frames::{Frames, NoRequest};
+use crate::pipe::{PipeEnd, Piped, pipe};
 use crate::sessions::{ByteStream, OpenRequest, Sessions};
 use crate::stop::Stop;
 
@@ -78,7 +80,7 @@ pub async fn converse<IO: ByteStream>(
     stop: Stop,
 ) -> Ending {
     let mut conversation = Conversation {
-        io,
+        frames: Frames::new(io),
         visitor,
         permit,
         sessions,
@@ -88,16 +90,26 @@ pub async fn converse<IO: ByteStream>(
         unproved_bytes: UNPROVED_LIMIT,
         deadline: visitor.since + UNPROVED_TIME,
     };
-    let far = match conversation.talk().await {
+    let mut far = match conversation.talk().await {
         Ok(far) => far,
         Err(ending) => {
             // The connection may be broken already; it is closed all the same.
-            let _ = timeout(ANSWER_TIME, conversation.io.shutdown()).await;
+            let _ = timeout(ANSWER_TIME, conversation.frames.close()).await;
             return ending;
         }
     };
-    let Conversation { io, permit, .. } = conversation;
-    let piped = pipe(io, far, stop).await;
+    let Conversation { frames, permit, .. } = conversation;
+    let (io, early) = frames.into_parts();
+    if let Err(error) = far.write_all(&early).await {
+        let end = PipeEnd::FarFailed(error);
+        return Ending::Piped(Piped {
+            to_client: 0,
+            to_far: 0,
+            end,
+        });
+    }
+    let mut piped = pipe(io, far, stop).await;
+    piped.to_far += early.len() as u64;
     debug!(
         from = %visitor.from, to_client = piped.to_client, to_far = piped.to_far, end = ?piped.end,
         "a client's path has ended"
@@ -107,13 +119,17 @@ pub async fn converse<IO: ByteStream>(
 }
 
 /// Tells a client for which there is no room now when to come back, and closes the connection.
-pub async fn turn_away<IO: ByteStream>(mut io: IO, after_ms: u64, permit: TurningAway) -> Ending {
+pub async fn turn_away<IO: ByteStream>(io: IO, after_ms: u64, permit: TurningAway) -> Ending {
     const PATIENCE: Duration = Duration::from_secs(5);
+    let mut frames = Frames::new(io);
     let told = timeout(PATIENCE, async {
         // Whatever it asks is answered so; reading it first keeps the answer from being lost in a reset.
-        read_frame(&mut io, UNPROVED_LIMIT).await?;
-        write_answer(&mut io, &Answer::ComeBack { after_ms }).await?;
-        io.shutdown().await.map_err(Ending::Failed)
+        frames.next(UNPROVED_LIMIT).await?;
+        frames
+            .put(&Answer::ComeBack { after_ms })
+            .await
+            .map_err(Ending::Failed)?;
+        frames.close().await.map_err(Ending::Failed)
     });
     let ending = match told.await {
         Ok(Ok(())) => Ending::ComeBack,
@@ -122,6 +138,17 @@ pub async fn turn_away<IO: ByteStream>(mut io: IO, after_ms: u64, permit: Turnin
     };
     drop(permit);
     ending
+}
+
+impl From<NoRequest> for Ending {
+    fn from(why: NoRequest) -> Self {
+        match why {
+            NoRequest::Closed => Self::Closed,
+            NoRequest::Frame(error) => Self::BadFrame(error),
+            NoRequest::Decode(error) => Self::BadRequest(error),
+            NoRequest::Failed(error) => Self::Failed(error),
+        }
+    }
 }
 
 /// What follows a request.
@@ -141,7 +168,7 @@ impl From<Refused> for Next {
 }
 
 struct Conversation<'a, IO> {
-    io: IO,
+    frames: Frames<IO>,
     visitor: Visitor,
     permit: Permit,
     sessions: &'a dyn Sessions,
@@ -179,6 +206,7 @@ impl<IO: ByteStream> Conversation<'_, IO> {
                 Next::Pipe(answer, far) => {
                     self.permit.prove();
                     self.answer(&answer).await?;
+                    self.send().await?;
                     return Ok(far);
                 }
             }
@@ -188,33 +216,41 @@ impl<IO: ByteStream> Conversation<'_, IO> {
     /// The next request, within the limits that hold for this client.
     async fn request(&mut self) -> Result<Request, Ending> {
         let proved = self.permit.is_proved();
-        let (limit, deadline) = if proved {
-            (CLIENT_LIMIT, Instant::now() + IDLE)
+        let limit = if proved {
+            CLIENT_LIMIT
         } else {
-            (self.unproved_bytes.saturating_sub(HEADER), self.deadline)
+            self.unproved_bytes.saturating_sub(HEADER)
         };
-        let frame = tokio::select! {
-            frame = timeout_at(deadline, read_frame(&mut self.io, limit)) => frame,
-            () = self.stop.given() => return Err(Ending::Stopped),
+        let request = match self.frames.at_hand(limit) {
+            Ok(Some(request)) => Ok(request),
+            Err(why) => Err(why),
+            Ok(None) => {
+                self.send().await?;
+                let deadline = if proved {
+                    Instant::now() + IDLE
+                } else {
+                    self.deadline
+                };
+                tokio::select! {
+                    next = timeout_at(deadline, self.frames.next(limit)) => {
+                        next.map_err(|_| Ending::TooSlow)?
+                    }
+                    () = self.stop.given() => return Err(Ending::Stopped),
+                }
+            }
         };
-        let frame = match frame {
-            Ok(Ok(frame)) => frame,
-            Ok(Err(ending)) => {
-                if matches!(ending, Ending::BadFrame(_)) {
+        match request {
+            Ok((request, length)) => {
+                if !proved {
+                    self.unproved_bytes = self.unproved_bytes.saturating_sub(length);
+                }
+                Ok(request)
+            }
+            Err(why) => {
+                if matches!(why, NoRequest::Frame(_) | NoRequest::Decode(_)) {
                     self.answer(&Answer::Refused(Refused::Malformed)).await?;
                 }
-                return Err(ending);
-            }
-            Err(_) => return Err(Ending::TooSlow),
-        };
-        if !proved {
-            self.unproved_bytes = self.unproved_bytes.saturating_sub(HEADER + frame.len());
-        }
-        match decode(&frame) {
-            Ok(request) => Ok(request),
-            Err(error) => {
-                self.answer(&Answer::Refused(Refused::Malformed)).await?;
-                Err(Ending::BadRequest(error))
+                Err(why.into())
             }
         }
     }
@@ -322,8 +358,15 @@ impl<IO: ByteStream> Conversation<'_, IO> {
     }
 
     async fn answer(&mut self, answer: &Answer) -> Result<(), Ending> {
-        match timeout(ANSWER_TIME, write_answer(&mut self.io, answer)).await {
-            Ok(written) => written,
+        match timeout(ANSWER_TIME, self.frames.put(answer)).await {
+            Ok(put) => put.map_err(Ending::Failed),
+            Err(_) => Err(Ending::TooSlow),
+        }
+    }
+
+    async fn send(&mut self) -> Result<(), Ending> {
+        match timeout(ANSWER_TIME, self.frames.send()).await {
+            Ok(sent) => sent.map_err(Ending::Failed),
             Err(_) => Err(Ending::TooSlow),
         }
     }
@@ -370,29 +413,4 @@ fn unreachable_keeper(detail: String) -> Refused {
         host: "of the session".to_owned(),
         detail,
     }
-}
-
-/// Reads a frame's body of at most `limit` bytes.
-async fn read_frame<IO: AsyncRead + Unpin>(io: &mut IO, limit: usize) -> Result<Vec<u8>, Ending> {
-    let mut header = [0; HEADER];
-    read_exact(io, &mut header).await?;
-    let length = frame_length(header, limit).map_err(Ending::BadFrame)?;
-    let mut body = vec![0; length];
-    read_exact(io, &mut body).await?;
-    Ok(body)
-}
-
-async fn read_exact<IO: AsyncRead + Unpin>(io: &mut IO, bytes: &mut [u8]) -> Result<(), Ending> {
-    match io.read_exact(bytes).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Ending::Closed),
-        Err(error) => Err(Ending::Failed(error)),
-    }
-}
-
-async fn write_answer<IO: AsyncWrite + Unpin>(io: &mut IO, answer: &Answer) -> Result<(), Ending> {
-    let mut frame = Vec::new();
-    frame_into(answer, &mut frame);
-    io.write_all(&frame).await.map_err(Ending::Failed)?;
-    io.flush().await.map_err(Ending::Failed)
 }

@@ -15,6 +15,7 @@
 
 pub mod admission;
 pub mod conversation;
+mod frames;
 pub mod listener;
 pub mod pipe;
 pub mod sessions;

@@ -1,0 +1,12 @@
+//! The client against a group that lives in the test.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails where it is wrong"
+)]
+
+mod api;
+mod connect;
+mod fake;
+mod trust;
