@@ -17,6 +17,9 @@ pub(crate) const HEADER: usize = 13;
 /// Room that is made at once for bytes to come.
 const STEP: usize = 64 * 1024;
 
+/// Payloads below this many bytes are copied out of the buffer.
+const SHORT: usize = 4 * 1024;
+
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -152,12 +155,24 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let number = self.buffer.get_u64();
         let kind = self.buffer.get_u8();
         let kind = Kind::from_byte(kind).ok_or(FramingError::Kind { kind })?;
-        let payload = self.buffer.split_to(length - (HEADER - 4)).freeze();
+        let payload = self.payload(length - (HEADER - 4));
         Ok(Some(Frame {
             number,
             kind,
             payload,
         }))
+    }
+
+    /// Takes what stands first. A short payload is copied, so that it does not keep a whole buffer alive for as
+    /// long as somebody keeps it, and the buffer is used again; a long one is handed over as it is.
+    fn payload(&mut self, length: usize) -> Bytes {
+        if length < SHORT {
+            let copy = Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
+            self.buffer.advance(length);
+            copy
+        } else {
+            self.buffer.split_to(length).freeze()
+        }
     }
 
     /// Reads what has come; gives how many bytes, zero at an orderly end. Giving up loses nothing.
@@ -168,9 +183,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
             None => HEADER,
         };
+        if self.buffer.is_empty() && self.buffer.capacity() > 4 * STEP {
+            // What a long message needed is not kept for short ones.
+            self.buffer = BytesMut::new();
+        }
         // At most doubles what has come, so that an announcement alone takes no room.
-        self.buffer
-            .reserve(missing.min(self.buffer.len()).max(STEP));
+        let wanted = missing.min(self.buffer.len());
+        if self.buffer.capacity() - self.buffer.len() < wanted.max(SHORT) {
+            self.buffer.reserve(wanted.max(STEP));
+        }
         let count = self.stream.read_buf(&mut self.buffer).await?;
         if count == 0 && !self.buffer.is_empty() {
             return Err(FramingError::Torn);
@@ -245,6 +266,33 @@ mod tests {
         let mut reader = FrameReader::new(&announced[..]);
         assert!(matches!(next(&mut reader).await, Err(FramingError::Torn)));
         assert!(reader.buffer.capacity() <= 2 * STEP);
+    }
+
+    #[tokio::test]
+    async fn buffers_are_used_again_and_not_kept_large() {
+        let short = Frame {
+            number: 1,
+            kind: Kind::Request,
+            payload: vec![7; 100].into(),
+        };
+        let long = Frame {
+            number: 2,
+            kind: Kind::Request,
+            payload: vec![8; PAYLOAD_LIMIT].into(),
+        };
+        let bytes = [bytes_of(&long), bytes_of(&short).repeat(10_000)].concat();
+        let mut reader = FrameReader::new(&bytes[..]);
+        let mut kept = vec![next(&mut reader).await.unwrap().unwrap()];
+        while let Some(frame) = next(&mut reader).await.unwrap() {
+            kept.push(frame);
+        }
+        assert_eq!((kept.len(), kept.first()), (10_001, Some(&long)));
+        assert!(kept.iter().skip(1).all(|frame| *frame == short));
+        assert!(
+            reader.buffer.capacity() <= 4 * STEP,
+            "{}",
+            reader.buffer.capacity()
+        );
     }
 
     #[tokio::test]
