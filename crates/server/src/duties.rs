@@ -55,6 +55,8 @@ struct Duties {
     /// The term in which this server said that it is primary.
     office: Option<u64>,
     changing_members: bool,
+    /// When the newest report of each server was learnt that the policies know.
+    reported: BTreeMap<ServerId, Duration>,
     done: mpsc::UnboundedSender<Wakeup>,
 }
 
@@ -97,6 +99,7 @@ impl Duties {
             taking_office: false,
             office: None,
             changing_members: false,
+            reported: BTreeMap::new(),
             done,
             node,
         }
@@ -134,11 +137,6 @@ impl Duties {
         let me = self.node.me();
         let leading = status.leader == Some(me) && status.role == replica::Role::Leader;
         let mut actions = Vec::new();
-        let facts = campaign::Facts::of(&directory, &status.voters);
-        actions.extend(
-            self.campaign
-                .handle(campaign::Event::Facts(Box::new(facts)), now),
-        );
         if let (Some(leader), Some(heard)) = (
             status.leader.filter(|leader| *leader != me),
             status.last_heard,
@@ -149,6 +147,11 @@ impl Duties {
                     .handle(campaign::Event::Heard { leader, at }, now),
             );
         }
+        let facts = campaign::Facts::of(&directory, &status.voters);
+        actions.extend(
+            self.campaign
+                .handle(campaign::Event::Facts(Box::new(facts)), now),
+        );
         if leading != self.leading {
             self.leading = leading;
             let event = if leading {
@@ -240,6 +243,7 @@ impl Duties {
                 events.push(liveness::Event::Refused { host, at: now });
             }
         }
+        events.extend(self.new_reports());
         events.push(liveness::Event::Acting(status.acting.is_yes()));
         let mut gone: Vec<liveness::GiveUp> = Vec::new();
         for event in events {
@@ -250,6 +254,18 @@ impl Duties {
                 self.give_up(give_up);
             }
         }
+    }
+
+    /// Reports that came since the last look: a host that another server hears is not gone.
+    fn new_reports(&mut self) -> Vec<liveness::Event> {
+        let mut events = Vec::new();
+        for (from, known) in self.node.0.reports.all() {
+            if self.reported.insert(from, known.learnt) != Some(known.learnt) {
+                let hears = known.report.hears.into_iter().collect();
+                events.push(liveness::Event::Report { from, hears });
+            }
+        }
+        events
     }
 
     fn give_up(&self, give_up: liveness::GiveUp) {
@@ -269,7 +285,12 @@ impl Duties {
 
     /// Brings the members of consensus to what the directory says, one step at a time.
     fn arrange_members(&mut self, status: &Status, now: Duration) {
-        if !status.acting.is_yes() || self.changing_members {
+        // Before its first change of this term is through, this server's directory may be of the past.
+        if !status.acting.is_yes() || self.office != Some(status.term) {
+            self.voting = Voting::new();
+            return;
+        }
+        if self.changing_members {
             return;
         }
         let directory = self.node.directory();
