@@ -143,7 +143,7 @@ impl Output {
         }));
         for (index, column) in columns.iter().enumerate() {
             if let Some(place) = table.column_mut(index) {
-                place.set_padding((0, 1));
+                place.set_padding((0, 2));
                 if column.ends_with('>') {
                     place.set_cell_alignment(CellAlignment::Right);
                 }
@@ -262,7 +262,7 @@ mod tests {
         table.plain(["x\u{1b}[31my", "1204"]);
         assert_eq!(
             table.text("none"),
-            "NAME    SESSIONS\nboston         7\nx\u{fffd}[31my       1204"
+            "NAME     SESSIONS\nboston          7\nx\u{fffd}[31my      1204"
         );
         assert_eq!(
             output.table(&["A"]).text("There is none."),

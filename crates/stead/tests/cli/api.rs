@@ -164,10 +164,19 @@ fn the_description_of_the_api() {
     }
 }
 
+/// Method, path, headers, body, and the status that it is answered with.
+type Case = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    Option<Value>,
+    u16,
+);
+
 #[test]
 fn what_makes_no_sense_is_answered_with_a_problem() {
     let server = Running::start();
-    let cases: &[(&str, &str, &[(&str, &str)], Option<Value>, u16)] = &[
+    let cases: &[Case] = &[
         ("GET", "/v1/nothing", &[], None, 404),
         ("POST", "/v1/status", &[], None, 405),
         ("GET", "/v1/servers/nobody", &[], None, 404),

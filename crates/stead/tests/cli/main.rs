@@ -2,6 +2,12 @@
 //!
 //! Start at [`running`] for the server that the tests talk to.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets what it does not expect fails, and says where"
+)]
+
 mod api;
 mod running;
 mod usage;

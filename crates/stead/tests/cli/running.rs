@@ -92,9 +92,7 @@ impl Running {
             "the server to act as primary",
             || {
                 let (code, out, _) = run(running.command(&["status", "--json"]));
-                (code == 0)
-                    .then(|| serde_json::from_str::<Value>(&out).unwrap()["acting"] == true)
-                    .unwrap_or(false)
+                code == 0 && serde_json::from_str::<Value>(&out).unwrap()["acting"] == true
             },
         );
         running
