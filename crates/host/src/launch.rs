@@ -96,6 +96,11 @@ pub fn folder(sessions: &Path, session: SessionId) -> PathBuf {
 /// # Errors
 /// What failed; the session's folder is removed then.
 pub async fn launch(program: &Path, sessions: &Path, spec: &Spec) -> Result<Launched, LaunchError> {
+    // The keeper works in its own folder, where a relative path would lead elsewhere.
+    let sessions = &std::path::absolute(sessions).map_err(|source| LaunchError::Folder {
+        path: sessions.to_owned(),
+        source,
+    })?;
     let dir = folder(sessions, spec.session);
     prepare(sessions, &dir, spec)?;
     match start(program, &dir).await {

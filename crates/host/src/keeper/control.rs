@@ -1,11 +1,13 @@
-//! Control connections: commands come in, notices go out.
+//! Control connections: commands come in, the newest status goes out.
 //!
-//! Always true: a server that reads slowly is dropped, never waited for; it connects again and gets the status as it is.
+//! Always true: nobody waits for a server that reads slowly. It is told the newest status when it has taken the one before, and dropped
+//! when it takes none for [`SLOW`].
 
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wire::frame::CLIENT_LIMIT;
 use wire::keeper::{
@@ -15,21 +17,26 @@ use wire::keeper::{
 use super::happening::Happening;
 use crate::socket::{read_message, write_message};
 
-/// Notices that may wait for a server.
-const NOTICES: usize = 64;
-/// How long a server may take for one.
+/// How long a server may take for one message.
 const SLOW: Duration = Duration::from_secs(5);
-/// The most control connections; the oldest goes when there is one more.
+/// The most control connections.
 const CONNECTIONS: usize = 16;
 
 /// The servers that are told of every change.
-#[derive(Debug, Default)]
 pub(crate) struct Controls {
-    notices: Vec<mpsc::Sender<Status>>,
+    newest: watch::Sender<Option<Status>>,
+    conversations: JoinSet<()>,
 }
 
 impl Controls {
-    /// Takes a new connection.
+    pub(crate) fn new() -> Self {
+        Self {
+            newest: watch::Sender::new(None),
+            conversations: JoinSet::new(),
+        }
+    }
+
+    /// Takes a new connection, which gets `status` as its answer.
     pub(crate) fn open(
         &mut self,
         stream: UnixStream,
@@ -41,43 +48,37 @@ impl Controls {
             refuse(stream, OpeningRefusal::Protocol { spoken: PROTOCOL });
             return;
         }
-        self.notices.retain(|notices| !notices.is_closed());
-        if self.notices.len() >= CONNECTIONS {
-            self.notices.remove(0);
+        while self.conversations.try_join_next().is_some() {}
+        if self.conversations.len() >= CONNECTIONS {
+            tracing::warn!("a control connection was dropped: there are {CONNECTIONS} already");
+            return;
         }
-        let (sender, receiver) = mpsc::channel(NOTICES);
-        self.notices.push(sender);
-        tokio::spawn(converse(
-            stream,
-            OpeningAnswer::Control(status),
-            receiver,
-            happenings,
-        ));
+        let answer = OpeningAnswer::Control(status);
+        let newest = self.newest.subscribe();
+        self.conversations
+            .spawn(converse(stream, answer, newest, happenings));
     }
 
     /// Tells everybody.
-    pub(crate) fn tell(&mut self, status: &Status) {
-        self.notices
-            .retain(|notices| notices.try_send(status.clone()).is_ok());
+    pub(crate) fn tell(&mut self, status: Status) {
+        self.newest.send_replace(Some(status));
     }
 
-    /// Tells no more. Returns when what waits has been written, or after 5 s.
-    pub(crate) async fn close(self) {
-        let written = async {
-            for notices in &self.notices {
-                // All of the queue is free only when it is empty; an error means that nobody listens.
-                let _ = notices.reserve_many(NOTICES).await;
-            }
-        };
+    /// Tells no more. Returns when everybody has been told what there was to tell, or after a while.
+    pub(crate) async fn close(mut self) {
+        drop(self.newest);
         // Whoever is slower finds out from the session's folder.
-        let _ = timeout(SLOW, written).await;
+        let _ = timeout(SLOW, async {
+            while self.conversations.join_next().await.is_some() {}
+        })
+        .await;
     }
 }
 
 async fn converse(
     stream: UnixStream,
     answer: OpeningAnswer,
-    mut notices: mpsc::Receiver<Status>,
+    mut newest: watch::Receiver<Option<Status>>,
     happenings: mpsc::Sender<Happening>,
 ) {
     let (mut read, mut write) = stream.into_split();
@@ -95,8 +96,12 @@ async fn converse(
     let telling = async move {
         let mut told = timeout(SLOW, write_message(&mut write, &answer)).await;
         while let Ok(Ok(())) = told {
-            let Some(status) = notices.recv().await else {
+            // Fails when no more will come, which is after the last one was taken.
+            if newest.changed().await.is_err() {
                 return;
+            }
+            let Some(status) = newest.borrow_and_update().clone() else {
+                continue;
             };
             told = timeout(SLOW, write_message(&mut write, &Notice::Status(status))).await;
         }
@@ -112,10 +117,7 @@ async fn converse(
 pub(crate) fn refuse(mut stream: UnixStream, refusal: OpeningRefusal) {
     tokio::spawn(async move {
         // Who does not take the refusal does without.
-        let _ = timeout(
-            SLOW,
-            write_message(&mut stream, &OpeningAnswer::Refused(refusal)),
-        )
-        .await;
+        let answer = OpeningAnswer::Refused(refusal);
+        let _ = timeout(SLOW, write_message(&mut stream, &answer)).await;
     });
 }

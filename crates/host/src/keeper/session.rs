@@ -120,7 +120,7 @@ impl Session {
             output: Output::in_memory(),
             processes: None,
             streams,
-            controls: Controls::default(),
+            controls: Controls::new(),
             spare: None,
             attached: false,
             ever_attached: false,
@@ -467,7 +467,7 @@ impl Session {
 
     fn tell(&mut self) {
         let status = self.status();
-        self.controls.tell(&status);
+        self.controls.tell(status);
     }
 
     fn status(&self) -> Status {

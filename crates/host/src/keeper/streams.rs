@@ -112,14 +112,14 @@ impl Streams {
             .values()
             .filter(|kept| !kept.finished && kept.client == client)
             .count();
-        let too_many = own >= LIMIT || self.kept.len() >= 4 * LIMIT;
-        if too_many && !self.single {
-            Err(OpeningRefusal::TooManyStreams {
+        // Streams that are being given up count against a limit of their own.
+        let too_many = (own >= LIMIT && !self.single) || self.kept.len() >= 4 * LIMIT;
+        if too_many {
+            return Err(OpeningRefusal::TooManyStreams {
                 limit: LIMIT as u32,
-            })
-        } else {
-            Ok(())
+            });
         }
+        Ok(())
     }
 
     /// Makes a stream between a client and a backend; the client takes the session over if it was another's.
