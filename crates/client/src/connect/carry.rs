@@ -131,6 +131,11 @@ where
         Ok(())
     }
 
+    /// Gives up the path, for a better one that is at hand.
+    pub(crate) fn leave_path(&mut self) {
+        self.lose_path();
+    }
+
     /// Carries until something happens that this cannot deal with.
     pub(crate) async fn run(&mut self) -> Halt {
         poll_fn(|cx| self.poll(cx)).await

@@ -276,7 +276,7 @@ impl Engine {
     }
 
     /// A stream has a path, or is over.
-    fn find(&mut self, stream: u64, resumed: Option<String>) {
+    fn find(&mut self, stream: u64, resumed: Option<ServerId>) {
         self.pathless.remove(&stream);
         if !self.pathless.is_empty() || self.leaving.is_some() {
             return;
@@ -284,6 +284,7 @@ impl Engine {
         if let Some(trouble) = self.trouble.take() {
             self.fate = None;
             if let Some(via) = resumed.filter(|_| trouble.told) {
+                let via = self.shared.name(via);
                 self.say(Event::Resumed {
                     outage_ms: since(trouble.heard),
                     via,

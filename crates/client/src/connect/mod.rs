@@ -21,6 +21,7 @@ mod opening;
 mod path;
 mod shared;
 mod stream;
+mod terminal;
 mod viewer;
 
 use std::time::Duration;
@@ -33,7 +34,7 @@ use crate::trust::{Fingerprint, Trust};
 use engine::Engine;
 use opening::{Patience, open};
 use shared::Shared;
-use stream::BoxedViewer;
+use terminal::Terminal;
 use viewer::Doors;
 
 pub use event::Event;
@@ -68,10 +69,11 @@ pub enum End {
     TakenOver,
     /// The viewer program has exited.
     ViewerExited(i32),
-    /// Standard input and output are closed; the session goes on.
+    /// Standard input and output are closed, or the user left the terminal (Enter, `~`, `.`); the session goes on.
     Closed,
     /// Standard input or output failed; the session goes on.
     ViewerGone,
+
     /// The session was lost, and standard input and output cannot be connected to another one.
     SessionLost {
         /// Why.
@@ -114,18 +116,6 @@ impl Connect {
     /// # Errors
     /// The session cannot be opened, at the start or after one was lost, or viewers cannot come.
     pub async fn run(self, events: mpsc::UnboundedSender<Event>) -> Result<End, ConnectError> {
-        let only = (self.local == Local::Stdio)
-            .then(|| Box::new(tokio::io::join(tokio::io::stdin(), tokio::io::stdout())));
-        self.run_with(events, only.map(|only| only as BoxedViewer))
-            .await
-    }
-
-    /// As [`run`](Self::run), with `only` in the place of standard input and output.
-    async fn run_with(
-        self,
-        events: mpsc::UnboundedSender<Event>,
-        only: Option<BoxedViewer>,
-    ) -> Result<End, ConnectError> {
         let Self {
             servers,
             ca,
@@ -139,8 +129,14 @@ impl Connect {
         let (shared, signals) = Shared::new(Trust::new(ca), token, app, servers);
         let patience = Patience::of_user(patience);
         let opened = open(&shared, credential, patience, Shared::anybody).await?;
-        Engine::new(shared, signals, events, doors, &opened)
-            .run(only)
-            .await
+        let engine = Engine::new(shared, signals, events, doors, &opened);
+        if local != Local::Stdio {
+            return engine.run(None).await;
+        }
+        let (terminal, viewer) = Terminal::take();
+        tokio::select! {
+            end = engine.run(Some(viewer)) => end,
+            () = terminal.left() => Ok(End::Closed),
+        }
     }
 }

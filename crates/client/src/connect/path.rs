@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use model::{ServerId, ServerName, SessionId, StreamId};
+use model::{ServerId, SessionId, StreamId};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tunnel::{EpochCounter, proof_input};
@@ -40,7 +40,7 @@ pub(crate) struct Attached {
     /// Its first path.
     pub(crate) path: Path,
     /// The server that the path goes through.
-    pub(crate) via: ServerName,
+    pub(crate) via: ServerId,
     /// What it is resumed with.
     pub(crate) claim: Claim,
     /// Silence after which a path is dead.
@@ -54,7 +54,7 @@ pub(crate) struct Resumed {
     /// Its new path.
     pub(crate) path: Path,
     /// The server that the path goes through.
-    pub(crate) via: ServerName,
+    pub(crate) via: ServerId,
     /// How much the session's end has received.
     pub(crate) received: u64,
 }
@@ -124,7 +124,7 @@ pub(crate) async fn attach(
         unreachable!("`is_attached` lets no other answer through")
     };
     Ok(Attached {
-        via: conversation.name().clone(),
+        via: conversation.server(),
         path: conversation.into_path(),
         claim: Claim {
             session,
@@ -148,10 +148,42 @@ pub(crate) async fn resume(
     claim: &mut Claim,
     received: u64,
 ) -> Result<Resumed, NoPath> {
-    let request = |conversation: &Conversation| {
-        let epoch = claim.epochs.next();
-        let proof = claim.proof(conversation.exporter(), epoch, received);
-        let (session, stream) = (claim.session, claim.stream);
+    let request = |conversation: &Conversation| claim.request(conversation, received);
+    let (conversation, answer) = seek(candidates, trust, RESUME_LIMIT, request, is_resumed).await?;
+    Ok(resumed(conversation, &answer))
+}
+
+/// Asks on this connection to go on with a stream of which `received` is here; `None` when that was not to be.
+pub(crate) async fn resume_on(
+    mut conversation: Conversation,
+    claim: &mut Claim,
+    received: u64,
+) -> Option<Resumed> {
+    let request = claim.request(&conversation, received);
+    let answer = conversation.ask(&request, RESUME_LIMIT).await.ok()?;
+    is_resumed(&answer).then(|| resumed(conversation, &answer))
+}
+
+fn is_resumed(answer: &Answer) -> bool {
+    matches!(answer, Answer::Resumed { .. })
+}
+
+fn resumed(conversation: Conversation, answer: &Answer) -> Resumed {
+    let Answer::Resumed { received, .. } = *answer else {
+        unreachable!("`is_resumed` lets no other answer through")
+    };
+    Resumed {
+        via: conversation.server(),
+        path: conversation.into_path(),
+        received,
+    }
+}
+
+impl Claim {
+    fn request(&mut self, conversation: &Conversation, received: u64) -> Request {
+        let epoch = self.epochs.next();
+        let proof = self.proof(conversation.exporter(), epoch, received);
+        let (session, stream) = (self.session, self.stream);
         Request::Resume(Resume {
             session,
             stream,
@@ -159,20 +191,8 @@ pub(crate) async fn resume(
             received,
             proof,
         })
-    };
-    let is_resumed = |answer: &Answer| matches!(answer, Answer::Resumed { .. });
-    let (conversation, answer) = seek(candidates, trust, RESUME_LIMIT, request, is_resumed).await?;
-    let Answer::Resumed { received, .. } = answer else {
-        unreachable!("`is_resumed` lets no other answer through")
-    };
-    Ok(Resumed {
-        via: conversation.name().clone(),
-        path: conversation.into_path(),
-        received,
-    })
-}
+    }
 
-impl Claim {
     fn proof(&self, exporter: &[u8; 32], epoch: u64, received: u64) -> [u8; 32] {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret.0);
         let input = proof_input(exporter, self.stream.as_bytes(), epoch, received);

@@ -41,7 +41,7 @@ pub(crate) enum Signal {
         heard: Instant,
     },
     /// It has a new path.
-    Resumed { stream: u64, via: String },
+    Resumed { stream: u64, via: ServerId },
 }
 
 /// A ticket and when it stops being valid, by this machine's monotonic clock.

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::ServerId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tunnel::{Config, ResetCode};
 use wire::client::Refused;
 
 use super::carry::{Carry, Halt};
-use super::path::{Attached, Claim, NoPath, Path, Resumed, attach, resume};
+use super::path::{Attached, Claim, NoPath, Path, Resumed, attach, resume, resume_on};
 use super::shared::{Shared, Signal, Standing};
+use crate::conversation::{Conversation, Dialing};
 use crate::servers::{Backoff, come_back_after};
 
 /// Where a viewer's bytes come from and go to.
@@ -67,7 +69,7 @@ pub(crate) async fn serve<V: Viewer>(
     };
     let Attached {
         path,
-        via,
+        mut via,
         mut claim,
         dead_after,
         retain,
@@ -80,12 +82,19 @@ pub(crate) async fn serve<V: Viewer>(
     };
     let mut carry = Carry::new(viewer, path, config, one_ends_both);
     loop {
-        let halt = tokio::select! {
-            halt = carry.run() => halt,
+        let direct = tokio::select! {
+            halt = carry.run() => match halt {
+                Halt::PathLost => None,
+                halt => return served(halt, &carry),
+            },
+            direct = shorter(&shared, standing, via) => Some(direct),
             () = left(&mut standings, standing) => return Served::SessionLost,
         };
-        if halt != Halt::PathLost {
-            return served(halt, &carry);
+        if let Some(conversation) = direct
+            && change_path(&mut carry, &mut claim, conversation).await
+        {
+            via = standing.host;
+            continue;
         }
         let (generation, heard) = (standing.generation, carry.heard());
         shared.tell(Signal::PathLost {
@@ -100,21 +109,48 @@ pub(crate) async fn serve<V: Viewer>(
             found = next_path(&shared, standing, &mut claim, received) => found,
             () = left(&mut standings, standing) => return Served::SessionLost,
         };
-        let Some(Resumed {
-            path,
-            via,
-            received,
-        }) = found
-        else {
+        let Some(resumed) = found else {
             return Served::StreamLost(Loss::Unknown);
         };
-        if carry.go_on(path, received).is_err() {
+        if carry.go_on(resumed.path, resumed.received).is_err() {
             return Served::StreamLost(Loss::Violated);
         }
+        via = resumed.via;
         shared.tell(Signal::Resumed {
             stream: number,
-            via: via.to_string(),
+            via,
         });
+    }
+}
+
+/// Leaves the path for one over this connection; whether that was to be. There is no path when it was not.
+async fn change_path<V: Viewer>(
+    carry: &mut Carry<V, Path>,
+    claim: &mut Claim,
+    conversation: Conversation,
+) -> bool {
+    // Nothing may be received or acknowledged between the claim and its answer.
+    carry.leave_path();
+    match resume_on(conversation, claim, carry.received()).await {
+        Some(resumed) => carry.go_on(resumed.path, resumed.received).is_ok(),
+        None => false,
+    }
+}
+
+/// While the path leads through another server: waits until the host itself can be reached. Never ends when it does not.
+async fn shorter(shared: &Shared, standing: Standing, via: ServerId) -> Conversation {
+    if via == standing.host {
+        return std::future::pending().await;
+    }
+    let mut waits = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+    loop {
+        let wait = waits.wait(&mut rand::rng());
+        tokio::time::sleep(wait).await;
+        let mut candidates = shared.paths_to(standing.host);
+        candidates.retain(|candidate| candidate.server == Some(standing.host));
+        if let Some(conversation) = Dialing::new(candidates, &shared.trust).next().await {
+            return conversation;
+        }
     }
 }
 

@@ -186,6 +186,33 @@ async fn a_host_that_the_client_cannot_reach_is_reached_through_another_server()
 }
 
 #[tokio::test]
+async fn a_path_through_another_server_gives_way_to_the_straight_one() {
+    let mut group = Group::new(2).await;
+    let mut client = Running::start(group.connect(any_port())).await;
+    let mut viewer = client.viewer().await;
+    exchange(&mut viewer, b"before").await;
+    group.servers[0].stop();
+    assert!(matches!(client.event().await, Event::PathLost { .. }));
+    assert!(matches!(client.event().await, Event::Resumed { via, .. } if via == "s1"));
+    group.servers[0].restart().await;
+    let host = group.servers[0].address().server;
+    let carried = || group.with(|state| state.carried.get(&host).copied());
+    let before = carried();
+    let moving = async {
+        while carried() == before {
+            exchange(&mut viewer, &vec![3; 200_000]).await;
+        }
+    };
+    timeout(LONG, moving)
+        .await
+        .expect("the straight path in time");
+    // The other server is not needed any more, and nobody was told of anything.
+    group.servers[1].stop();
+    exchange(&mut viewer, b"after").await;
+    assert!(client.events.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_server_that_restarts_is_waited_for() {
     let mut group = Group::new(1).await;
     let mut client = Running::start(group.connect(any_port())).await;

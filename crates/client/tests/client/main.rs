@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     reason = "a test fails where it is wrong"
 )]
+#![expect(clippy::print_stdout, reason = "a seed is shown when its test fails")]
 
 mod api;
 mod connect;

@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) dead: Vec<ServerId>,
     pub(crate) addresses: Vec<ServerAddress>,
     pub(crate) close_after: Option<u64>,
+    /// How many paths each server has carried.
+    pub(crate) carried: HashMap<ServerId, usize>,
 }
 
 pub(crate) struct Group {

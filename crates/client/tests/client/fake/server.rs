@@ -150,6 +150,7 @@ async fn serve(mut tls: Tls, state: Arc<Mutex<State>>, me: ServerAddress) -> std
             } => match attach(&state, session, client) {
                 Ok((answer, asks, close_after)) => {
                     write(&mut tls, &answer).await?;
+                    *state.lock().unwrap().carried.entry(me.server).or_default() += 1;
                     return pipe(tls, |path| {
                         tokio::spawn(keeper::run(path, asks, close_after));
                     })
@@ -168,6 +169,7 @@ async fn serve(mut tls: Tls, state: Arc<Mutex<State>>, me: ServerAddress) -> std
                         return Ok(());
                     }
                     write(&mut tls, &answer).await?;
+                    *state.lock().unwrap().carried.entry(me.server).or_default() += 1;
                     return pipe(tls, |other| {
                         let _ = path.send(other);
                     })
