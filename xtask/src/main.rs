@@ -1,8 +1,9 @@
-//! Development tasks: `cargo xtask setup | test | sim | tidy`.
+//! Development tasks: `cargo xtask setup | test | sim | bench | tidy`.
 //!
 //! Each task is a module; this file only reads the command line and turns an outcome into an exit code. The first
 //! place to look for what a task does is the head of its module.
 
+mod benches;
 mod house;
 mod programs;
 mod setup;
@@ -46,8 +47,19 @@ enum Task {
         #[arg(long)]
         seeds: Option<u64>,
     },
+    /// Measure Stead beside what it is compared with (failover, changes, lookups; all when none is named), and write
+    /// docs/BENCHMARKS.md.
+    Bench {
+        /// Benches, and options of the crate `bench` behind `--`: `--trials 5 --seconds 2 --dry-run`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Check the rules of the house: allowed edges between crates, sizes, comments, tests that wait for conditions.
-    Tidy,
+    Tidy {
+        /// First write the pages that are made from the code.
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 /// Where the workspace lies.
@@ -90,6 +102,12 @@ fn run(task: Task) -> Result<bool> {
         }
         Task::Test { filter } => suites::all(&root, filter.as_deref()),
         Task::Sim { seeds } => suites::simulation(&root, seeds),
-        Task::Tidy => tidy::run(&root),
+        Task::Bench { options } => benches::run(&root, &options).map(|()| true),
+        Task::Tidy { write } => {
+            if write {
+                tidy::write(&root)?;
+            }
+            tidy::run(&root)
+        }
     }
 }

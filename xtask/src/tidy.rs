@@ -8,6 +8,7 @@ mod manifest;
 mod pages;
 mod purity;
 mod ratchet;
+mod settings;
 mod sizes;
 mod text;
 
@@ -75,8 +76,17 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     findings.extend(house.files.iter().flat_map(text::check));
     findings.extend(manifest::check(&house, &read("Cargo.toml")?)?);
     findings.extend(pages::check(root)?);
+    findings.extend(settings::check(root));
     findings.sort();
     Ok(findings)
+}
+
+/// Writes the pages that are made from the code.
+///
+/// # Errors
+/// When one cannot be written.
+pub(crate) fn write(root: &Path) -> Result<()> {
+    settings::write(root)
 }
 
 /// Runs the rules for a person: prints what breaks one, and says whether none does.

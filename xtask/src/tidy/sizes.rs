@@ -9,6 +9,9 @@ pub(crate) const TEST_FILE_LIMIT: usize = 1000;
 /// Lines of a function, from `fn` to its closing brace.
 pub(crate) const FUNCTION_LIMIT: usize = 70;
 
+/// Lines of a function that is test code: a story is told in one place.
+pub(crate) const TEST_FUNCTION_LIMIT: usize = 100;
+
 /// Something measured. Its name is what the ratchet lists: `path` for a file, `path: function` for a function.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Measured {
@@ -45,6 +48,8 @@ fn measure_file(file: &File) -> Vec<Measured> {
             FILE_LIMIT
         },
     };
+    let tests = file.source.test_spans();
+    let is_within = |at: usize| tests.iter().any(|span| span.contains(&at));
     let functions = file
         .source
         .functions()
@@ -54,7 +59,11 @@ fn measure_file(file: &File) -> Vec<Measured> {
             line: function.line,
             name: format!("{}: {}", file.path, function.name),
             lines: function.lines,
-            limit: FUNCTION_LIMIT,
+            limit: if file.is_test() || is_within(function.span.start) {
+                TEST_FUNCTION_LIMIT
+            } else {
+                FUNCTION_LIMIT
+            },
         });
     std::iter::once(whole).chain(functions).collect()
 }

@@ -1,0 +1,173 @@
+//! `lookups`: which session does a token have? Asked of one server, answered from its own copy: through the API and
+//! through the client protocol, beside etcd's serializable reads and Redis' GET.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use testkit::Machine;
+
+use crate::changes::{merged, turn};
+use crate::cluster::{Cluster, VIEWER};
+use crate::load::{Load, Plan};
+use crate::peers::etcd::{DEFAULT, Etcd, Gets, Puts};
+use crate::peers::finds::Finds;
+use crate::peers::redis::{Keys, Redis};
+use crate::peers::stead::{Lookups, Sessions, Stead};
+use crate::report::{Table, millis, rate};
+use crate::{Options, on_nodes};
+
+/// Requests in flight.
+const CLIENTS: usize = 64;
+/// Connections that they share where a connection takes several requests.
+const LINES: usize = 16;
+/// Tokens with a session.
+const TOKENS: u64 = 10_000;
+/// Bytes of a value elsewhere: about what a session's record takes.
+const VALUE: usize = 200;
+
+/// Runs the loads and returns the section.
+///
+/// # Errors
+/// When a side cannot be started or refuses work.
+pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
+    let mut sides: Vec<(String, Vec<Load>)> = Vec::new();
+    let stead = Stead::start(machine, &options.binary);
+    let etcd = Etcd::version()
+        .map(|_| Etcd::start(machine, DEFAULT))
+        .transpose()?;
+    let redis = Redis::version()
+        .map(|_| Redis::start(machine))
+        .transpose()?;
+
+    let primary = stead.wait_for_leader();
+    let viewer = stead.network().node(VIEWER);
+    let access = on_nodes(viewer, async { stead.access(primary).await })??;
+    on_nodes(
+        viewer,
+        Sessions::prepare(&stead, access.clone()).fill(TOKENS),
+    )??;
+    let ours = Arc::new(Lookups {
+        access,
+        tokens: TOKENS,
+    });
+    let finds = Arc::new(on_nodes(viewer, Finds::prepare(&stead, primary, LINES))??);
+    let etcd = etcd.map(filled).transpose()?;
+    let keys = redis.as_ref().map(|redis| {
+        Arc::new(Keys {
+            address: redis.address(),
+            keys: TOKENS,
+            value: vec![b'x'; VALUE],
+        })
+    });
+    if let (Some(redis), Some(keys)) = (&redis, &keys) {
+        on_nodes(redis.network.node(VIEWER), keys.fill())??;
+    }
+    for _ in 0..options.turns {
+        let mut note = |name: &str, measured: Load| {
+            options.progress(&format!(
+                "lookups: {name}, {} a second",
+                rate(measured.per_second)
+            ));
+            match sides.iter_mut().find(|(side, _)| side == name) {
+                Some((_, turns)) => turns.push(measured),
+                None => sides.push((name.to_owned(), vec![measured])),
+            }
+        };
+        let protocol = turn(viewer, &finds, plan(options, LINES))?;
+        note("Stead, client protocol (TLS 1.3)", protocol);
+        note(
+            "Stead, API (HTTP/2, TLS 1.3)",
+            turn(viewer, &ours, plan(options, LINES))?,
+        );
+        if let Some((etcd, gets)) = &etcd {
+            note(
+                "etcd, serializable (gRPC)",
+                turn(etcd.network().node(VIEWER), gets, plan(options, LINES))?,
+            );
+        }
+        if let (Some(redis), Some(keys)) = (&redis, &keys) {
+            note(
+                "Redis, GET",
+                turn(redis.network.node(VIEWER), keys, plan(options, CLIENTS))?,
+            );
+        }
+    }
+    Ok(format!("{}\n{}", table(sides), words(options)))
+}
+
+/// Stores as many keys as there are tokens.
+fn filled(etcd: Etcd) -> Result<(Etcd, Arc<Gets>)> {
+    let address = etcd.address(etcd.wait_for_leader());
+    let puts = Puts {
+        address,
+        value: vec![b'x'; VALUE],
+    };
+    on_nodes(etcd.network().node(VIEWER), puts.fill(TOKENS))??;
+    Ok((
+        etcd,
+        Arc::new(Gets {
+            address,
+            keys: TOKENS,
+        }),
+    ))
+}
+
+fn plan(options: &Options, lines: usize) -> Plan {
+    let measured = options.measured();
+    Plan {
+        clients: CLIENTS,
+        lines,
+        warm: measured / 3,
+        measured,
+        first: 0,
+    }
+}
+
+fn table(sides: Vec<(String, Vec<Load>)>) -> String {
+    let mut table = Table::new(&[
+        "side",
+        "lookups/s",
+        "median, ms",
+        "p99, ms",
+        "ratio to etcd",
+    ]);
+    let sides: Vec<(String, Load)> = sides
+        .into_iter()
+        .map(|(name, turns)| (name, merged(turns)))
+        .collect();
+    let etcd = sides
+        .iter()
+        .find(|(name, _)| name.starts_with("etcd"))
+        .map(|(_, load)| load.per_second);
+    for (name, load) in &sides {
+        let ratio = etcd.map_or_else(
+            || "–".to_owned(),
+            |etcd| format!("{:.1}", load.per_second / etcd),
+        );
+        let latency = [load.latency.median(), load.latency.quantile(0.99)].map(millis);
+        let [median, p99] = latency;
+        table.row(&[name.clone(), rate(load.per_second), median, p99, ratio]);
+    }
+    for missing in ["etcd", "Redis"]
+        .iter()
+        .filter(|peer| sides.iter().all(|(name, _)| !name.starts_with(**peer)))
+    {
+        table.row(&[
+            format!("{missing}: not installed"),
+            String::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
+    }
+    table.finish()
+}
+
+fn words(options: &Options) -> String {
+    format!(
+        "{TOKENS} tokens, {CLIENTS} requests in flight, {} turns of {} s for each side after a third of that for warming \
+         up; rates are medians of the turns. One server answers; values elsewhere have {VALUE} bytes. Redis: a connection \
+         for each client, no persistence.\n",
+        options.turns, options.seconds,
+    )
+}
