@@ -557,6 +557,39 @@ fn the_primary_changes() {
 }
 
 #[test]
+fn the_other_session_that_was_used_last_is_taken() {
+    let mut told = Told::four_servers();
+    let lost = |host| Command::OrphanSessions {
+        host,
+        reasons: Vec::new(),
+    };
+    let found = |host, session| Command::RegisterSessions {
+        host,
+        sessions: vec![registration(session, "card.1", "bob", "shell")],
+        complete_to: None,
+    };
+    told.all([
+        create(1, "card.1", "bob", "shell", DETROIT),
+        lost(DETROIT),
+        create(2, "card.1", "bob", "shell", SEATTLE),
+        lost(SEATTLE),
+        create(3, "card.1", "bob", "shell", BOSTON),
+        found(DETROIT, 1),
+        found(SEATTLE, 2),
+        observe(SEATTLE, 2, attached(START)),
+    ]);
+    let now = told.now();
+    told.all([observe(DETROIT, 1, attached(now)), lost(BOSTON)]);
+    let taken = told.tell(create(4, "card.1", "bob", "shell", NEWYORK));
+    let expected = Outcome::Session {
+        session: session_id(1),
+        host: DETROIT,
+        created: false,
+    };
+    assert_eq!(taken.outcome, Ok(expected));
+}
+
+#[test]
 fn a_change_is_applied_once() {
     let mut told = Told::four_servers();
     let id = ChangeId::from_bytes([77; 16]);
