@@ -445,23 +445,14 @@ impl Keeping {
             let limit = self.settings.dial_time;
             match dial(&self.endpoint, server, &address, channel.purpose(), limit).await {
                 Ok((met, stream)) => {
-                    delay = self.settings.first_delay;
-                    self.heard.now();
-                    let link = Link::open(stream, self.settings.limits, self.heard.clone());
-                    self.publish.send_replace(Some(link.clone()));
-                    let introduction = met.introduction;
-                    self.watcher.noticed(PoolEvent::Met {
-                        server,
-                        channel,
-                        introduction,
-                    });
-                    let end = link.ended().await;
-                    self.publish.send_replace(None);
-                    self.watcher.noticed(PoolEvent::Ended {
-                        server,
-                        channel,
-                        end,
-                    });
+                    let opened = Instant::now();
+                    self.stand(met, stream).await;
+                    // One that ends at once is as bad as none.
+                    delay = if opened.elapsed() >= self.settings.longest_delay {
+                        self.settings.first_delay
+                    } else {
+                        (delay * 2).min(self.settings.longest_delay)
+                    };
                 }
                 Err(error) => {
                     let refused = error.refusal().is_some() || error.revoked();
@@ -481,6 +472,27 @@ impl Keeping {
             // Whoever hurries is served; so is whoever hurried while the dial was under way.
             let _ = timeout(jittered(delay), self.hurry.notified()).await;
         }
+    }
+
+    /// Publishes a connection for as long as it stands.
+    async fn stand(&self, met: Met, stream: PeerStream) {
+        let (server, channel) = (self.server, self.channel);
+        self.heard.now();
+        let link = Link::open(stream, self.settings.limits, self.heard.clone());
+        self.publish.send_replace(Some(link.clone()));
+        let introduction = met.introduction;
+        self.watcher.noticed(PoolEvent::Met {
+            server,
+            channel,
+            introduction,
+        });
+        let end = link.ended().await;
+        self.publish.send_replace(None);
+        self.watcher.noticed(PoolEvent::Ended {
+            server,
+            channel,
+            end,
+        });
     }
 }
 

@@ -252,6 +252,27 @@ async fn a_goodbye_is_heard_as_one() {
 }
 
 #[tokio::test]
+async fn connections_that_end_at_once_are_dialled_less_and_less_often() {
+    let group = Group::new(1);
+    let (one, two) = (group.server(1), group.server(2));
+    let mut port = Port::open(&two, ListenerLimits::default()).await;
+    let Watched { pool, .. } = pool_of(&one);
+    pool.set_members([(two.id, port.address.to_string())]);
+    let start = Instant::now();
+    let mut dials = 0;
+    // The first at once, then after at least 5, 10, 20, 25 and 25 ms: half of doubling delays from 10 to 50 ms.
+    while dials < 6 {
+        let arrival = port.arrival().await;
+        dials += usize::from(arrival.met.purpose == Purpose::Control);
+    }
+    assert!(
+        start.elapsed() >= Duration::from_millis(85),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn streams_carry_bytes_as_they_are() {
     let group = Group::new(1);
     let (one, two) = (group.server(1), group.server(2));
