@@ -20,6 +20,8 @@ use crate::errors::Failure;
 
 /// How long servers may take until all three count; each must have been healthy for 10 s.
 const ALL_COUNT: Duration = Duration::from_secs(40);
+/// How long a server may have to wait before it can join.
+const JOIN: Duration = Duration::from_secs(20);
 /// How long the sessions' processes may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(2);
 /// The account that uses the sessions.
@@ -114,48 +116,8 @@ impl Group {
             "founded",
             &format!("boston has founded the group ({})", self.machine(0).client),
         );
-        for index in [1, 2] {
-            let invitation = self.stead(0, &["group", "invite", "--voter"]).await?;
-            let code = invitation
-                .get("code")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
-            let Machine {
-                name, peer, client, ..
-            } = self.machine(index);
-            let (name, peer, client) = (*name, peer.clone(), client.clone());
-            self.stead(
-                index,
-                &[
-                    "join", &code, "--name", name, "--peer", &peer, "--client", &client,
-                ],
-            )
-            .await?;
-            self.machine(index).serve().await?;
-            stage.line("joined", &format!("{name} has joined ({client})"));
-        }
-        self.stead(
-            0,
-            &["user", "add", USER, "--password-file", text(&password)],
-        )
-        .await?;
-        let echo = format!("{} demo --echo {{socket}}", self.program.display());
-        self.stead(0, &["app", "add", "shell", "--launch", "@pty /bin/sh"])
-            .await?;
-        self.stead(
-            0,
-            &[
-                "app",
-                "add",
-                "bytes",
-                "--launch",
-                &echo,
-                "--backend",
-                "unix:{socket}",
-            ],
-        )
-        .await?;
+        self.invite_others(stage).await?;
+        self.add_accounts(&password).await?;
         stage.line(
             "waiting",
             "a server counts when it has been healthy for 10 s: waiting until all three do",
@@ -172,6 +134,61 @@ impl Group {
             "ready",
             "boston is primary; the group survives the loss of any one server",
         );
+        Ok(())
+    }
+
+    async fn invite_others(&mut self, stage: &Stage) -> Result<(), Failure> {
+        for index in [1, 2] {
+            let began = Instant::now();
+            // A server is told to wait while the one before it is still arriving everywhere.
+            while let Err(failure) = self.join(index).await {
+                if began.elapsed() > JOIN {
+                    return Err(failure);
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            let machine = self.machine(index);
+            machine.serve().await?;
+            let words = format!("{} has joined ({})", machine.name, machine.client);
+            stage.line("joined", &words);
+        }
+        Ok(())
+    }
+
+    async fn join(&self, index: usize) -> Result<(), Failure> {
+        let invitation = self.stead(0, &["group", "invite", "--voter"]).await?;
+        let code = invitation.get("code").and_then(Value::as_str);
+        let code = code.ok_or_else(|| failed("no server was invited", "there is no code"))?;
+        let machine = self.machines.get(index);
+        let Machine {
+            name, peer, client, ..
+        } = machine.ok_or_else(|| failed("no server joined", "there are three"))?;
+        let words = [
+            "join", code, "--name", name, "--peer", peer, "--client", client,
+        ];
+        self.stead(index, &words).await.map(drop)
+    }
+
+    /// The user, and the two applications.
+    async fn add_accounts(&self, password: &Path) -> Result<(), Failure> {
+        self.stead(0, &["user", "add", USER, "--password-file", text(password)])
+            .await?;
+        let echo = format!("{} demo --echo {{socket}}", self.program.display());
+        self.stead(0, &["app", "add", "shell", "--launch", "@pty /bin/sh"])
+            .await?;
+        self.stead(
+            0,
+            &[
+                "app",
+                "add",
+                "bytes",
+                "--launch",
+                &echo,
+                "--backend",
+                "unix:{socket}",
+            ],
+        )
+        .await?;
         Ok(())
     }
 
@@ -228,7 +245,8 @@ impl Group {
             .get(index)
             .map(|machine| machine.data.clone())
             .unwrap_or_default();
-        let shown: Vec<&str> = words.iter().take(2).copied().collect();
+        let is_word = |word: &&&str| word.len() < 10 && !word.starts_with('-');
+        let shown: Vec<&str> = words.iter().take(2).take_while(is_word).copied().collect();
         let what = format!("`stead {} ...` did not succeed", shown.join(" "));
         let mut command = tokio::process::Command::new(&self.program);
         for variable in ["STEAD_SERVER", "STEAD_CA", "STEAD_CONFIG"] {

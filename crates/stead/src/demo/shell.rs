@@ -1,6 +1,6 @@
 //! The user of the shell: types, reads, and knows whether it is still the same shell.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,8 +24,6 @@ pub(super) struct Said {
     pub(super) process: u32,
     /// The word that it remembers; empty in another shell.
     pub(super) word: String,
-    /// How long the answer took.
-    pub(super) took: Duration,
 }
 
 impl Shell {
@@ -41,7 +39,6 @@ impl Shell {
 
     /// Asks the shell who it is.
     pub(super) async fn ask(&mut self) -> Result<Said, Failure> {
-        let began = Instant::now();
         self.asked += 1;
         // What is typed comes back too, but with the arithmetic not done.
         self.say(&format!("echo \"[$((1000+{}))|$$|$word]\"\n", self.asked))
@@ -69,11 +66,7 @@ impl Shell {
         let (process, word) = timeout(ANSWER, reading)
             .await
             .map_err(|_| failed(what, "it took too long"))??;
-        Ok(Said {
-            process,
-            word,
-            took: began.elapsed(),
-        })
+        Ok(Said { process, word })
     }
 
     async fn say(&mut self, line: &str) -> Result<(), Failure> {

@@ -75,10 +75,9 @@ impl Stage {
         let mut table = self.output.table(&[
             "FAILURE",
             "USERS FELT",
-            "LONGEST PAUSE>",
+            "PAUSE>",
             "BYTES LOST>",
-            "PROMISE",
-            "KEPT",
+            "AS PROMISED",
         ]);
         for verdict in verdicts {
             let (kept, tone) = if verdict.kept {
