@@ -18,7 +18,11 @@ fn folder(demo: &Process) -> String {
         line.contains("\"folder\"")
     });
     let line: Value = serde_json::from_str(&line).expect("a JSON object a line");
-    let text = line["text"].as_str().expect("a text").to_owned();
+    let text = line
+        .get("text")
+        .and_then(Value::as_str)
+        .expect("a text")
+        .to_owned();
     text.rsplit(' ')
         .next()
         .expect("a path at the end")
