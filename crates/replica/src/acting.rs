@@ -11,7 +11,7 @@ use crate::log::Room;
 use crate::replica::Replica;
 use crate::types::Consensus;
 use model::ServerId;
-use openraft::async_runtime::watch::WatchReceiver;
+use openraft::async_runtime::watch::{WatchReceiver, WatchSender};
 use openraft::{RaftMetrics, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -215,7 +215,7 @@ impl Replica {
         match self.core() {
             Ok(core) => {
                 let metrics = core.raft.metrics();
-                let handing_over = *self.inner.handing_over.borrow();
+                let handing_over = *self.inner.handing_over.borrow_watched();
                 acting(&metrics.borrow_watched(), &core, self.me(), handing_over)
             }
             Err(_) => Acting::No(NotActing::NotRunning),

@@ -9,7 +9,8 @@ use std::time::Duration;
 /// How long to wait after a snapshot could not be written.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// How much the log may grow before a snapshot is written.
+/// How much the log may grow before a snapshot is written; more when the snapshot itself is larger, because writing it
+/// must not cost more than writing the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// In entries.
@@ -28,6 +29,15 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Whether a log that grew by so many entries and bytes is worth a snapshot, when the last one has `snapshot` bytes.
+    fn reached(&self, entries: u64, bytes: u64, snapshot: u64) -> bool {
+        let long = entries >= self.entries && bytes >= snapshot / 2;
+        let large = bytes >= self.bytes.max(snapshot);
+        entries > 0 && (long || large)
+    }
+}
+
 /// Writes snapshots until it is aborted.
 pub(crate) async fn run(raft: Raft, ground: Ground) {
     let mut applied = ground.published.applied();
@@ -41,8 +51,8 @@ pub(crate) async fn run(raft: Raft, ground: Ground) {
             .map_or(0, |id| id.index);
         let entries = applied.borrow().saturating_sub(covered);
         let bytes = ground.log.bytes_written().saturating_sub(bytes_then);
-        if entries < ground.compaction.entries && (bytes < ground.compaction.bytes || entries == 0)
-        {
+        let written = ground.snapshots.current().map_or(0, |file| file.length());
+        if !ground.compaction.reached(entries, bytes, written) {
             continue;
         }
         bytes_then = ground.log.bytes_written();
@@ -61,5 +71,22 @@ pub(crate) async fn run(raft: Raft, ground: Ground) {
                 tokio::time::sleep(RETRY).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_directory_is_not_written_for_a_few_changes() {
+        let limits = Limits::default();
+        assert!(limits.reached(50_000, 10 << 20, 1 << 20));
+        assert!(limits.reached(10, 64 << 20, 1 << 20));
+        assert!(!limits.reached(49_999, 10 << 20, 1 << 20));
+        assert!(!limits.reached(50_000, 10 << 20, 100 << 20));
+        assert!(!limits.reached(50_000, 40 << 20, 100 << 20));
+        assert!(limits.reached(50_000, 60 << 20, 100 << 20));
+        assert!(!limits.reached(0, 1 << 40, 0));
     }
 }

@@ -8,6 +8,7 @@ use crate::compaction;
 use crate::inbound::{Heard, Inbound};
 use crate::log::Log;
 use crate::network::{Links, PeerFactory};
+use crate::runtime::ConsensusRuntime;
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Published, StateMachine};
 use crate::storage::LogStorage;
@@ -16,11 +17,12 @@ use crate::types::Consensus;
 use model::{FormationId, ServerId};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
-use openraft::{Config, SnapshotPolicy};
+use openraft::{AsyncRuntime, Config, SnapshotPolicy};
+use rand::Rng;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -162,6 +164,9 @@ impl Core {
             links: ground.links.clone(),
             snapshots: ground.snapshots.clone(),
             append_limit: timing.lease(),
+            rows: Arc::new(AtomicU64::new(
+                ConsensusRuntime::thread_rng().next_u64() >> 1,
+            )),
         };
         let storage = LogStorage(ground.log.clone());
         let me = ground.me;

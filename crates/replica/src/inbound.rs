@@ -9,20 +9,24 @@ use crate::clock::Moment;
 use crate::core::blocking;
 use crate::disk::{DiskFile, is_full};
 use crate::log::{Log, entry_size};
-use crate::messages::{PIECE, Refused, Request, Response};
+use crate::messages::{PIECE, Place, Refused, Request, Response};
 use crate::snapshot::Meta;
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::StateMachine;
 use crate::types::{Consensus, Vote};
+use model::ServerId;
 use openraft::errors::{Fatal, RaftError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use openraft::storage::Snapshot;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+/// How many leaders' rows are remembered; a formation rarely has had more since this server started.
+const MAX_LEADERS: usize = 64;
 /// How many requests with entries may wait.
 const QUEUE: usize = 256;
 
@@ -40,6 +44,32 @@ impl Heard {
     }
 }
 
+/// The rows of requests with entries that are under way, by their leader. One that has a gap has ended.
+#[derive(Debug, Default)]
+struct Rows(BTreeMap<ServerId, Place>);
+
+impl Rows {
+    /// Whether a request is the next of its row.
+    fn take(&mut self, leader: ServerId, place: Place) -> bool {
+        let begins = place.number == 0;
+        let follows = self.0.get(&leader).is_some_and(|next| *next == place);
+        if !begins && !follows {
+            return false;
+        }
+        if self.0.len() >= MAX_LEADERS {
+            self.0.clear();
+        }
+        let number = place.number + 1;
+        self.0.insert(leader, Place { number, ..place });
+        true
+    }
+
+    /// A request of this row was not taken, so that none after it may be.
+    fn end(&mut self, place: Place) {
+        self.0.retain(|_, next| next.row != place.row);
+    }
+}
+
 /// A snapshot while it arrives.
 #[derive(Debug)]
 struct Incoming {
@@ -53,7 +83,7 @@ struct Incoming {
 type AppendRequest = AppendEntriesRequest<Consensus>;
 
 /// Entries that wait to be handed to consensus, and who waits for the answer.
-pub(crate) type Queued = (AppendRequest, oneshot::Sender<Response>);
+pub(crate) type Queued = (Place, AppendRequest, oneshot::Sender<Response>);
 
 /// Answers other servers.
 #[derive(Debug)]
@@ -66,6 +96,7 @@ pub(crate) struct Inbound {
     pub(crate) holds_until: Moment,
     pub(crate) threads: bool,
     appends: mpsc::Sender<Queued>,
+    rows: Mutex<Rows>,
     incoming: tokio::sync::Mutex<Option<Incoming>>,
 }
 
@@ -110,6 +141,7 @@ impl Inbound {
             holds_until,
             threads,
             appends,
+            rows: Mutex::default(),
             incoming: tokio::sync::Mutex::default(),
         };
         (Arc::new(inbound), queue)
@@ -134,7 +166,7 @@ impl Inbound {
                     .await
                     .map_or_else(stopped_by, Response::Vote),
             },
-            Request::Append(request) => match self.enqueue(request).await {
+            Request::Append { place, request } => match self.enqueue(place, request).await {
                 Ok(response) => response,
                 Err(_) => Response::Refused(Refused::Stopped("the queue is closed".into())),
             },
@@ -172,25 +204,44 @@ impl Inbound {
         ))
     }
 
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Queues entries, in the order of the calls; the answer comes later.
-    pub(crate) fn enqueue(&self, request: AppendRequest) -> oneshot::Receiver<Response> {
+    pub(crate) fn enqueue(
+        &self,
+        place: Place,
+        request: AppendRequest,
+    ) -> oneshot::Receiver<Response> {
         let (answer, answered) = oneshot::channel();
-        let refused = match self.appends.try_send((request, answer)) {
+        if !self.rows().take(request.vote.leader_id.node_id, place) {
+            // Who asked is right here.
+            drop(answer.send(Response::Refused(Refused::OutOfRow)));
+            return answered;
+        }
+        let refused = match self.appends.try_send((place, request, answer)) {
             Ok(()) => return answered,
-            Err(TrySendError::Full((_, answer))) => (Refused::Busy, answer),
-            Err(TrySendError::Closed((_, answer))) => {
+            Err(TrySendError::Full((_, _, answer))) => (Refused::Busy, answer),
+            Err(TrySendError::Closed((_, _, answer))) => {
                 (Refused::Stopped("the queue is closed".into()), answer)
             }
         };
         let (reason, answer) = refused;
-        // Who asked is right here.
+        self.rows().end(place);
         drop(answer.send(Response::Refused(reason)));
         answered
     }
 
     /// Hands queued entries to consensus, one request after the other; the answers may come in any order.
     pub(crate) async fn take_entries(self: Arc<Self>, mut queue: mpsc::Receiver<Queued>) {
-        while let Some((request, answer)) = queue.recv().await {
+        let mut ended = None;
+        while let Some((place, request, answer)) = queue.recv().await {
+            if ended == Some(place.row) {
+                // Who asked may have given up, here and below.
+                drop(answer.send(Response::Refused(Refused::OutOfRow)));
+                continue;
+            }
             let sizes = request
                 .entries
                 .iter()
@@ -202,6 +253,8 @@ impl Inbound {
                     Ok(admitted) => Some(admitted),
                     Err(no_room) => {
                         tracing::debug!(%no_room, "entries refused");
+                        self.rows().end(place);
+                        ended = Some(place.row);
                         drop(answer.send(Response::Refused(Refused::DiskFull)));
                         continue;
                     }
@@ -211,7 +264,6 @@ impl Inbound {
             let mut taking = Box::pin(async move {
                 let response = this.append(request).await;
                 drop(admitted);
-                // Who asked may have given up.
                 drop(answer.send(response));
             });
             // The first poll hands the request over, so that the next one cannot overtake it.
@@ -312,5 +364,31 @@ impl Inbound {
             }
             Err(fatal) => Ok(stopped(&fatal)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_no_gap_and_ends_with_what_was_not_taken() {
+        let (one, two) = (ServerId::from_bytes([1; 16]), ServerId::from_bytes([2; 16]));
+        let place = |row, number| Place { row, number };
+        let mut rows = Rows::default();
+        assert!(!rows.take(one, place(5, 1)), "its beginning did not arrive");
+        assert!(rows.take(one, place(5, 0)));
+        assert!(rows.take(one, place(5, 1)));
+        assert!(!rows.take(one, place(5, 3)), "number 2 did not arrive");
+        assert!(rows.take(two, place(8, 0)), "another leader has its own");
+        assert!(rows.take(one, place(5, 2)));
+        assert!(rows.take(one, place(6, 0)), "a new row begins");
+        assert!(!rows.take(one, place(5, 3)), "the old one has ended");
+        rows.end(place(6, 0));
+        assert!(!rows.take(one, place(6, 1)));
+        for leader in 0..200 {
+            assert!(rows.take(ServerId::from_bytes([leader; 16]), place(1, 0)));
+        }
+        assert!(rows.0.len() <= MAX_LEADERS);
     }
 }

@@ -33,6 +33,7 @@ mod state_machine;
 mod storage;
 mod timing;
 mod types;
+mod watch;
 
 pub use acting::{Acting, NotActing, Progress, Role, Status};
 pub use clock::Moment;

@@ -40,6 +40,16 @@ pub enum MessageError {
     Postcard(#[from] postcard::Error),
 }
 
+/// The place of a request with entries in a row of such requests. One that comes without those before it is refused:
+/// openraft would take its conflict for a log that went back, and stop its leader for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The row; a number that its sender uses once.
+    pub(crate) row: u64,
+    /// The number within the row, from 0.
+    pub(crate) number: u64,
+}
+
 /// What one replica asks another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
@@ -48,7 +58,12 @@ pub(crate) enum Request {
     /// Whether you would give it.
     PreVote(VoteRequest<Consensus>),
     /// Take these entries, after those of the requests before this one.
-    Append(AppendEntriesRequest<Consensus>),
+    Append {
+        /// Its place.
+        place: Place,
+        /// The entries.
+        request: AppendEntriesRequest<Consensus>,
+    },
     /// I lead still. It has no entries, and need not wait for those that are on their way.
     Heartbeat(AppendEntriesRequest<Consensus>),
     /// Lead from now on.
@@ -109,6 +124,9 @@ pub(crate) enum Refused {
     /// Too much waits there already, or the question is not one that it answers.
     #[error("it is busy")]
     Busy,
+    /// Requests before this one in its row did not arrive.
+    #[error("entries before these are missing")]
+    OutOfRow,
     /// Its consensus has stopped.
     #[error("its consensus has stopped: {0}")]
     Stopped(String),
@@ -143,7 +161,11 @@ impl Request {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let request: Self = decode(bytes)?;
-        if let Self::Append(append) | Self::Heartbeat(append) = &request {
+        if let Self::Append {
+            request: append, ..
+        }
+        | Self::Heartbeat(append) = &request
+        {
             for entry in &append.entries {
                 if let EntryPayload::Normal(proposal) = &entry.payload
                     && proposal.size() > MAX_CHANGE
@@ -163,5 +185,86 @@ impl Response {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         decode(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Entry, LeaderId, LogId, Proposal};
+    use model::ServerId;
+    use openraft::vote::RaftLeaderId;
+    use rand::rngs::SmallRng;
+    use rand::{Rng, RngExt, SeedableRng};
+
+    fn log_id(index: u64) -> LogId {
+        LogId::new(LeaderId::new(4, ServerId::from_bytes([2; 16])), index)
+    }
+
+    fn append(size: usize) -> Request {
+        let payload = EntryPayload::Normal(Proposal::from_bytes(vec![1; size].into()));
+        let request = AppendEntriesRequest {
+            vote: Vote::new_committed(4, ServerId::from_bytes([2; 16])),
+            prev_log_id: Some(log_id(7)),
+            entries: vec![Entry {
+                log_id: log_id(8),
+                payload,
+            }],
+            leader_commit: Some(log_id(6)),
+        };
+        let place = Place { row: 1, number: 2 };
+        Request::Append { place, request }
+    }
+
+    #[test]
+    fn there_and_back() {
+        let bytes = append(100).encode().expect("encoded");
+        let again = Request::decode(&bytes).expect("decoded");
+        assert_eq!(format!("{again:?}"), format!("{:?}", append(100)));
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        let too_large = append(MAX_CHANGE + 1).encode().expect("encoded");
+        let error = Request::decode(&too_large).expect_err("refused");
+        assert!(matches!(error, MessageError::ChangeTooLarge(_)), "{error}");
+        assert!(append(MAX_MESSAGE).encode().is_err());
+        let long = vec![VERSION; MAX_MESSAGE + 1];
+        assert!(matches!(
+            Request::decode(&long),
+            Err(MessageError::TooLong(_))
+        ));
+        assert!(matches!(
+            Request::decode(&[9, 1]),
+            Err(MessageError::Version(9))
+        ));
+        assert!(matches!(Request::decode(&[]), Err(MessageError::Empty)));
+    }
+
+    #[test]
+    fn hostile_bytes_give_errors_and_no_panics() {
+        let seed: u64 = 11;
+        let mut chance = SmallRng::seed_from_u64(seed);
+        let whole = append(50).encode().expect("encoded");
+        for _ in 0..50_000 {
+            let mut bytes = if chance.random_bool(0.5) {
+                whole.to_vec()
+            } else {
+                let mut bytes = vec![0; chance.random_range(0..200)];
+                chance.fill_bytes(&mut bytes);
+                bytes
+            };
+            for _ in 0..chance.random_range(0..4) {
+                let length = bytes.len();
+                if let Some(byte) = bytes.get_mut(chance.random_range(0..length.max(1))) {
+                    *byte = chance.random();
+                }
+            }
+            if let Some(first) = bytes.first_mut() {
+                *first = VERSION;
+            }
+            // Only a panic, or memory without bound, would be wrong.
+            let _either = Request::decode(&bytes).is_ok() | Response::decode(&bytes).is_ok();
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Always true: messages of one lane to one server leave in the order in which openraft gave them; several are on their
 //! way at once; the answers come back in that order. Start at [`Links`] and [`Peer`].
 
-use crate::messages::{MessageError, PIECE, Request, Response};
+use crate::messages::{MessageError, PIECE, Place, Request, Response};
 use crate::snapshot_store::{SnapshotFile, SnapshotStore};
 use crate::types::{Consensus, Vote};
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use openraft::{EmptyNode, OptionalSend};
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How many messages with entries may be on their way to one server.
@@ -79,6 +80,8 @@ pub(crate) struct PeerFactory {
     pub(crate) snapshots: Arc<SnapshotStore>,
     /// How long the answer to entries may take.
     pub(crate) append_limit: Duration,
+    /// The number of the next row of requests with entries; begins at random, so that none is used twice.
+    pub(crate) rows: Arc<AtomicU64>,
 }
 
 /// One server, for one purpose.
@@ -159,14 +162,19 @@ impl Peer {
         })
     }
 
+    fn next_row(&self) -> u64 {
+        self.factory.rows.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn ask_append(
         &self,
+        place: Place,
         request: AppendEntriesRequest<Consensus>,
         limit: Duration,
     ) -> BoxFuture<'static, Result<AppendEntriesResponse<Consensus>, Failure>> {
         let request = match self.lane {
             Lane::Urgent => Request::Heartbeat(request),
-            Lane::Log | Lane::Snapshot => Request::Append(request),
+            Lane::Log | Lane::Snapshot => Request::Append { place, request },
         };
         let answer = self.ask(&request, self.lane, limit, RPCTypes::AppendEntries);
         Box::pin(async move {
@@ -270,7 +278,11 @@ impl RaftNetworkV2<Consensus> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Consensus>, Failure> {
         let limit = self.append_limit(&option);
-        self.ask_append(request, limit).await
+        let place = Place {
+            row: self.next_row(),
+            number: 0,
+        };
+        self.ask_append(place, request, limit).await
     }
 
     fn stream_append<'s, S>(
@@ -283,14 +295,19 @@ impl RaftNetworkV2<Consensus> for Peer {
     {
         let limit = self.append_limit(&option);
         let this = &*self;
-        let answers = input.map(move |request| {
+        let row = this.next_row();
+        let answers = input.enumerate().map(move |(number, request)| {
+            let place = Place {
+                row,
+                number: number as u64,
+            };
             let previous = request.prev_log_id;
             let last = request
                 .entries
                 .last()
                 .map(|entry| entry.log_id)
                 .or(previous);
-            let answer = this.ask_append(request, limit);
+            let answer = this.ask_append(place, request, limit);
             async move {
                 answer
                     .await

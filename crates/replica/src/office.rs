@@ -9,13 +9,13 @@ use crate::clock::Moment;
 use crate::core::{Core, Raft};
 use crate::replica::Replica;
 use crate::types::{Consensus, LogId, Vote};
+use crate::watch::OrderedSender;
 use model::ServerId;
-use openraft::async_runtime::watch::WatchReceiver;
+use openraft::async_runtime::watch::{WatchReceiver, WatchSender};
 use openraft::raft::VoteRequest;
 use openraft::{RaftMetrics, ServerState};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long a hand-over may take before this server steps down and campaigns itself.
@@ -73,19 +73,23 @@ pub enum TransferError {
 }
 
 /// The mark that the office is being handed over, for as long as this value lives.
-struct HandingOver<'a>(&'a watch::Sender<bool>);
+struct HandingOver<'a>(&'a OrderedSender<bool>);
 
 impl<'a> HandingOver<'a> {
-    fn begin(mark: &'a watch::Sender<bool>) -> Self {
-        mark.send_replace(true);
+    fn begin(mark: &'a OrderedSender<bool>) -> Self {
+        set(mark, true);
         Self(mark)
     }
 }
 
 impl Drop for HandingOver<'_> {
     fn drop(&mut self) {
-        self.0.send_replace(false);
+        set(self.0, false);
     }
+}
+
+fn set(mark: &OrderedSender<bool>, under_way: bool) {
+    mark.send_if_modified(|before| std::mem::replace(before, under_way) != under_way);
 }
 
 fn leads(metrics: &RaftMetrics<Consensus>, me: ServerId) -> bool {

@@ -10,7 +10,7 @@ use crate::replica::Replica;
 use crate::types::{ChangeCodecError, Consensus, Proposal, Reply};
 use model::{Change, ChangeName, Outcome, Refusal, ServerId};
 use openraft::ReadPolicy;
-use openraft::async_runtime::watch::WatchReceiver;
+use openraft::async_runtime::watch::{WatchReceiver, WatchSender};
 use openraft::errors::{
     ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError,
 };
@@ -136,8 +136,8 @@ impl Replica {
     /// Waits while the office is handed over.
     async fn handed_over(&self) {
         let mut handing_over = self.inner.handing_over.subscribe();
-        // The sender lives as long as this replica.
-        drop(handing_over.wait_for(|under_way| !under_way).await);
+        let over = handing_over.wait_until(|under_way| !under_way).await;
+        debug_assert!(over.is_ok(), "the sender lives as long as this replica");
         // Who leads now may be known a moment later; without it the next try would spin.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -155,7 +155,7 @@ impl Replica {
                 }));
             }
         }
-        if *self.inner.handing_over.borrow() {
+        if *self.inner.handing_over.borrow_watched() {
             return Tried::HandingOver;
         }
         let size = proposal.size() + crate::log::ENTRY_OVERHEAD;

@@ -16,10 +16,12 @@ use crate::snapshot::{Meta, SnapshotError};
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Published, State};
 use crate::timing::Timing;
+use crate::watch::{OrderedSender, OrderedWatch};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use model::{ChangeName, FormationId, IncarnationId, ServerId};
+use openraft::async_runtime::watch::Watch;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +75,7 @@ pub(crate) struct Inner {
     pub(crate) ground: Ground,
     core: ArcSwapOption<Core>,
     /// Whether this server is handing its office over.
-    pub(crate) handing_over: watch::Sender<bool>,
+    pub(crate) handing_over: OrderedSender<bool>,
     /// Held while the core is restarted or the office is handed over.
     pub(crate) office: tokio::sync::Mutex<()>,
 }
@@ -129,7 +131,7 @@ impl Replica {
         let inner = Inner {
             ground,
             core: ArcSwapOption::from_pointee(core),
-            handing_over: watch::channel(false).0,
+            handing_over: OrderedWatch::channel(false).0,
             office: tokio::sync::Mutex::default(),
         };
         Ok(Self {
@@ -226,8 +228,8 @@ impl Replica {
         let Ok(core) = self.core() else {
             return Box::pin(std::future::ready(refused().encode()));
         };
-        if let Request::Append(request) = request {
-            let answer = core.inbound.enqueue(request);
+        if let Request::Append { place, request } = request {
+            let answer = core.inbound.enqueue(place, request);
             return Box::pin(async move { answer.await.unwrap_or_else(|_| refused()).encode() });
         }
         let inbound = core.inbound.clone();

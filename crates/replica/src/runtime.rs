@@ -5,6 +5,7 @@
 //! In a simulation ([`seed_chance`]) random numbers come from a seed, so that a run can be repeated.
 
 use crate::clock::Moment;
+use crate::watch::OrderedWatch;
 use openraft::{AsyncRuntime, OptionalSend};
 use openraft_rt_tokio::TokioRuntime;
 use rand::rngs::{SmallRng, ThreadRng};
@@ -76,7 +77,7 @@ impl AsyncRuntime for ConsensusRuntime {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = tokio::time::Timeout<T>;
     type ThreadLocalRng = Chance;
     type Mpsc = openraft_rt_tokio::TokioMpsc;
-    type Watch = openraft_rt_tokio::TokioWatch;
+    type Watch = OrderedWatch;
     type Oneshot = openraft_rt_tokio::TokioOneshot;
     type Mutex<T: OptionalSend + 'static> = openraft_rt_tokio::TokioMutex<T>;
 
@@ -127,5 +128,15 @@ impl AsyncRuntime for ConsensusRuntime {
         F: Future<Output = T>,
     {
         self.0.block_on(future)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_what_openraft_expects() {
+        openraft_rt::testing::Suite::<ConsensusRuntime>::test_all();
     }
 }

@@ -375,3 +375,6 @@ impl<R: Read> Iterator for Records<'_, R> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

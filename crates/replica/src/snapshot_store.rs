@@ -19,14 +19,21 @@ const INCOMING: &str = "incoming";
 pub(crate) struct SnapshotFile {
     path: PathBuf,
     meta: Arc<Meta>,
+    length: u64,
 }
 
 impl SnapshotFile {
-    fn new(path: &Path, meta: &Meta) -> Self {
+    fn new(path: &Path, meta: &Meta, length: u64) -> Self {
         Self {
             path: path.to_path_buf(),
             meta: Arc::new(meta.clone()),
+            length,
         }
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
     }
 
     /// What it holds.
@@ -102,8 +109,15 @@ impl SnapshotStore {
 
     fn load(&self, path: &Path) -> Result<(Meta, Directory), SnapshotError> {
         let (meta, directory) = read_snapshot(&*self.disk, path)?;
-        self.held().current = Some(SnapshotFile::new(path, &meta));
+        let length = self.length(path);
+        self.held().current = Some(SnapshotFile::new(path, &meta, length));
         Ok((meta, directory))
+    }
+
+    /// The length of a file that was just read; only a figure to weigh costs by.
+    fn length(&self, path: &Path) -> u64 {
+        let file = self.disk.open(path);
+        file.and_then(|file| file.length()).unwrap_or(0)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -144,8 +158,8 @@ impl SnapshotStore {
             membership: state.membership.clone(),
         };
         let path = self.dir.join(name(&meta));
-        write_snapshot(&*self.disk, &path, &meta, directory)?;
-        self.held().finished = Some(SnapshotFile::new(&path, &meta));
+        let length = write_snapshot(&*self.disk, &path, &meta, directory)?;
+        self.held().finished = Some(SnapshotFile::new(&path, &meta, length));
         Ok(())
     }
 
@@ -193,7 +207,8 @@ impl SnapshotStore {
             });
         }
         self.held().checked = Some((found, directory));
-        Ok(SnapshotFile::new(&path, meta))
+        let length = self.length(&path);
+        Ok(SnapshotFile::new(&path, meta, length))
     }
 
     /// Gives a received file its name and makes it current.
@@ -223,7 +238,8 @@ impl SnapshotStore {
             self.disk.rename(&file.path, &path).map_err(io_error)?;
             sync_parent(&*self.disk, &path).map_err(io_error)?;
         }
-        self.make_current(SnapshotFile::new(&path, &meta));
+        let length = self.length(&path);
+        self.make_current(SnapshotFile::new(&path, &meta, length));
         Ok((meta, directory))
     }
 }

@@ -209,7 +209,7 @@ impl Writer {
         if rolled {
             self.reserve.make();
         }
-        self.remove_purged()?;
+        self.remove_purged();
         Ok(memory)
     }
 
@@ -327,22 +327,22 @@ impl Writer {
         }
     }
 
-    /// Removes the oldest segments whose entries are all in a snapshot.
-    fn remove_purged(&mut self) -> io::Result<()> {
+    /// Removes the oldest segments whose entries are all in a snapshot. One that cannot be removed does no harm; it is
+    /// tried again after the next start.
+    fn remove_purged(&mut self) {
         let purged = self.marks.purged.map(|id| id.index);
-        let mut removed = false;
         while let Some(segment) = self
             .older
             .pop_front_if(|segment| segment.last_index <= purged)
         {
-            self.disk
-                .remove(&self.dir.join(segment_name(segment.number)))?;
-            removed = true;
-        }
-        if removed {
-            self.disk.sync_dir(&self.dir)
-        } else {
-            Ok(())
+            let path = self.dir.join(segment_name(segment.number));
+            let removed = self
+                .disk
+                .remove(&path)
+                .and_then(|()| self.disk.sync_dir(&self.dir));
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "an old log segment could not be removed");
+            }
         }
     }
 

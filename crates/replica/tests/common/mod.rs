@@ -10,7 +10,7 @@ use replica::disk::{RealDisk, SharedDisk};
 use replica::formation::Founder;
 use replica::{
     Applied, Driver, Lane, LinkAnswer, LinkError, Links, LogOptions, LogOwner, Options,
-    ProposeError, Replica, Role, SnapshotLimits, Timing, formation,
+    ProposeError, Replica, Role, SnapshotLimits, State, Timing, formation,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -218,6 +218,7 @@ pub(crate) struct Group {
     pub(crate) options: Options,
     pub(crate) places: BTreeMap<u8, Place>,
     folder: tempfile::TempDir,
+    formation: FormationId,
     next_user: AtomicU64,
 }
 
@@ -239,14 +240,11 @@ impl Group {
             options: Options { log, snapshots },
             places: BTreeMap::new(),
             folder: tempfile::tempdir().expect("a folder"),
+            formation: formation_id(),
             next_user: AtomicU64::new(1),
         };
         let place = group.place(1, disk);
-        let founder = Founder {
-            server: server_id(1),
-            incarnation: IncarnationId::from_bytes([1; 16]),
-        };
-        let id = formation::found(&place.disk, &place.data, founder, &directory(), SEGMENT)
+        let id = formation::found(&place.disk, &place.data, founder(1), &directory(), SEGMENT)
             .expect("founded");
         formation::select(&place.disk, &place.data, id).expect("selected");
         group.places.insert(1, place);
@@ -264,12 +262,21 @@ impl Group {
     pub(crate) fn prepare(&mut self, number: u8, disk: SharedDisk, incarnation: u8) {
         let place = self.place(number, disk);
         let owner = LogOwner {
-            formation: formation_id(),
+            formation: self.formation,
             incarnation: IncarnationId::from_bytes([incarnation; 16]),
         };
         formation::join(&place.disk, &place.data, owner, SEGMENT).expect("joined");
-        formation::select(&place.disk, &place.data, formation_id()).expect("selected");
+        formation::select(&place.disk, &place.data, self.formation).expect("selected");
         self.places.insert(number, place);
+    }
+
+    /// A stopped server goes on in a formation of its own.
+    pub(crate) async fn fork(&mut self, number: u8, state: &State) -> Replica {
+        let place = self.places.get(&number).expect("it has a folder");
+        let id = make_fork(place, number, state);
+        formation::select(&place.disk, &place.data, id).expect("selected");
+        self.formation = id;
+        self.start(number).await
     }
 
     /// Adds servers as learners and then as voters.
@@ -422,6 +429,48 @@ pub(crate) async fn wait_until<T>(
         // tidy: polls: the condition; replicas run on threads of their own.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A server, in its first life.
+pub(crate) fn founder(number: u8) -> Founder {
+    Founder {
+        server: server_id(number),
+        incarnation: IncarnationId::from_bytes([number; 16]),
+    }
+}
+
+/// Makes, without selecting it, a formation of one server that goes on from a state.
+pub(crate) fn make_fork(place: &Place, number: u8, state: &State) -> FormationId {
+    let parent = state
+        .directory
+        .as_ref()
+        .expect("a directory")
+        .group()
+        .formation
+        .clone();
+    let this = FormationRef {
+        id: FormationId::from_bytes([8; 16]),
+        number: parent.this.number + 1,
+        fork_point: state.applied,
+    };
+    let island = Formation {
+        this,
+        ancestors: vec![parent.this],
+        cause: Cause::Island,
+        ..parent
+    };
+    let voters = BTreeSet::from([server_id(number)]);
+    let (disk, data) = (&place.disk, &place.data);
+    formation::fork(
+        disk,
+        data,
+        founder(number),
+        state,
+        &island,
+        &voters,
+        SEGMENT,
+    )
+    .expect("made")
 }
 
 /// Where a formation of a server is.
