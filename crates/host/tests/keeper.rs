@@ -128,6 +128,7 @@ async fn the_end_is_told_recorded_and_forgotten() {
     .expect("the keeper goes");
     timeout(LONG, async {
         while launched.dir.exists() {
+            // tidy: polls: looks again until the condition of the loop or its limit is there
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -409,6 +410,7 @@ async fn ended(notices: &mut Notices) -> EndReason {
 async fn appears(path: &std::path::Path) {
     let looking = async {
         while !path.exists() {
+            // tidy: polls: looks again until the condition of the loop or its limit is there
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -621,6 +623,7 @@ async fn a_keeper_outlives_who_started_it_and_is_found_again() {
                 .as_slice(),
             [Found::Lost { .. }]
         ) {
+            // tidy: polls: looks again until the condition of the loop or its limit is there
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -664,6 +667,7 @@ async fn an_ended_session_is_found_with_its_reason() {
             {
                 return record.reason.clone();
             }
+            // tidy: polls: looks again until the condition of the loop or its limit is there
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

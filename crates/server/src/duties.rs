@@ -8,7 +8,7 @@ use crate::clock;
 use crate::node::Node;
 use crate::office::{self, Won};
 use crate::peers::Contact;
-use model::{Command, ServerId};
+use model::{Command, EventKind, Reason, ServerId, Severity};
 use policy::campaign::{self, Campaign};
 use policy::liveness::{self, Allowance, Liveness};
 use policy::voting::{self, Step, Voting};
@@ -55,6 +55,8 @@ struct Duties {
     /// The term in which this server said that it is primary.
     office: Option<u64>,
     changing_members: bool,
+    /// The members that were reachable at the last look.
+    reachable: BTreeMap<ServerId, bool>,
     /// When the newest report of each server was learnt that the policies know.
     reported: BTreeMap<ServerId, Duration>,
     done: mpsc::UnboundedSender<Wakeup>,
@@ -99,6 +101,7 @@ impl Duties {
             taking_office: false,
             office: None,
             changing_members: false,
+            reachable: BTreeMap::new(),
             reported: BTreeMap::new(),
             done,
             node,
@@ -128,6 +131,7 @@ impl Duties {
         self.stand(&status, now);
         self.take_office(&status);
         self.watch_hosts(&status, now);
+        self.tell_who_is_reached(&status);
         self.arrange_members(&status, now);
     }
 
@@ -281,6 +285,46 @@ impl Duties {
                 tracing::warn!(%host, %error, "its sessions were not declared orphaned");
             }
         });
+    }
+
+    /// The primary says in the journal whom it no longer hears, or hears again.
+    fn tell_who_is_reached(&mut self, status: &Status) {
+        let heard = self.node.heard();
+        self.reachable
+            .retain(|server, _| heard.contains_key(server));
+        for (server, heard) in heard {
+            let before = self.reachable.insert(server, heard.reachable);
+            if !status.acting.is_yes() || before.is_none_or(|before| before == heard.reachable) {
+                continue;
+            }
+            let name = self.node.directory().name_of(server);
+            let severity = if heard.reachable {
+                Severity::Info
+            } else {
+                Severity::Warning
+            };
+            let silent = heard
+                .last_seen_ms
+                .map_or_else(|| "ever".to_owned(), |ms| format!("{ms} ms"));
+            let detail = if heard.reachable {
+                format!("{name} is heard again")
+            } else {
+                format!("{name} was not heard for {silent}")
+            };
+            let reason = Reason {
+                rule: "reachable".to_owned(),
+                pass: heard.reachable,
+                detail,
+            };
+            let fields = BTreeMap::from([("reachable".to_owned(), heard.reachable.to_string())]);
+            self.node.record(
+                EventKind::ServerReachability,
+                severity,
+                name,
+                fields,
+                vec![reason],
+            );
+        }
     }
 
     /// Brings the members of consensus to what the directory says, one step at a time.

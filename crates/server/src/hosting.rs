@@ -323,7 +323,13 @@ impl Host {
 
     async fn execute(&mut self, action: Action) {
         match action {
-            Action::StartKeeper(session) => self.start(session),
+            Action::StartKeeper(session) => self.begin(session),
+            // A binding without a keeper: there is nothing to wait for.
+            Action::EndKeeper { session, reason } if !self.links.contains_key(&session) => {
+                if !self.launching.contains(&session) {
+                    self.policy.handle(Event::Lost { session, reason });
+                }
+            }
             Action::EndKeeper { session, reason } => {
                 self.order(session, Order::End { reason }).await
             }
@@ -351,6 +357,19 @@ impl Host {
                 sessions,
                 complete_to,
             } => self.register(sessions, complete_to),
+        }
+    }
+
+    /// A session is to run here: a binding does at once, for any other a keeper is started.
+    fn begin(&mut self, session: SessionId) {
+        let directory = self.node.directory();
+        match directory.session(session) {
+            Some(known) if is_binding(&directory, known) => {
+                self.policy
+                    .handle(Event::Keeper(session, Box::new(binding(known))));
+                let _ = self.happened.send(Happened::Reconsider);
+            }
+            _ => self.start(session),
         }
     }
 

@@ -8,8 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use wire::control::Report;
 
-/// A missing report makes no host ineligible before this long.
-pub const STALE_AFTER: Duration = Duration::from_secs(3);
 /// How often servers report.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// More servers than a group may have are never remembered.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// How long the storm lasts, in virtual time.
-const STORM: Duration = Duration::from_secs(12);
+const STORM: Duration = Duration::from_secs(10);
 /// How long everything may take to become as it should when nothing breaks any more.
 const CALM: Duration = Duration::from_secs(30);
 /// How many clients write at the same time.

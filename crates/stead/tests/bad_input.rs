@@ -1,14 +1,20 @@
 //! Bad input and bad disks: a clear error each, and no harm to anybody else.
 
-mod common;
-
-use common::text;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use testkit::{Group, Machine, Process, event, eventually, eventually_some, seconds};
+
+/// A field of an object as text.
+#[track_caller]
+fn text(object: &serde_json::Value, field: &str) -> String {
+    let found = object.get(field).and_then(serde_json::Value::as_str);
+    found
+        .unwrap_or_else(|| panic!("no {field} in {object}"))
+        .to_owned()
+}
 
 /// Connections that never say anything, more than a port lets in unproved.
 const HALF_OPEN: usize = 200;

@@ -106,9 +106,8 @@ fn a_lost_host_leads_to_a_new_session_elsewhere() {
     let moved = event(&connect, "moved", seconds(20));
     assert_eq!(text(&moved, "from"), node);
     assert_ne!(text(&moved, "to"), node);
-    // dead-after 1 s, grace period 500 ms, and 1 s.
-    let outage = number(&moved, "outage_ms");
-    println!("host lost: a new session after {outage} ms");
+    // dead-after 1 s, grace period 500 ms, and 1 s; and room for a machine that does other things too.
+    assert!(number(&moved, "outage_ms") < 10_000, "{moved}");
     Transfer::start(stage.viewer(), port, 2, 1 << 20, None).finish(seconds(30));
 
     // The host comes back: the old session is still there, but no longer the current one.
@@ -188,7 +187,6 @@ fn a_lost_primary_acts_no_more_before_the_next_does() {
             .iter()
             .find(|session| text(session, "token") == "card.shell");
         let shell = shell.map(|session| text(session, "state"));
-        println!("the shell is {shell:?}");
         shell.is_some_and(|state| ["active", "suspended"].contains(&state.as_str()))
     };
     eventually(seconds(20), "the shell to run", || runs(&stage));

@@ -323,6 +323,7 @@ impl Viewer {
         };
         tokio::select! {
             _ = ready => {}
+            // tidy: polls: looks again until the condition of the loop or its limit is there
             () = sleep_until(until) => self.stream.handle_timeout(self.start.elapsed()),
         }
     }

@@ -1,7 +1,10 @@
 //! What the suites of real failures share: a group of three in namespaces with a client beside it, and byte streams
 //! that are checked byte by byte at both ends.
 
-#![expect(dead_code, reason = "each suite uses a part of this")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test that slices wrongly fails, as it should"
+)]
 
 use serde_json::Value;
 use std::io::{Read, Write};
