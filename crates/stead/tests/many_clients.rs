@@ -4,7 +4,7 @@ use client::{AskError, Conversation, DialError, Trust};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use testkit::{Group, Machine, PASSWORD, seconds};
+use testkit::{Group, Machine, PASSWORD};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use wire::client::{Answer, Credential, Hidden, Opened, Request};
@@ -101,11 +101,4 @@ fn crowds_are_served_and_a_token_has_one_session() {
     assert_eq!(sessions.len(), 2000);
     let hosts: BTreeSet<_> = opened.iter().map(|opened| opened.host).collect();
     assert_eq!(hosts.len(), 3, "the crowd was not spread");
-    testkit::eventually(seconds(20), "every server to know every session", || {
-        (0..3).all(|server| {
-            group
-                .status(server)
-                .is_some_and(|status| status["sessions"] == 2001)
-        })
-    });
 }
