@@ -220,8 +220,22 @@ impl Story {
         let Some(one) = numbers.choose(&mut self.chance).copied() else {
             return Ok(());
         };
-        match self.chance.random_range(0..10) {
+        match self.chance.random_range(0..13) {
             0..3 => self.crash_or_start(one).await?,
+            10 => self.reboot(one).await?,
+            11 => self.cut_off_from_primary(one),
+            12 => {
+                // A voter that forgot its promise would now help one that does not hear the primary to its office.
+                self.world.wires.mend();
+                self.cut_off_from_primary(one);
+                self.pass(Duration::from_millis(700)).await?;
+                for number in numbers {
+                    let primary = self.world.primary().map(|replica| number_of(replica.me()));
+                    if number != one && Some(number) != primary && self.world.runs(number) {
+                        self.reboot(number).await?;
+                    }
+                }
+            }
             3 => {
                 if let Some(primary) = self.world.primary().map(|replica| number_of(replica.me())) {
                     self.crash_or_start(primary).await?;
@@ -269,6 +283,24 @@ impl Story {
         }
         self.refresh();
         Ok(())
+    }
+
+    /// A machine loses its power and is back in no time.
+    async fn reboot(&mut self, number: u8) -> Result<(), Broken> {
+        self.crash_or_start(number).await?;
+        let span = Duration::from_millis(self.chance.random_range(5..80));
+        self.pass(span).await?;
+        self.crash_or_start(number).await
+    }
+
+    fn cut_off_from_primary(&mut self, number: u8) {
+        let primary = self.world.primary().map(|replica| number_of(replica.me()));
+        if let Some(primary) = primary.filter(|primary| *primary != number) {
+            self.note(format!(
+                "server {number} and the primary, {primary}, do not hear each other"
+            ));
+            self.world.cut(&[number], &[primary], true);
+        }
     }
 
     fn split(&mut self, mut numbers: Vec<u8>) {

@@ -287,6 +287,7 @@ struct Pair {
     /// The entries as of each job, so that a crash may lose any number of unacknowledged jobs.
     history: Vec<Vec<Entry>>,
     acknowledged: usize,
+    vote: Option<Vote>,
     answers: Vec<(usize, oneshot::Receiver<io::Result<()>>)>,
 }
 
@@ -300,6 +301,7 @@ impl Pair {
             entries: Vec::new(),
             history: vec![Vec::new()],
             acknowledged: 0,
+            vote: None,
             answers: Vec::new(),
         }
     }
@@ -318,6 +320,14 @@ impl Pair {
         self.entries.retain(|entry| entry.log_id.index <= keep);
         self.history.push(self.entries.clone());
         self.log.truncate_after(Some(kept)).await.expect("written");
+        self.acknowledged = self.history.len() - 1;
+    }
+
+    async fn vote(&mut self, term: u64) {
+        let vote = Vote::new(term, ServerId::from_bytes([3; 16]));
+        self.log.save_vote(vote).await.expect("written");
+        self.vote = Some(vote);
+        // Jobs are written in order, so that all before this one are on disk too.
         self.acknowledged = self.history.len() - 1;
     }
 
@@ -342,6 +352,11 @@ impl Pair {
         let shared: SharedDisk = Arc::new(self.disk.clone());
         self.log = Log::open(&shared, Path::new(DIR), SMALL)
             .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(
+            self.log.vote(),
+            self.vote,
+            "{what}: a promise was forgotten"
+        );
         let found = all(&self.log);
         let possible = self.history.get(self.acknowledged..).unwrap_or_default();
         let acknowledged = possible.first().map_or(0, Vec::len);
@@ -366,6 +381,7 @@ async fn random_work_and_crashes_against_the_twin() {
             match chance.random_range(0..20) {
                 0 if next > 3 => pair.truncate(chance.random_range(1..next - 1)).await,
                 1 => tokio::time::sleep(Duration::from_millis(chance.random_range(0..5))).await,
+                3 => pair.vote(step).await,
                 2 => pair.crash(chance.random(), &format!("seed {seed}, step {step}")),
                 _ => {
                     let count = chance.random_range(1..4);

@@ -195,7 +195,7 @@ mod tests {
         };
         assert!(is_json(&with("application/json; charset=utf-8")));
         assert!(!is_json(&with("text/plain")) && !is_json(&HeaderMap::new()));
-        assert_eq!(decode::<u8>(b"{").unwrap_err().status, 400);
+        assert_eq!(decode::<Vec<u8>>(b"[1,").unwrap_err().status, 400);
         assert_eq!(decode::<u8>(b"\"x\"").unwrap_err().status, 422);
     }
 }
