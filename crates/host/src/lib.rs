@@ -1,6 +1,6 @@
 //! What touches the operating system for sessions: keepers, the commands and terminals that they run, load figures.
 //!
-//! Two sides meet here. The server's: [`launch`] starts a keeper, [`link`] talks to one, [`discover`] finds those that are there when
+//! Two sides meet here. The server's: [`launch()`] starts a keeper, [`link`] talks to one, [`discover()`] finds those that are there when
 //! the server starts. The keeper's: [`keeper::run`] is the process that owns a session and outlives the server.
 //!
 //! Always true:

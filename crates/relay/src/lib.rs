@@ -1,7 +1,7 @@
 //! The data path of sessions at a server: what happens on the client port under ALPN `stead-client/1`.
 //!
 //! A client's connection begins as a [`conversation`] (requests and answers in frames) and, once a stream was
-//! attached or resumed, becomes a [`pipe`] to the session's keeper or to the server that hosts it. Who may do what, and
+//! attached or resumed, becomes a [`pipe()`] to the session's keeper or to the server that hosts it. Who may do what, and
 //! where a session is, the floor above knows: it stands behind the trait [`Sessions`].
 //!
 //! Always true:

@@ -150,7 +150,7 @@ impl Group {
             .position(|server| server.name() == name)
     }
 
-    /// Adds a user with [`PASSWORD`].
+    /// Adds a user with [`PASSWORD`](crate::PASSWORD).
     ///
     /// # Panics
     /// When the command fails.

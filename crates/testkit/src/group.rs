@@ -2,7 +2,7 @@
 //! exactly as a person or script would.
 //!
 //! Start at [`Group::of`], which plans one ([`GroupPlan`]). Servers lie on loopback addresses of their own (127.x.y.1, .2, ...) or on the nodes of a
-//! [`Network`], always on the ports 5427 and 5443. What they start (session keepers, say) is killed with the group.
+//! [`Network`](crate::Network), always on the ports 5427 and 5443. What they start (session keepers, say) is killed with the group.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
