@@ -162,7 +162,10 @@ pub fn remove(dir: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::ResourceBusy.into());
     }
     crate::keeper::sweep(dir);
-    fs::remove_dir_all(dir)
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// Reads what a keeper was started with.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 /// An error and all that caused it, on one line.
-pub(crate) struct InFull<'a>(pub(crate) &'a (dyn Error + 'static));
+pub struct InFull<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for InFull<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

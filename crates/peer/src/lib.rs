@@ -37,4 +37,5 @@ pub mod verify;
 
 pub use carrier::Heard;
 pub use framing::{FramingError, PAYLOAD_LIMIT};
+pub use in_full::InFull;
 pub use message::ReceiveError;

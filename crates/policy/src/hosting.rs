@@ -210,6 +210,11 @@ impl Hosting {
         &self.keepers
     }
 
+    /// Whether anything is known of a session here: its keeper, or how it ended.
+    pub fn knows(&self, session: SessionId) -> bool {
+        self.keepers.contains_key(&session) || self.gone.contains_key(&session)
+    }
+
     /// Whether the sessions that outlived the last run are registered.
     pub fn is_registered(&self) -> bool {
         self.registered

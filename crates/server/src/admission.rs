@@ -107,7 +107,7 @@ pub async fn probe(address: &str, key: [u8; 32]) -> Result<(), String> {
         PROBE_TIME,
     )
     .await
-    .map_err(|error| crate::hosting::in_full(&error))
+    .map_err(|error| peer::InFull(&error).to_string())
 }
 
 impl Admission for Doorman {

@@ -103,7 +103,7 @@ impl Node {
             // Nothing listens there: its keeper is just being started, or is gone.
             Err(LinkError::Connect(_)) => Ok(None),
             Err(error) => Err(StreamError::Keeper {
-                why: crate::hosting::in_full(&error),
+                why: peer::InFull(&error).to_string(),
             }),
         }
     }

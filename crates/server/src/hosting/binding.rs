@@ -1,0 +1,72 @@
+//! Sessions of applications that launch nothing. Such a session is only a binding of its token to a running server: it
+//! counts as running at once, and its keeper is started by the first client that attaches.
+
+use super::Host;
+use model::{Directory, Session, SessionId, SessionState};
+use policy::hosting::{Event, Keeper, Phase};
+
+/// Whether a session is only a binding of its token to a running server.
+pub(crate) fn is_binding(directory: &Directory, session: &Session) -> bool {
+    directory
+        .app(&session.app)
+        .is_some_and(|app| app.launch.is_none())
+}
+
+/// A binding, as its keeper would describe it.
+fn described(session: &Session) -> Keeper {
+    Keeper {
+        token: session.token.clone(),
+        user: session.user.clone(),
+        app: session.app.clone(),
+        created: session.created,
+        phase: Phase::Running,
+        client: None,
+        last_attached: session.last_attached,
+    }
+}
+
+impl Host {
+    /// A binding runs from now on, without a keeper.
+    pub(super) fn bind(&mut self, session: &Session) {
+        self.bare.insert(session.id);
+        self.policy
+            .handle(Event::Keeper(session.id, Box::new(described(session))));
+    }
+
+    /// Bindings run on without a keeper after a restart of the server.
+    pub(super) fn adopt_bindings(&mut self, directory: &Directory) {
+        let runs = |session: &Session| session.is_live() && session.state != SessionState::Starting;
+        let me = self.node.me();
+        for session in directory.sessions_on(me).filter(|session| runs(session)) {
+            if !self.policy.knows(session.id) && is_binding(directory, session) {
+                self.bind(session);
+            }
+        }
+    }
+
+    /// A client wants to attach to a session: a binding gets its keeper now.
+    pub(super) fn wanted(&mut self, session: SessionId) {
+        let directory = self.node.directory();
+        let known = directory
+            .session(session)
+            .filter(|known| known.is_live() && is_binding(&directory, known));
+        if let Some(known) = known
+            && !self.links.contains_key(&session)
+        {
+            self.start(&directory, known);
+        }
+    }
+
+    /// Ends a binding that no client ever attached to: there is no keeper that could be told. Says whether it was one.
+    pub(super) fn end_bare(&mut self, session: SessionId, reason: &model::EndReason) -> bool {
+        let was_bare = self.bare.remove(&session);
+        if was_bare {
+            self.policy.handle(Event::Lost {
+                session,
+                reason: reason.clone(),
+            });
+            let _ = self.happened.send(super::Happened::Reconsider);
+        }
+        was_bare
+    }
+}
