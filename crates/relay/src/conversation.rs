@@ -6,14 +6,18 @@
 //! Always true: until the client has proved itself (by a password, a ticket, or a keeper's word that a resume holds) it may send
 //! [`UNPROVED_LIMIT`] bytes in all, ask in vain [`REFUSALS`] times, and take [`UNPROVED_TIME`] in all, the time in which the server
 //! worked not counted. Everything that is wrong is answered before the connection is closed, as far as the client listens. Answers come in
-//! the order of the requests; those to requests that came together leave together.
+//! the order of the requests; those that are ready together leave together. Questions of a client that has proved itself are worked on
+//! side by side, [`AT_ONCE`] at most: a gateway asks for many clients on one connection. What ends or changes the conversation waits
+//! until all before it are answered.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 use wire::DecodeError;
 use wire::client::{Answer, ClientId, Hidden, PROTOCOL, Refused, Request, Resume};
@@ -22,10 +26,10 @@ use wire::keeper::{Opening, OpeningAnswer, OpeningRefusal};
 
 use model::SessionId;
 
-use crate::admission::{Permit, TurningAway};
+use crate::admission::Permit;
 use crate::frames::{Frames, NoRequest};
 use crate::pipe::{PipeEnd, Piped, pipe};
-use crate::sessions::{ByteStream, OpenRequest, Sessions};
+use crate::sessions::{ByteStream, OpenRequest, Pending, Sessions};
 use crate::stop::Stop;
 
 /// Time in all that a client has to prove itself.
@@ -34,6 +38,8 @@ pub const UNPROVED_TIME: Duration = Duration::from_secs(10);
 pub const REFUSALS: u32 = 5;
 /// How long a client that has proved itself may say nothing.
 pub const IDLE: Duration = Duration::from_secs(60);
+/// Questions of one connection that are worked on at once.
+pub const AT_ONCE: usize = 64;
 /// How long a client may take to read an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
@@ -118,28 +124,6 @@ pub async fn converse<IO: ByteStream>(
     Ending::Piped(piped)
 }
 
-/// Tells a client for which there is no room now when to come back, and closes the connection.
-pub async fn turn_away<IO: ByteStream>(io: IO, after_ms: u64, permit: TurningAway) -> Ending {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let mut frames = Frames::new(io);
-    let told = timeout(PATIENCE, async {
-        // Whatever it asks is answered so; reading it first keeps the answer from being lost in a reset.
-        frames.next(UNPROVED_LIMIT).await?;
-        frames
-            .put(&Answer::ComeBack { after_ms })
-            .await
-            .map_err(Ending::Failed)?;
-        frames.close().await.map_err(Ending::Failed)
-    });
-    let ending = match told.await {
-        Ok(Ok(())) => Ending::ComeBack,
-        Ok(Err(ending)) => ending,
-        Err(_) => Ending::TooSlow,
-    };
-    drop(permit);
-    ending
-}
-
 impl From<NoRequest> for Ending {
     fn from(why: NoRequest) -> Self {
         match why {
@@ -167,6 +151,9 @@ impl From<Refused> for Next {
     }
 }
 
+/// Questions that are worked on, in the order in which they are answered.
+type Working<'a> = FuturesOrdered<Pending<'a, Answer>>;
+
 struct Conversation<'a, IO> {
     frames: Frames<IO>,
     visitor: Visitor,
@@ -181,115 +168,193 @@ struct Conversation<'a, IO> {
     deadline: Instant,
 }
 
-impl<IO: ByteStream> Conversation<'_, IO> {
+impl<'a, IO: ByteStream> Conversation<'a, IO> {
     /// Answers requests until one of them asks for a stream and gets it.
     async fn talk(&mut self) -> Result<Box<dyn ByteStream>, Ending> {
+        let mut working: Working<'a> = FuturesOrdered::new();
+        // What waits until all before it are answered.
+        let mut held = None;
         loop {
-            let request = self.request().await?;
-            let began = Instant::now();
-            let mut stop = self.stop.clone();
-            let next = tokio::select! {
-                next = self.consider(request) => next,
-                () = stop.given() => return Err(Ending::Stopped),
-            };
-            // The server's own time does not count.
-            self.deadline += began.elapsed();
-            match next {
-                Next::Answer(answer) => {
-                    self.answer(&answer).await?;
-                    self.judge(&answer)?;
-                }
-                Next::Last(answer, ending) => {
-                    self.answer(&answer).await?;
-                    return Err(ending);
-                }
-                Next::Pipe(answer, far) => {
-                    self.permit.prove();
-                    self.answer(&answer).await?;
-                    self.send().await?;
+            while held.is_none() && working.len() < self.room() {
+                held = match self.at_hand() {
+                    Ok(None) => break,
+                    Ok(Some(request)) => self.begin(request, &mut working).await?.map(Ok),
+                    Err(why) => Some(Err(why)),
+                };
+            }
+            if let Some(Some(answer)) = working.next().now_or_never() {
+                self.answer(&answer).await?;
+            } else if working.is_empty()
+                && let Some(request) = held.take()
+            {
+                if let Some(far) = self.change(request).await? {
                     return Ok(far);
+                }
+            } else {
+                let listen = held.is_none() && working.len() < self.room();
+                if let Some(answer) = self.wait(&mut working, listen).await? {
+                    self.answer(&answer).await?;
                 }
             }
         }
     }
 
-    /// The next request, within the limits that hold for this client.
-    async fn request(&mut self) -> Result<Request, Ending> {
+    /// How many questions may be worked on at once: one until the client has proved itself.
+    fn room(&self) -> usize {
+        if self.permit.is_proved() { AT_ONCE } else { 1 }
+    }
+
+    /// The next request that has arrived already, within the limits that hold for this client.
+    fn at_hand(&mut self) -> Result<Option<Request>, NoRequest> {
         let proved = self.permit.is_proved();
         let limit = if proved {
             CLIENT_LIMIT
         } else {
             self.unproved_bytes.saturating_sub(HEADER)
         };
-        let request = match self.frames.at_hand(limit) {
-            Ok(Some(request)) => Ok(request),
-            Err(why) => Err(why),
-            Ok(None) => {
-                self.send().await?;
-                let deadline = if proved {
-                    Instant::now() + IDLE
-                } else {
-                    self.deadline
-                };
-                tokio::select! {
-                    next = timeout_at(deadline, self.frames.next(limit)) => {
-                        next.map_err(|_| Ending::TooSlow)?
-                    }
-                    () = self.stop.given() => return Err(Ending::Stopped),
-                }
-            }
+        let Some((request, length)) = self.frames.at_hand(limit)? else {
+            return Ok(None);
         };
-        match request {
-            Ok((request, length)) => {
-                if !proved {
-                    self.unproved_bytes = self.unproved_bytes.saturating_sub(length);
-                }
-                Ok(request)
-            }
-            Err(why) => {
-                if matches!(why, NoRequest::Frame(_) | NoRequest::Decode(_)) {
-                    self.answer(&Answer::Refused(Refused::Malformed)).await?;
-                }
-                Err(why.into())
-            }
+        if !proved {
+            self.unproved_bytes = self.unproved_bytes.saturating_sub(length);
         }
+        Ok(Some(request))
     }
 
-    async fn consider(&mut self, request: Request) -> Next {
+    /// Begins to work on a question; one that needs no waiting is answered at once when it is its turn. Gives back what is no
+    /// question.
+    async fn begin(
+        &mut self,
+        request: Request,
+        working: &mut Working<'a>,
+    ) -> Result<Option<Request>, Ending> {
         let sessions = self.sessions;
-        match request {
-            Request::Hello { protocol, .. } => self.hello(protocol),
-            _ if !self.greeted => Next::Last(Answer::Refused(Refused::Malformed), Ending::Refused),
+        let answer = match request {
+            request if !self.greeted => return Ok(Some(request)),
+            Request::Find { token, app, ticket } => sessions.find(&token, &app, &ticket),
+            Request::Ask { session, ticket } => sessions.ask(session, &ticket),
+            Request::Renew { ticket } => {
+                working.push_back(sessions.renew(ticket));
+                return Ok(None);
+            }
             Request::Open {
                 token,
                 app,
                 credential,
                 attempt,
             } => {
-                let from = self.visitor.from;
-                let request = OpenRequest {
+                working.push_back(sessions.open(OpenRequest {
                     token,
                     app,
                     credential,
                     attempt,
-                    from,
-                };
-                Next::Answer(sessions.open(request).await)
+                    from: self.visitor.from,
+                }));
+                return Ok(None);
             }
-            Request::Find { token, app, ticket } => {
-                Next::Answer(sessions.find(token, app, ticket).await)
+            other => return Ok(Some(other)),
+        };
+        if working.is_empty() {
+            self.answer(&answer).await?;
+        } else {
+            working.push_back(Box::pin(std::future::ready(answer)));
+        }
+        Ok(None)
+    }
+
+    /// Sends what is answered, and waits for the next answer or, where it listens, for more from the client.
+    async fn wait(
+        &mut self,
+        working: &mut Working<'a>,
+        listen: bool,
+    ) -> Result<Option<Answer>, Ending> {
+        let began = Instant::now();
+        let idle = working.is_empty();
+        if !idle {
+            // Changes that were agreed upon together are answered together.
+            tokio::task::yield_now().await;
+            if let Some(Some(answer)) = working.next().now_or_never() {
+                return Ok(Some(answer));
             }
-            Request::Ask { session, ticket } => Next::Answer(sessions.ask(session, ticket).await),
-            Request::Renew { ticket } => Next::Answer(sessions.renew(ticket).await),
+        }
+        self.send().await?;
+        let deadline = if self.permit.is_proved() {
+            Instant::now() + IDLE
+        } else {
+            self.deadline
+        };
+        let outcome = tokio::select! {
+            Some(answer) = working.next(), if !idle => Ok(Some(answer)),
+            read = self.frames.fill(), if listen => match read {
+                Ok(0) => Err(Ending::Closed),
+                Ok(_) => Ok(None),
+                Err(error) => Err(Ending::Failed(error)),
+            },
+            () = sleep_until(deadline), if idle => Err(Ending::TooSlow),
+            () = self.stop.given() => Err(Ending::Stopped),
+        };
+        if !idle {
+            // The server's own time does not count.
+            self.deadline += began.elapsed();
+        }
+        outcome
+    }
+
+    /// Does what ends or changes the conversation; gives the stream that it becomes.
+    async fn change(
+        &mut self,
+        request: Result<Request, NoRequest>,
+    ) -> Result<Option<Box<dyn ByteStream>>, Ending> {
+        let request = match request {
+            Ok(request) => request,
+            Err(why) => {
+                if matches!(why, NoRequest::Frame(_) | NoRequest::Decode(_)) {
+                    self.put(&Answer::Refused(Refused::Malformed)).await?;
+                }
+                return Err(why.into());
+            }
+        };
+        let began = Instant::now();
+        let mut stop = self.stop.clone();
+        let next = tokio::select! {
+            next = self.consider(request) => next,
+            () = stop.given() => return Err(Ending::Stopped),
+        };
+        self.deadline += began.elapsed();
+        match next {
+            Next::Answer(answer) => {
+                self.answer(&answer).await?;
+                Ok(None)
+            }
+            Next::Last(answer, ending) => {
+                self.put(&answer).await?;
+                Err(ending)
+            }
+            Next::Pipe(answer, far) => {
+                self.permit.prove();
+                self.put(&answer).await?;
+                self.send().await?;
+                Ok(Some(far))
+            }
+        }
+    }
+
+    async fn consider(&mut self, request: Request) -> Next {
+        match request {
+            Request::Hello { protocol, .. } => self.hello(protocol),
             Request::Attach {
                 session,
                 ticket,
                 client,
-            } => self
+            } if self.greeted => self
                 .attach(session, ticket, client)
                 .await
                 .unwrap_or_else(Next::from),
-            Request::Resume(resume) => self.resume(resume).await.unwrap_or_else(Next::from),
+            Request::Resume(resume) if self.greeted => {
+                self.resume(resume).await.unwrap_or_else(Next::from)
+            }
+            // It has not said hello.
+            _ => Next::Last(Answer::Refused(Refused::Malformed), Ending::Refused),
         }
     }
 
@@ -357,11 +422,17 @@ impl<IO: ByteStream> Conversation<'_, IO> {
         }
     }
 
+    /// Gives an answer, and draws from it what it says about the client.
     async fn answer(&mut self, answer: &Answer) -> Result<(), Ending> {
-        match timeout(ANSWER_TIME, self.frames.put(answer)).await {
-            Ok(put) => put.map_err(Ending::Failed),
-            Err(_) => Err(Ending::TooSlow),
+        self.put(answer).await?;
+        self.judge(answer)
+    }
+
+    async fn put(&mut self, answer: &Answer) -> Result<(), Ending> {
+        if self.frames.put(answer) {
+            return Ok(());
         }
+        self.send().await
     }
 
     async fn send(&mut self) -> Result<(), Ending> {

@@ -68,14 +68,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Frames<IO> {
             if let Some(request) = self.at_hand(limit)? {
                 return Ok(request);
             }
-            self.input.drain(..self.at);
-            self.at = 0;
-            self.input.reserve(READ);
-            match (&mut self.io)
-                .take(READ as u64)
-                .read_buf(&mut self.input)
-                .await
-            {
+            match self.fill().await {
                 Ok(0) => return Err(NoRequest::Closed),
                 Ok(_) => {}
                 Err(error) => return Err(NoRequest::Failed(error)),
@@ -83,14 +76,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Frames<IO> {
         }
     }
 
-    /// Puts an answer behind those that wait to be sent; sends them when they are many.
-    pub(crate) async fn put(&mut self, answer: &Answer) -> io::Result<()> {
+    /// Waits for more bytes; gives how many came, none at the end. Nothing is lost when it is dropped before.
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        self.input.drain(..self.at);
+        self.at = 0;
+        self.input.reserve(READ);
+        (&mut self.io)
+            .take(READ as u64)
+            .read_buf(&mut self.input)
+            .await
+    }
+
+    /// Puts an answer behind those that wait to be sent. False: they are many, and to be sent.
+    pub(crate) fn put(&mut self, answer: &Answer) -> bool {
         frame_into(answer, &mut self.output);
-        if self.output.len() >= GATHERED {
-            self.send().await
-        } else {
-            Ok(())
-        }
+        self.output.len() < GATHERED
     }
 
     /// Sends the answers that wait.

@@ -20,10 +20,12 @@ pub mod listener;
 pub mod pipe;
 pub mod sessions;
 pub mod stop;
+mod turning_away;
 
 pub use admission::{Admission, Entry, Gate, Limits, Permit};
-pub use conversation::{Ending, Visitor, converse, turn_away};
+pub use conversation::{AT_ONCE, Ending, Visitor, converse};
 pub use listener::{Arrival, accept};
 pub use pipe::{PipeEnd, Piped, pipe};
 pub use sessions::{AttachTarget, ByteStream, OpenRequest, OpenedStream, Pending, Sessions};
 pub use stop::{Stop, Stopper};
+pub use turning_away::turn_away;

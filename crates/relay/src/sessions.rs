@@ -1,7 +1,8 @@
 //! What the data path asks of the floor above: logins, sessions, and byte streams to keepers.
 //!
-//! The `server` crate implements [`Sessions`]. Every method may take its time (a session that starts takes as long as its
-//! application's ready-timeout) but must end by itself; a client that went away meanwhile drops the future.
+//! The `server` crate implements [`Sessions`]. What gives a future may take its time (a session that starts takes as long as its
+//! application's ready-timeout) but must end by itself; a client that went away meanwhile drops the future. What gives none is
+//! answered from memory.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -56,10 +57,10 @@ pub trait Sessions: Send + Sync {
     fn open(&self, request: OpenRequest) -> Pending<'_, Answer>;
 
     /// Finds the token's session: [`Answer::Found`], [`Answer::Refused`] or [`Answer::ComeBack`].
-    fn find(&self, token: Token, app: AppName, ticket: Hidden) -> Pending<'_, Answer>;
+    fn find(&self, token: &Token, app: &AppName, ticket: &Hidden) -> Answer;
 
     /// Says what has become of a session: [`Answer::State`], [`Answer::Refused`] or [`Answer::ComeBack`].
-    fn ask(&self, session: SessionId, ticket: Hidden) -> Pending<'_, Answer>;
+    fn ask(&self, session: SessionId, ticket: &Hidden) -> Answer;
 
     /// A new ticket for one that holds: [`Answer::Renewed`], [`Answer::Refused`] or [`Answer::ComeBack`].
     fn renew(&self, ticket: Hidden) -> Pending<'_, Answer>;

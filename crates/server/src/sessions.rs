@@ -304,27 +304,23 @@ impl Sessions for GroupSessions {
         Box::pin(async move { either(self.open_session(request).await) })
     }
 
-    fn find(&self, token: Token, app: AppName, ticket: Hidden) -> Pending<'_, Answer> {
-        Box::pin(async move {
-            let directory = self.node.directory();
-            match self.check_ticket(&directory, &ticket) {
-                Ok((_, bound)) if bound == token => Answer::Found {
-                    session: directory
-                        .current_session(&token, &app)
-                        .map(|session| (session.id, session.host, session.state)),
-                    age_ms: self.node.age_ms(),
-                },
-                Ok(_) => Answer::Refused(Refused::Ticket),
-                Err(refused) => Answer::Refused(refused),
-            }
-        })
+    fn find(&self, token: &Token, app: &AppName, ticket: &Hidden) -> Answer {
+        let directory = self.node.directory();
+        match self.check_ticket(&directory, ticket) {
+            Ok((_, bound)) if bound == *token => Answer::Found {
+                session: directory
+                    .current_session(token, app)
+                    .map(|session| (session.id, session.host, session.state)),
+                age_ms: self.node.age_ms(),
+            },
+            Ok(_) => Answer::Refused(Refused::Ticket),
+            Err(refused) => Answer::Refused(refused),
+        }
     }
 
-    fn ask(&self, session: SessionId, ticket: Hidden) -> Pending<'_, Answer> {
-        Box::pin(async move {
-            self.news(session, &ticket)
-                .map_or_else(Answer::Refused, Answer::State)
-        })
+    fn ask(&self, session: SessionId, ticket: &Hidden) -> Answer {
+        self.news(session, ticket)
+            .map_or_else(Answer::Refused, Answer::State)
     }
 
     fn renew(&self, ticket: Hidden) -> Pending<'_, Answer> {

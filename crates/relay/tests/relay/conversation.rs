@@ -1,13 +1,13 @@
 //! What honest clients get.
 
-use relay::{Ending, Entry, Gate, Limits, PipeEnd, turn_away};
+use relay::{AT_ONCE, Ending, Entry, Gate, Limits, PipeEnd, turn_away};
 use std::net::IpAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use wire::client::{Answer, Refused, Request, Resume};
 use wire::keeper::Opening;
 
 use crate::fake::{
-    Client, EXPORTER, House, Port, SESSION, STREAM, TICKET, address, ask, attach, open,
+    Client, EXPORTER, House, Port, SESSION, STREAM, TICKET, address, ask, attach, open, open_number,
 };
 
 #[tokio::test]
@@ -170,6 +170,81 @@ async fn an_orderly_stop_does_not_wait_for_a_session_that_starts() {
     tokio::task::yield_now().await;
     port.stopper.stop();
     assert!(matches!(client.end().await.1, Ending::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_of_a_proved_client_are_worked_on_side_by_side_and_answered_in_order() {
+    let start_time = std::time::Duration::from_secs(1);
+    let port = Port::new(House {
+        start_time,
+        ..House::default()
+    });
+    let mut client = port.greeted().await;
+    let begun = tokio::time::Instant::now();
+    assert!(matches!(
+        client.ask(&open("right")).await,
+        Answer::Opened(_)
+    ));
+    let count = 2 * AT_ONCE as u64 + 10;
+    for number in 0..count {
+        client.send(&open_number(number)).await;
+    }
+    client.send(&ask(TICKET)).await;
+    client.send(&attach(TICKET)).await;
+    for number in 0..count {
+        match client.answer().await {
+            Answer::Opened(opened) => assert_eq!(opened.expires.0, number),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(client.answer().await, Answer::State(_)));
+    assert!(matches!(client.answer().await, Answer::Attached { .. }));
+    // One to prove itself, then three rounds.
+    assert_eq!(begun.elapsed().as_secs(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn until_a_client_has_proved_itself_its_questions_wait_for_each_other() {
+    let port = Port::new(House {
+        start_time: std::time::Duration::from_secs(1),
+        ..House::default()
+    });
+    let mut client = port.greeted().await;
+    let begun = tokio::time::Instant::now();
+    for password in ["wrong", "wrong", "right", "right", "right"] {
+        client.send(&open(password)).await;
+    }
+    for _ in 0..2 {
+        assert_eq!(client.answer().await, Answer::Refused(Refused::Login));
+    }
+    for _ in 0..3 {
+        assert!(matches!(client.answer().await, Answer::Opened(_)));
+    }
+    assert_eq!(begun.elapsed().as_secs(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_sense_is_answered_behind_what_came_before() {
+    let port = Port::new(House {
+        start_time: std::time::Duration::from_secs(1),
+        ..House::default()
+    });
+    let mut client = port.greeted().await;
+    assert!(matches!(
+        client.ask(&open("right")).await,
+        Answer::Opened(_)
+    ));
+    client.send(&open_number(7)).await;
+    client.send(&open_number(8)).await;
+    client.io.write_all(&[0, 0, 0, 1, 0xff]).await.unwrap();
+    for number in [7, 8] {
+        match client.answer().await {
+            Answer::Opened(opened) => assert_eq!(opened.expires.0, number),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(client.answer().await, Answer::Refused(Refused::Malformed));
+    assert!(matches!(client.end().await.1, Ending::BadRequest(_)));
 }
 
 #[tokio::test]
