@@ -222,6 +222,17 @@ impl Replica {
         }
     }
 
+    /// Who leads, as far as this server knows; it may have fallen since. Constant time, for every request.
+    pub fn leader(&self) -> Option<ServerId> {
+        let core = self.core().ok()?;
+        core.raft.metrics().borrow_watched().current_leader
+    }
+
+    /// When this server last heard from the leader that it follows; none: not since it started. Constant time.
+    pub fn last_heard(&self) -> Option<Moment> {
+        self.inner.ground.heard.last()
+    }
+
     /// What this server knows of its formation at this moment.
     pub fn status(&self) -> Status {
         let state = self.state();

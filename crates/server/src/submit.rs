@@ -183,12 +183,7 @@ impl Node {
     async fn ask_while_primary(&self, leader: ServerId, request: &Request) -> Attempt {
         let mut roles = self.replica().role_changed();
         let replaced = async {
-            while self
-                .replica()
-                .status()
-                .leader
-                .is_none_or(|now| now == leader)
-            {
+            while self.replica().leader().is_none_or(|now| now == leader) {
                 if roles.changed().await.is_err() {
                     break;
                 }

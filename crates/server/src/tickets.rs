@@ -1,19 +1,25 @@
 //! Tickets: what takes the place of a password. Signed by the group (EdDSA), bound to a token or to the API,
 //! checked on any server from its replica.
 //!
-//! A ticket of a disabled user, or from before the password was last set, is refused wherever it is shown.
+//! A ticket of a disabled user, or from before the password was last set, is refused wherever it is shown: whose it is and
+//! until when it holds is looked at each time. Only that its signature was verified is remembered ([`Verified`]).
 
+use crate::clock;
+use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use model::{Directory, GroupId, Role, Token, UnixMillis, User, UserName};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wire::client::Hidden;
 
 /// Clocks of members may differ by as much as joining allows.
 const LEEWAY: Duration = Duration::from_secs(60);
 const TICKET_LIMIT: usize = 2048;
+/// Verified tickets that are remembered at least; twice as many at most.
+const REMEMBERED: usize = 8192;
 
 /// What a ticket is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +88,36 @@ pub struct Issued {
 pub struct Tickets {
     group: GroupId,
     signing: Option<EncodingKey>,
+    verified: Mutex<Verified>,
+}
+
+/// What verified tickets say, by their digests: a client shows its ticket with every request, and verifying it takes longer
+/// than answering.
+///
+/// A signature that was verified with a key stays so; everything that can change is not in here. The digest takes in the key,
+/// so that another key's tickets are not found. The oldest are forgotten, half of all at a time.
+#[derive(Default)]
+struct Verified {
+    newer: HashMap<[u8; SHA256_OUTPUT_LEN], Arc<Claims>>,
+    older: HashMap<[u8; SHA256_OUTPUT_LEN], Arc<Claims>>,
+}
+
+impl Verified {
+    fn find(&mut self, digest: &[u8; SHA256_OUTPUT_LEN]) -> Option<Arc<Claims>> {
+        if let Some(claims) = self.newer.get(digest) {
+            return Some(Arc::clone(claims));
+        }
+        let claims = self.older.remove(digest)?;
+        self.put(*digest, Arc::clone(&claims));
+        Some(claims)
+    }
+
+    fn put(&mut self, digest: [u8; SHA256_OUTPUT_LEN], claims: Arc<Claims>) {
+        if self.newer.len() >= REMEMBERED {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(digest, claims);
+    }
 }
 
 impl fmt::Debug for Tickets {
@@ -99,6 +135,7 @@ impl Tickets {
         Self {
             group,
             signing: pkcs8.map(EncodingKey::from_ed_der),
+            verified: Mutex::default(),
         }
     }
 
@@ -169,7 +206,7 @@ impl Tickets {
         ticket: &Hidden,
         directory: &Directory,
     ) -> Result<(Arc<User>, Token), TicketError> {
-        let claims = self.verify(ticket, directory)?;
+        let claims = self.verify(&ticket.0, directory)?;
         match (claims.r#use, &claims.tok) {
             (Use::Session, Some(token)) => Ok((live_user(&claims, directory)?, token.clone())),
             _ => Err(TicketError::OtherUse),
@@ -182,7 +219,7 @@ impl Tickets {
     /// Why it does not hold.
     pub fn check_api(
         &self,
-        ticket: &Hidden,
+        ticket: &str,
         directory: &Directory,
     ) -> Result<(UserName, Role), TicketError> {
         let claims = self.verify(ticket, directory)?;
@@ -193,19 +230,43 @@ impl Tickets {
         Ok((user.name.clone(), user.role))
     }
 
-    fn verify(&self, ticket: &Hidden, directory: &Directory) -> Result<Claims, TicketError> {
-        if ticket.0.len() > TICKET_LIMIT {
-            return Err(TicketError::TooLong(ticket.0.len()));
+    fn verify(&self, ticket: &str, directory: &Directory) -> Result<Arc<Claims>, TicketError> {
+        if ticket.len() > TICKET_LIMIT {
+            return Err(TicketError::TooLong(ticket.len()));
+        }
+        let public = &directory.group().authority.ticket_public;
+        let digest = digest_of(public, ticket);
+        let oldest = (clock::calendar().0 / 1000).saturating_sub(LEEWAY.as_secs());
+        if let Some(claims) = self.verified().find(&digest)
+            && claims.exp >= oldest
+        {
+            return Ok(claims);
         }
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.leeway = LEEWAY.as_secs();
         validation.set_issuer(&[self.group.to_string()]);
         validation.validate_aud = false;
-        let key = DecodingKey::from_ed_der(&directory.group().authority.ticket_public);
-        let verified = jsonwebtoken::decode::<Claims>(&ticket.0, &key, &validation)
+        let key = DecodingKey::from_ed_der(public);
+        let verified = jsonwebtoken::decode::<Claims>(ticket, &key, &validation)
             .map_err(|error| TicketError::Verify(Arc::new(error)))?;
-        Ok(verified.claims)
+        let claims = Arc::new(verified.claims);
+        self.verified().put(digest, Arc::clone(&claims));
+        Ok(claims)
     }
+
+    fn verified(&self) -> std::sync::MutexGuard<'_, Verified> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn digest_of(public: &[u8], ticket: &str) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut context = digest::Context::new(&SHA256);
+    context.update(&(public.len() as u64).to_be_bytes());
+    context.update(public);
+    context.update(ticket.as_bytes());
+    let mut digest = [0; SHA256_OUTPUT_LEN];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
 }
 
 fn live_user(claims: &Claims, directory: &Directory) -> Result<Arc<User>, TicketError> {
@@ -214,4 +275,197 @@ fn live_user(claims: &Claims, directory: &Directory) -> Result<Arc<User>, Ticket
         return Err(TicketError::User);
     }
     Ok(user.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+    use model::record::Group;
+    use model::trust::Sealed;
+    use model::user::PasswordHash;
+    use model::{Authority, Cause, Formation, FormationId, FormationRef, Record};
+
+    const LIFETIME: Duration = Duration::from_secs(3600);
+
+    /// A group's ticket keys: the private and the public one.
+    fn keys() -> (Vec<u8>, Vec<u8>) {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
+        (pkcs8.as_ref().to_vec(), pair.public_key().as_ref().to_vec())
+    }
+
+    fn ann() -> User {
+        User {
+            name: "ann".parse().unwrap(),
+            password: PasswordHash(String::new()),
+            role: Role::Operator,
+            groups: Vec::new(),
+            disabled: false,
+            password_set: UnixMillis(0),
+            version_number: 0,
+        }
+    }
+
+    fn directory(public: &[u8], user: Option<User>) -> Directory {
+        let group = Group {
+            id: GroupId::default(),
+            name: "testers".parse().unwrap(),
+            formation: Formation {
+                this: FormationRef {
+                    id: FormationId::default(),
+                    number: 0,
+                    fork_point: 0,
+                },
+                ancestors: Vec::new(),
+                cause: Cause::Founded,
+                original: FormationId::default(),
+                original_members: Vec::new(),
+                made: UnixMillis(0),
+            },
+            backups: Vec::new(),
+            primary: None,
+            primary_since: UnixMillis(0),
+            last_failover: None,
+            authority: Authority {
+                certificate: Vec::new(),
+                fingerprint: String::new(),
+                key: Sealed(Vec::new()),
+                ticket_public: public.to_vec(),
+                ticket_key: Sealed(Vec::new()),
+                expires: UnixMillis(0),
+            },
+            clock: UnixMillis(0),
+            number: 0,
+            last_event: 0,
+            feature_level: 0,
+        };
+        let group = Record::Group(Box::new(group));
+        let user = user.map(|user| Record::User(Box::new(user)));
+        Directory::from_records([group].into_iter().chain(user)).unwrap()
+    }
+
+    fn tickets(private: &[u8]) -> Tickets {
+        Tickets::new(GroupId::default(), Some(private))
+    }
+
+    #[test]
+    fn a_verified_ticket_is_refused_once_its_user_may_not_use_it() {
+        let (private, public) = keys();
+        let tickets = tickets(&private);
+        let token: Token = "card.1".parse().unwrap();
+        let now = clock::calendar();
+        let issued = tickets
+            .for_token(&ann().name, &token, now, LIFETIME)
+            .unwrap();
+        for _ in 0..2 {
+            let (user, bound) = tickets
+                .check_session(&issued.ticket, &directory(&public, Some(ann())))
+                .unwrap();
+            assert_eq!((user.name.as_str(), bound), ("ann", token.clone()));
+        }
+        let disabled = User {
+            disabled: true,
+            ..ann()
+        };
+        let other_password = User {
+            password_set: now.after(Duration::from_millis(1)),
+            ..ann()
+        };
+        for user in [Some(disabled), Some(other_password), None] {
+            let refused = tickets.check_session(&issued.ticket, &directory(&public, user));
+            assert_eq!(refused.unwrap_err(), TicketError::User);
+        }
+        let api = tickets.check_api(&issued.ticket.0, &directory(&public, Some(ann())));
+        assert_eq!(api.unwrap_err(), TicketError::OtherUse);
+    }
+
+    #[test]
+    fn what_was_verified_with_one_key_is_not_with_another() {
+        let ((private, public), (_, other)) = (keys(), keys());
+        let tickets = tickets(&private);
+        let issued = tickets
+            .for_api(&ann().name, clock::calendar(), LIFETIME)
+            .unwrap();
+        let check = |public: &[u8]| {
+            tickets
+                .check_api(&issued.ticket.0, &directory(public, Some(ann())))
+                .map(|(_, role)| role)
+        };
+        assert_eq!(check(&public).unwrap(), Role::Operator);
+        assert!(matches!(check(&other), Err(TicketError::Verify(_))));
+        assert_eq!(check(&public).unwrap(), Role::Operator);
+    }
+
+    #[test]
+    fn a_verified_ticket_expires() {
+        let (private, public) = keys();
+        let tickets = tickets(&private);
+        let directory = directory(&public, Some(ann()));
+        let past = UnixMillis(clock::calendar().0 - 7_200_000);
+        let issued = tickets.for_api(&ann().name, past, LIFETIME).unwrap();
+        let claims = Claims {
+            iss: GroupId::default().to_string(),
+            sub: ann().name,
+            r#use: Use::Api,
+            tok: None,
+            at: past.0,
+            exp: issued.expires.0 / 1000,
+        };
+        // As if it had been verified while it held.
+        let digest = digest_of(&public, &issued.ticket.0);
+        tickets.verified().put(digest, Arc::new(claims));
+        let refused = tickets.check_api(&issued.ticket.0, &directory);
+        assert!(matches!(refused, Err(TicketError::Verify(_))));
+    }
+
+    #[test]
+    fn forged_tickets_are_refused_and_not_remembered() {
+        let (private, public) = keys();
+        let tickets = tickets(&private);
+        let directory = directory(&public, Some(ann()));
+        let issued = tickets
+            .for_api(&ann().name, clock::calendar(), LIFETIME)
+            .unwrap();
+        let mut forged = issued.ticket.0.into_bytes();
+        let last = forged.last_mut().unwrap();
+        *last = if *last == b'A' { b'B' } else { b'A' };
+        // The last letter of a signature holds two bits only; the one before it holds six.
+        let before = forged.len() - 2;
+        forged[before] = if forged[before] == b'x' { b'y' } else { b'x' };
+        let forged = String::from_utf8(forged).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(
+                tickets.check_api(&forged, &directory),
+                Err(TicketError::Verify(_))
+            ));
+        }
+        assert!(tickets.verified().newer.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_what_is_used_stays() {
+        let mut verified = Verified::default();
+        let claims = Arc::new(Claims {
+            iss: String::new(),
+            sub: ann().name,
+            r#use: Use::Api,
+            tok: None,
+            at: 0,
+            exp: 0,
+        });
+        let digest = |number: usize| {
+            let mut digest = [0; SHA256_OUTPUT_LEN];
+            digest[..8].copy_from_slice(&number.to_be_bytes());
+            digest
+        };
+        verified.put(digest(0), Arc::clone(&claims));
+        for number in 1..5 * REMEMBERED {
+            verified.put(digest(number), Arc::clone(&claims));
+            assert!(verified.find(&digest(0)).is_some());
+            assert!(verified.newer.len() + verified.older.len() <= 2 * REMEMBERED);
+        }
+        assert!(verified.find(&digest(1)).is_none());
+    }
 }
