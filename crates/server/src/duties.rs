@@ -20,6 +20,8 @@ use tokio::time::sleep;
 
 /// How often what was heard of the others is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// Changes of the directory are gathered this long before it is looked at: there may be thousands a second.
+const GATHER: Duration = Duration::from_millis(5);
 /// How long a change of the members may take.
 const MEMBERS_LIMIT: Duration = Duration::from_secs(5);
 
@@ -70,19 +72,27 @@ pub async fn run(node: Node) {
     let mut directory = node.directory_changed();
     let mut contacts = node.0.peers.changed();
     let mut stop = node.stop();
+    let mut gathered = Duration::ZERO;
     loop {
-        let due = duties.due().saturating_sub(clock::steady()).min(LOOK);
+        let now = clock::steady();
+        let gathering = gathered.saturating_sub(now);
+        let mut due = duties.due().saturating_sub(now).min(LOOK);
+        if !gathering.is_zero() {
+            due = due.min(gathering);
+        }
         let wakeup = tokio::select! {
             biased;
             () = stop.given() => Wakeup::Stop,
             Ok(()) = consensus.changed() => Wakeup::Consensus,
             Some(outcome) = outcomes.recv() => outcome,
             Ok(()) = contacts.changed() => Wakeup::Contact,
-            Ok(()) = directory.changed() => Wakeup::Directory,
+            Ok(()) = directory.changed(), if gathering.is_zero() => Wakeup::Directory,
             () = sleep(due) => Wakeup::Time,
         };
-        if matches!(wakeup, Wakeup::Stop) {
-            return;
+        match wakeup {
+            Wakeup::Stop => return,
+            Wakeup::Directory => gathered = clock::steady() + GATHER,
+            _ => {}
         }
         duties.handle(wakeup, clock::steady());
     }

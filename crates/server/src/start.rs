@@ -348,6 +348,9 @@ async fn stop(node: &Node, stopper: &Stopper) {
     node.replica().shutdown().await;
 }
 
+/// Changes are gathered this long before what hangs on the directory follows them: there may be thousands a second.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// Keeps what hangs on the directory in step with it.
 async fn follow_directory(node: Node) {
     let mut changed = node.directory_changed();
@@ -374,6 +377,7 @@ async fn follow_directory(node: Node) {
         });
         node.keep_timing(&directory).await;
         drop(directory);
+        sleep(GATHER).await;
         if changed.changed().await.is_err() {
             return;
         }
