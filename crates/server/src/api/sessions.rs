@@ -114,6 +114,23 @@ impl Filter {
             && self.app.as_ref().is_none_or(|app| session.app == *app)
     }
 
+    /// All sessions behind `after` that may fit, in the order of ids. A token's own are found without looking at the others.
+    fn candidates<'a>(
+        &self,
+        directory: &'a Directory,
+        after: Option<SessionId>,
+    ) -> Box<dyn Iterator<Item = &'a Arc<model::Session>> + 'a> {
+        match &self.token {
+            Some(token) if !self.ended => {
+                let mut own = directory.sessions_of(token);
+                own.retain(|session| after.is_none_or(|after| session.id > after));
+                own.sort_unstable_by_key(|session| session.id);
+                Box::new(own.into_iter())
+            }
+            _ => Box::new(directory.sessions_from(after)),
+        }
+    }
+
     /// At most `limit` sessions behind `after`, and whether there are more.
     fn page<'a>(
         &self,
@@ -121,8 +138,8 @@ impl Filter {
         after: Option<SessionId>,
         limit: usize,
     ) -> (Vec<&'a Arc<model::Session>>, bool) {
-        let mut fitting = directory
-            .sessions_from(after)
+        let mut fitting = self
+            .candidates(directory, after)
             .filter(|session| self.fits(session));
         let page: Vec<_> = fitting.by_ref().take(limit).collect();
         let more = fitting.next().is_some();
