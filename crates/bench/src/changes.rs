@@ -9,7 +9,8 @@ use testkit::Machine;
 use crate::cluster::{Cluster, VIEWER};
 use crate::load::{Load, Plan, Service, run as load};
 use crate::peers::etcd::{DEFAULT, Etcd, Puts};
-use crate::peers::stead::{Sessions, Stead};
+use crate::peers::native::{Opens, Port};
+use crate::peers::stead::Stead;
 use crate::report::{Table, millis, rate};
 use crate::{Options, on_nodes};
 
@@ -31,8 +32,8 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
         .transpose()?;
     let primary = stead.wait_for_leader();
     let viewer = stead.network().node(VIEWER);
-    let access = on_nodes(viewer, async { stead.access(primary).await })??;
-    let ours = Arc::new(Sessions::prepare(&stead, access));
+    stead.make_ready_for_sessions();
+    let ours = Arc::new(Opens::at(Port::of(&stead, primary)?));
     let mut columns = vec!["clients", "Stead, changes/s", "median, ms", "p99, ms"];
     columns.extend(["etcd, puts/s", "median, ms", "p99, ms", "ratio"]);
     let mut table = Table::new(&columns);
@@ -121,10 +122,10 @@ fn row(clients: usize, ours: &Load, theirs: &Load) -> Vec<String> {
 fn words(options: &Options) -> String {
     format!(
         "{} turns of {} s for each side after a third of that for warming up; rates are medians of the turns, latencies \
-         are of all. Each client has one request in flight; up to {LINES} connections. Stead: {} over HTTP/2 and TLS 1.3; \
+         are of all. Each client has one request in flight; up to {LINES} connections. Stead: {}; \
          etcd: `Put` of {VALUE} bytes over gRPC without TLS, at its defaults. All at the leader.\n",
         options.turns,
         options.seconds,
-        Sessions::WORDS,
+        Opens::WORDS,
     )
 }

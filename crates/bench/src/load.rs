@@ -10,6 +10,9 @@ use tokio::task::JoinSet;
 
 use crate::samples::Samples;
 
+/// Clients that fill a side before it is measured, each with a connection.
+const FILLERS: usize = 32;
+
 /// Something that answers numbered requests.
 pub(crate) trait Service: Send + Sync + 'static {
     /// A connection, shared by clients.
@@ -87,6 +90,32 @@ pub(crate) async fn run<S: Service>(service: &Arc<S>, plan: Plan) -> Result<Load
         per_second,
         latency: Samples::of(all),
     })
+}
+
+/// Asks with the numbers from 0 to `count`, each once, [`FILLERS`] at a time: makes what is measured afterwards.
+///
+/// # Errors
+/// When a connection or any request fails.
+pub(crate) async fn fill<S: Service>(service: &Arc<S>, count: u64) -> Result<()> {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut clients = JoinSet::new();
+    for _ in 0..FILLERS {
+        let line = service.open().await?;
+        let (service, next) = (Arc::clone(service), Arc::clone(&next));
+        clients.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return anyhow::Ok(());
+                }
+                service.ask(&line, number).await?;
+            }
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.context("a client panicked")??;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use testkit::Machine;
 
 use crate::changes::{merged, turn};
 use crate::cluster::{Cluster, VIEWER};
-use crate::load::{Load, Plan};
+use crate::load::{Load, Plan, fill};
 use crate::peers::etcd::{DEFAULT, Etcd, Gets, Puts};
-use crate::peers::finds::Finds;
+use crate::peers::native::{Finds, Opens, Port};
 use crate::peers::redis::{Keys, Redis};
-use crate::peers::stead::{Lookups, Sessions, Stead};
+use crate::peers::stead::{Lookups, Stead};
 use crate::report::{Table, millis, rate};
 use crate::{Options, on_nodes};
 
@@ -42,15 +42,15 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
     let primary = stead.wait_for_leader();
     let viewer = stead.network().node(VIEWER);
     let access = on_nodes(viewer, async { stead.access(primary).await })??;
-    on_nodes(
-        viewer,
-        Sessions::prepare(&stead, access.clone()).fill(TOKENS),
-    )??;
+    stead.make_ready_for_sessions();
+    let port = Port::of(&stead, primary)?;
+    let opens = Arc::new(Opens::at(port.clone()));
+    on_nodes(viewer, fill(&opens, TOKENS))??;
     let ours = Arc::new(Lookups {
         access,
         tokens: TOKENS,
     });
-    let finds = Arc::new(on_nodes(viewer, Finds::prepare(&stead, primary, LINES))??);
+    let finds = Arc::new(on_nodes(viewer, Finds::prepare(port, LINES))??);
     let etcd = etcd.map(filled).transpose()?;
     let keys = redis.as_ref().map(|redis| {
         Arc::new(Keys {
@@ -102,7 +102,7 @@ fn filled(etcd: Etcd) -> Result<(Etcd, Arc<Gets>)> {
         address,
         value: vec![b'x'; VALUE],
     };
-    on_nodes(etcd.network().node(VIEWER), puts.fill(TOKENS))??;
+    on_nodes(etcd.network().node(VIEWER), fill(&Arc::new(puts), TOKENS))??;
     Ok((
         etcd,
         Arc::new(Gets {

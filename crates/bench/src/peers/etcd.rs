@@ -195,20 +195,6 @@ pub(crate) struct Puts {
     pub(crate) value: Vec<u8>,
 }
 
-impl Puts {
-    /// Puts keys `0` to `count`, one after the other.
-    ///
-    /// # Errors
-    /// When one is refused.
-    pub(crate) async fn fill(&self, count: u64) -> Result<()> {
-        let line = self.open().await?;
-        for number in 0..count {
-            self.ask(&line, number).await?;
-        }
-        Ok(())
-    }
-}
-
 impl Service for Puts {
     type Line = Line;
 

@@ -17,6 +17,11 @@ use crate::cluster::{Cluster, SERVERS, VIEWER};
 use crate::http2::Line;
 use crate::load::Service;
 
+/// The application that all sessions run: a binding to a backend that runs already.
+pub(crate) const APP: &str = "desk";
+/// The user whose sessions they are.
+pub(crate) const USER: &str = "ann";
+
 /// A group that is whole again after a server returned says so within this.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -48,6 +53,13 @@ impl Stead {
     /// The group itself.
     pub(crate) fn group(&self) -> &Group {
         &self.group
+    }
+
+    /// Makes the user and the application that sessions need.
+    pub(crate) fn make_ready_for_sessions(&self) {
+        self.group.add_user(0, USER);
+        self.group
+            .add_app(0, APP, &["--backend", "tcp:127.0.0.1:9"]);
     }
 
     /// What a client needs to use the API of one server as `admin`.
@@ -194,56 +206,6 @@ impl Service for Settings {
     }
 }
 
-/// Sessions made for tokens of their own.
-pub(crate) struct Sessions {
-    access: Access,
-}
-
-impl Sessions {
-    /// What the report says of one request.
-    pub(crate) const WORDS: &str =
-        "`POST /v1/sessions` for a token of its own, of an application with a running backend";
-    /// The application that all sessions run.
-    pub(crate) const APP: &str = "desk";
-    /// The user whose sessions they are.
-    pub(crate) const USER: &str = "ann";
-
-    /// Makes the user and the application.
-    pub(crate) fn prepare(stead: &Stead, access: Access) -> Self {
-        stead.group.add_user(0, Self::USER);
-        stead
-            .group
-            .add_app(0, Self::APP, &["--backend", "tcp:127.0.0.1:9"]);
-        Self { access }
-    }
-
-    /// Tokens with a session each, `card.0` and up: what lookups find.
-    ///
-    /// # Errors
-    /// When a session is refused.
-    pub(crate) async fn fill(&self, count: u64) -> Result<()> {
-        let line = self.open().await?;
-        for number in 0..count {
-            self.ask(&line, number).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Service for Sessions {
-    type Line = Line;
-
-    async fn open(&self) -> Result<Line> {
-        self.access.line().await
-    }
-
-    async fn ask(&self, line: &Line, number: u64) -> Result<()> {
-        let body = json!({"token": format!("card.{number}"), "user": Self::USER, "app": Self::APP});
-        let request = self.access.request(Method::POST, "/v1/sessions", &body)?;
-        line.ask(request).await?.succeeded().map(drop)
-    }
-}
-
 /// Lookups of tokens through the API of one server, from its own copy.
 pub(crate) struct Lookups {
     /// The server.
@@ -261,7 +223,7 @@ impl Service for Lookups {
 
     async fn ask(&self, line: &Line, number: u64) -> Result<()> {
         let token = format!("card.{}", number % self.tokens);
-        let path = format!("/v1/sessions?token={token}&app={}&limit=1", Sessions::APP);
+        let path = format!("/v1/sessions?token={token}&app={APP}&limit=1");
         let request = self.access.request(Method::GET, &path, &Value::Null)?;
         let answer = line.ask(request).await?.succeeded()?;
         ensure!(
