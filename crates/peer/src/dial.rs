@@ -6,7 +6,7 @@ use crate::socket::Socket;
 use crate::tls::TlsError;
 use crate::verify::{CertificateRefusal, refusal_in};
 use model::ServerId;
-use rustls::{AlertDescription, ClientConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,6 +106,15 @@ impl DialError {
         }
     }
 
+    /// Whether somebody else answers there: another server, one of another group, or no server of Stead at all.
+    pub fn is_stranger(&self) -> bool {
+        match self {
+            Self::Certificate { .. } | Self::OtherProtocol { .. } => true,
+            Self::Tls { source, .. } => strange(source),
+            _ => false,
+        }
+    }
+
     /// Whether the other server says that this one's certificate is revoked: it was removed.
     pub fn revoked(&self) -> bool {
         let source = match self {
@@ -128,6 +137,18 @@ impl DialError {
             ))
         )
     }
+}
+
+/// Whether TLS failed because one side's certificate is of an authority that the other does not know.
+pub(crate) fn strange(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(
+        inner,
+        Some(
+            rustls::Error::AlertReceived(AlertDescription::UnknownCA)
+                | rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)
+        )
+    )
 }
 
 /// How far a dial had come.

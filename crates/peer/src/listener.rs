@@ -74,6 +74,10 @@ pub trait Reception: Send + Sync + 'static {
 enum TurnedAway {
     #[error("TLS failed")]
     Tls(#[source] io::Error),
+    #[error(
+        "it belongs to another group, or to none: its certificate authority is not this group's"
+    )]
+    Stranger(#[source] io::Error),
     #[error("the protocol that was agreed on is none of the peer port")]
     Protocol,
     #[error(transparent)]
@@ -199,7 +203,10 @@ impl<R: Reception + Admission> Entrance<R> {
         let stream: PeerStream = start
             .into_stream(config)
             .await
-            .map_err(TurnedAway::Tls)?
+            .map_err(|error| match crate::dial::strange(&error) {
+                true => TurnedAway::Stranger(error),
+                false => TurnedAway::Tls(error),
+            })?
             .into();
         let agreed = stream.get_ref().1.alpn_protocol();
         if wants_to_join && agreed == Some(ALPN_JOIN) {

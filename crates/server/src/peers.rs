@@ -14,8 +14,8 @@ use peer::link::LinkLimits;
 use peer::pool::{AskError, Channel, Pool, PoolEvent, PoolSettings, StreamError, Watcher};
 use peer::verify::Revocations;
 use replica::Replica;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use wire::hello::{Introduction, PROTOCOL};
@@ -113,6 +113,8 @@ impl Revocations for Sight {
 pub struct Contacts {
     refused: Mutex<HashMap<ServerId, Contact>>,
     incarnations: Mutex<HashMap<ServerId, IncarnationId>>,
+    /// Members at whose address somebody else was met.
+    strangers: Mutex<HashSet<ServerId>>,
     changed: watch::Sender<u64>,
 }
 
@@ -136,6 +138,12 @@ impl Contacts {
         }
     }
 
+    fn met_strangers(&self) -> MutexGuard<'_, HashSet<ServerId>> {
+        self.strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn of(&self, server: ServerId) -> Contact {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.get(&server).copied().unwrap_or(Contact::Silent)
@@ -156,6 +164,7 @@ impl Watcher for Contacts {
                     .unwrap_or_else(PoisonError::into_inner);
                 known.insert(server, introduction.incarnation);
                 drop(known);
+                self.met_strangers().remove(&server);
                 self.note(server, Contact::Connected);
             }
             PoolEvent::Ended {
@@ -176,6 +185,9 @@ impl Watcher for Contacts {
                 } else {
                     Contact::Silent
                 };
+                if error.is_stranger() && self.met_strangers().insert(server) {
+                    tracing::warn!(%server, error = %peer::InFull(&error), "somebody else answers at a member's address; nothing was told to them");
+                }
                 tracing::debug!(%server, %error, ?contact, "a member is not reached");
                 self.note(server, contact);
             }
