@@ -40,7 +40,7 @@ const fn service(name: &'static str, purpose: &'static str, service: &'static st
     }
 }
 
-const FOR_TESTS: [Package; 5] = [
+const FOR_TESTS: [Package; 8] = [
     package("iproute2", "network namespaces, links and cuts (ip)"),
     package(
         "tigervnc-standalone-server",
@@ -52,6 +52,15 @@ const FOR_TESTS: [Package; 5] = [
     ),
     package("vncsnapshot", "a VNC viewer that needs no display"),
     package("x11-utils", "looking at what a viewer shows (xwininfo)"),
+    package(
+        "x11-xserver-utils",
+        "giving a session's desktop a colour (xsetroot)",
+    ),
+    package(
+        "libjpeg-turbo-progs",
+        "reading the pixels of a viewer's picture (djpeg)",
+    ),
+    package("libfaketime", "a server whose clock is ahead"),
 ];
 
 const FOR_BENCHES: [Package; 3] = [

@@ -1,13 +1,14 @@
 //! The command line of a group's servers and clients, run to its end or asked for its state.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::group::Group;
 use crate::network::Node;
-use crate::wait::eventually_some;
+use crate::process::run_to_end;
+use crate::wait::{eventually_some, seconds};
 
 /// Settings of the caller's shell that must not reach the servers.
 const NOT_INHERITED: [&str; 5] = [
@@ -17,6 +18,9 @@ const NOT_INHERITED: [&str; 5] = [
     "STEAD_API_TOKEN",
     "STEAD_CONFIG",
 ];
+
+/// A command that has not ended after this hangs: commands of the command line give up sooner by themselves.
+const ENDS_WITHIN: Duration = seconds(90);
 
 /// What a run of the command line gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,20 @@ impl Outcome {
     pub fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{self:?}");
         serde_json::from_str(&self.output).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
+impl Outcome {
+    /// What it says went wrong.
+    ///
+    /// # Panics
+    /// When it exited with another code, or does not say in the usual form what went wrong and why.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        let told = self.errors.contains("error: ") && self.errors.contains("\n  why: ");
+        assert!(told, "not as errors are told: {self:?}");
+        self.errors
     }
 }
 
@@ -81,6 +99,15 @@ impl Group {
     pub fn json(&self, index: usize, arguments: &[&str]) -> Value {
         let with_json: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
         self.run(index, &with_json).json()
+    }
+
+    /// Runs a command that must not succeed, and returns what it says.
+    ///
+    /// # Panics
+    /// When it exits with another code, or does not say in the usual form what went wrong and why.
+    #[track_caller]
+    pub fn fails(&self, index: usize, code: i32, arguments: &[&str]) -> String {
+        self.run(index, arguments).fails(code)
     }
 
     /// Runs `stead ARGUMENTS... --server ALL --ca FINGERPRINT` on a node (or on the machine itself) and waits for its end.
@@ -195,8 +222,7 @@ pub(crate) fn server_entry<'a>(status: &'a Value, name: &str) -> Option<&'a Valu
 
 #[track_caller]
 fn run(command: &mut Command) -> Outcome {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
+    let output = run_to_end(command, ENDS_WITHIN);
     Outcome {
         code: output.status.code(),
         output: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -60,3 +60,25 @@ pub fn listening(connect: &Process, limit: Duration) -> SocketAddr {
         .and_then(|listen| listen.parse().ok());
     listen.unwrap_or_else(|| panic!("no address in {ready}"))
 }
+
+/// A field of what `--json` printed, as text.
+///
+/// # Panics
+/// When it has none.
+#[track_caller]
+pub fn text(object: &Value, field: &str) -> String {
+    let found = object.get(field).and_then(Value::as_str);
+    found
+        .unwrap_or_else(|| panic!("no {field} in {object}"))
+        .to_owned()
+}
+
+/// A field of what `--json` printed, as a number.
+///
+/// # Panics
+/// When it has none.
+#[track_caller]
+pub fn number(object: &Value, field: &str) -> u64 {
+    let found = object.get(field).and_then(Value::as_u64);
+    found.unwrap_or_else(|| panic!("no {field} in {object}"))
+}

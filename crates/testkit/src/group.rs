@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command_line::server_entry;
-use crate::leftovers::kill_started_in;
+use crate::leftovers::{control_groups, kill_started_in, remove_control_groups};
 use crate::network::Node;
 use crate::plan::{GroupPlan, Place};
 use crate::process::{Process, kill};
@@ -305,8 +305,14 @@ impl Drop for Group {
                 process.kill();
             }
         }
+        let groups: Vec<PathBuf> = self
+            .servers
+            .iter()
+            .flat_map(|server| control_groups(&server.data))
+            .collect();
         // A keeper may start its program while it is looked for.
         while kill_started_in(self.folder.path()) {}
+        remove_control_groups(&groups);
     }
 }
 

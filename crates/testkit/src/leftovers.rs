@@ -1,7 +1,7 @@
 //! Processes that were started in a folder, by whomever: session keepers and their programs outlive the server that
-//! started them, which is their purpose, and end with the test all the same.
+//! started them, which is their purpose, and end with the test all the same. So do the control groups that they lived in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
@@ -24,6 +24,31 @@ pub(crate) fn kill_started_in(folder: &Path) -> bool {
         }
     }
     found
+}
+
+/// Control groups that the keepers of a server's sessions were given, as their folders say.
+pub fn control_groups(data: &Path) -> Vec<PathBuf> {
+    let sessions = std::fs::read_dir(data.join("sessions"));
+    sessions
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|session| {
+            let said = std::fs::read_to_string(session.path().join("scope")).ok()?;
+            Some(PathBuf::from(said.trim().strip_prefix("control group ")?))
+        })
+        .collect()
+}
+
+/// Removes control groups with those inside of them; what is not empty stays.
+pub(crate) fn remove_control_groups(groups: &[PathBuf]) {
+    for group in groups {
+        for inner in std::fs::read_dir(group).into_iter().flatten().flatten() {
+            // Its files are no folders and go with it.
+            let _not_empty = std::fs::remove_dir(inner.path());
+        }
+        let _not_empty = std::fs::remove_dir(group);
+    }
 }
 
 /// A process that has ended and is not yet waited for shows neither arguments nor environment.

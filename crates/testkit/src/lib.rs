@@ -29,10 +29,11 @@ mod process;
 mod wait;
 
 pub use command_line::Outcome;
-pub use connect::{event, events, listening};
+pub use connect::{event, events, listening, number, text};
 pub use group::{CLIENT_PORT, Group, PASSWORD, PEER_PORT, Server};
+pub use leftovers::control_groups;
 pub use machine::Machine;
 pub use network::{Network, Node};
 pub use plan::GroupPlan;
 pub use process::Process;
-pub use wait::{eventually, eventually_some, millis, seconds};
+pub use wait::{eventually, eventually_some, millis, seconds, stays_so_for};

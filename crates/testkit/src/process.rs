@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wait::eventually_some;
+use crate::wait::{eventually_some, seconds};
 
 /// Lines kept of each stream; older ones are dropped.
 const KEPT_LINES: usize = 20_000;
@@ -266,6 +266,37 @@ pub(crate) fn kill(pid: u32, signal: Signal) {
     }
 }
 
+/// Runs a command without input to its end, and returns all that it printed.
+///
+/// # Panics
+/// When it cannot be started. When it has not ended within `limit`: it is killed, and what it printed is shown.
+#[track_caller]
+pub(crate) fn run_to_end(command: &mut Command, limit: Duration) -> Output {
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn();
+    let child = child.unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
+    let pid = child.id();
+    let (done, ended) = std::sync::mpsc::channel();
+    // Nobody waits any more for one that cannot even be killed.
+    std::thread::spawn(move || done.send(child.wait_with_output()));
+    let in_time = ended.recv_timeout(limit);
+    let is_late = in_time.is_err();
+    let output = in_time.or_else(|_| {
+        kill(pid, Signal::KILL);
+        // What it started may hold its output open.
+        ended.recv_timeout(seconds(5))
+    });
+    assert!(
+        !is_late,
+        "not within {limit:?}: the end of {command:?}: {output:?}"
+    );
+    match output {
+        Ok(Ok(output)) => output,
+        failed => panic!("waiting for {command:?}: {failed:?}"),
+    }
+}
+
 /// Runs a short command to its end and returns what it printed.
 ///
 /// # Panics
@@ -338,6 +369,27 @@ mod tests {
         process.kill();
         assert!(!process.is_running());
         assert!(process.story().contains("signal 9"));
+    }
+
+    #[test]
+    fn a_command_is_run_to_its_end() {
+        let output = run_to_end(
+            Command::new("sh").args(["-c", "echo one; echo two >&2; exit 3"]),
+            seconds(10),
+        );
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(
+            (output.stdout.as_slice(), output.stderr.as_slice()),
+            (&b"one\n"[..], &b"two\n"[..])
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "last words")]
+    fn one_that_hangs_is_killed_and_shown() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo last words; exec sleep 60"]);
+        run_to_end(&mut command, seconds(1));
     }
 
     #[test]

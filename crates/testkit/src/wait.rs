@@ -47,6 +47,14 @@ pub fn eventually_some<T>(limit: Duration, what: &str, mut look: impl FnMut() ->
     found.expect("invariant: the loop ends only when something was found")
 }
 
+/// Lets a span of the scenario pass, as part of what is tested (a server that stays away for 3 s, say).
+pub fn stays_so_for(span: Duration) {
+    let start = Instant::now();
+    eventually(span * 2, "the span of the scenario to pass", || {
+        start.elapsed() >= span
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,288 @@
+//! Sessions of every kind, as people use them: a shell on a terminal, launched commands on a socket and on a port, a
+//! server that runs anyway, and desktops with ordinary VNC servers and viewers.
+
+mod common;
+
+use common::{Stage, Transfer};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use testkit::{Node, Process, event, events, eventually, seconds, text};
+
+/// Width and height of every session's desktop.
+const DESKTOP: (usize, usize) = (320, 240);
+/// The display of the sessions; each is in its host's namespace.
+const SESSION_DISPLAY: &str = ":171";
+/// The display that the viewer is shown on.
+const VIEWER_DISPLAY: &str = ":172";
+const VIEWER_DISPLAY_PORT: u16 = 5972;
+/// An X server that leaves nothing on disk, and is reached only inside of its namespace.
+const XTIGERVNC: &str =
+    "-SecurityTypes None -depth 24 -ac -nolock -nolisten unix -nolisten tcp -listen local";
+/// With other encodings it stumbles over TigerVNC's cursor; and it waits for ever when all is black, unless told not to.
+const VNCSNAPSHOT: [&str; 5] = ["-quiet", "-allowblank", "-nocursor", "-encodings", "raw"];
+
+#[test]
+fn every_kind_of_session_carries_bytes() {
+    let mut stage = Stage::set();
+    add_apps(&stage);
+    a_shell_at_a_local_port_and_on_standard_streams(&stage);
+    a_launched_command_on_a_socket(&stage);
+    a_server_that_runs_anyway(&stage);
+    a_desktop_on_a_port(&stage);
+    a_desktop_is_watched_while_its_host_restarts(&mut stage);
+}
+
+fn add_apps(stage: &Stage) {
+    let add = |name: &str, launch: &str, backend: Option<&str>| {
+        let mut options = vec!["--launch", launch];
+        options.extend(backend.iter().flat_map(|backend| ["--backend", backend]));
+        stage.group.add_app(0, name, &options);
+    };
+    let echo = format!("{} demo --echo {{socket}}", env!("CARGO_BIN_EXE_stead"));
+    let (width, height) = DESKTOP;
+    let x = format!("Xtigervnc {SESSION_DISPLAY} {XTIGERVNC} -geometry {width}x{height}");
+    add("shell", "@pty /bin/sh", None);
+    add("echo", &echo, Some("unix:{socket}"));
+    let on_socket = format!("{x} -rfbport -1 -rfbunixpath {{socket}}");
+    add("desktop", &on_socket, Some("unix:{socket}"));
+    let on_port = format!("{x} -rfbport {{port}} -interface 127.0.0.1");
+    add("desktop-port", &on_port, Some("tcp:127.0.0.1:{port}"));
+}
+
+fn a_shell_at_a_local_port_and_on_standard_streams(stage: &Stage) {
+    let (connect, port) = stage.connect("card.shell", "shell");
+    let mut shell = viewer_of(stage, port);
+    // What is typed comes back too, but with the arithmetic not done.
+    shell
+        .write_all(b"word=kept; echo $((40+2)) in $PWD\n")
+        .expect("typed");
+    read_until(&mut shell, "42 in /");
+    drop(shell);
+    drop(connect);
+
+    // The same shell from another place, by a script this time.
+    let mut command = stage.group.command_at(Some(stage.viewer()));
+    command
+        .arg("connect")
+        .args(stage.group.remote_arguments())
+        .args(["--token", "card.shell", "--app", "shell", "--user", "ann"])
+        .arg("--password-file")
+        .arg(stage.group.password_file())
+        .arg("--stdio");
+    let mut stdio = Process::start("connect --stdio", &mut command);
+    stdio.write(b"echo [$word] $((50+5))\n");
+    stdio.line(seconds(20), "what the shell remembers", |line| {
+        line.contains("[kept] 55")
+    });
+    stdio.write(b"exit 7\n");
+    let status = stdio.wait(seconds(20));
+    assert!(status.success(), "{}", stdio.story());
+    eventually(seconds(10), "the end to be recorded", || {
+        let sessions = stage.group.json(0, &["session", "list", "--all"]);
+        let sessions = sessions.as_array().expect("a list");
+        let shell = sessions.iter().find(|session| session["app"] == "shell");
+        shell.is_some_and(|shell| {
+            shell["state"] == "ended" && text(shell, "reason").contains("status 7")
+        })
+    });
+}
+
+fn a_launched_command_on_a_socket(stage: &Stage) {
+    let (_connect, port) = stage.connect("card.echo", "echo");
+    // Each of a viewer's connections is a stream of its own.
+    let mut both = [viewer_of(stage, port), viewer_of(stage, port)];
+    for (number, viewer) in both.iter_mut().enumerate() {
+        viewer
+            .write_all(format!("stream {number}.").as_bytes())
+            .expect("sent");
+    }
+    for (number, viewer) in both.iter_mut().enumerate() {
+        assert_eq!(read_until(viewer, "."), format!("stream {number}."));
+    }
+}
+
+fn a_server_that_runs_anyway(stage: &Stage) {
+    let (_connect, port) = stage.connect("card.bulk", "bulk");
+    Transfer::start(stage.viewer(), port, 1, 8 << 20, None)
+        .flows()
+        .finish(seconds(60));
+}
+
+/// The viewer is started by `stead connect` itself, which ends with it.
+fn a_desktop_on_a_port(stage: &Stage) {
+    let shot = stage.group.folder().join("port.jpg");
+    let mut command = stage.group.command_at(Some(stage.viewer()));
+    command
+        .arg("connect")
+        .args(stage.group.remote_arguments())
+        .args(["--token", "card.port", "--app", "desktop-port"])
+        .args(["--user", "ann", "--password-file"])
+        .arg(stage.group.password_file())
+        .args(["--", "vncsnapshot"])
+        .args(VNCSNAPSHOT)
+        .arg("{host}::{port}")
+        .arg(&shot);
+    let mut connect = Process::start("connect -- vncsnapshot", &mut command);
+    let status = connect.wait(seconds(40));
+    assert!(status.success(), "{}", connect.story());
+    let picture = Picture::read(&shot);
+    assert_eq!(
+        (picture.size, picture.count([0, 0, 0])),
+        (DESKTOP, DESKTOP.0 * DESKTOP.1)
+    );
+}
+
+fn a_desktop_is_watched_while_its_host_restarts(stage: &mut Stage) {
+    let (connect, port) = stage.connect("card.desk", "desktop");
+    let host = stage.host_of(&connect);
+    let node = stage.group.server(host).node().cloned();
+    let node = node.expect("a server on a node");
+    let viewer = stage.viewer().clone();
+    // Without a viewer nothing is launched: the first look brings the desktop up.
+    let shot = stage.group.folder().join("shot.jpg");
+    let black = snapshot(&viewer, port, &shot);
+    assert_eq!(black.count([0, 0, 0]), DESKTOP.0 * DESKTOP.1);
+    paint(&node, "#2040c0");
+    let blue = snapshot(&viewer, port, &shot);
+    assert_eq!(
+        (blue.size, blue.count([0x20, 0x40, 0xc0])),
+        (DESKTOP, DESKTOP.0 * DESKTOP.1)
+    );
+
+    let display = format!(
+        "{VIEWER_DISPLAY} {XTIGERVNC} -geometry 640x480 -rfbport {VIEWER_DISPLAY_PORT} -interface 127.0.0.1"
+    );
+    let display: Vec<&str> = display.split(' ').collect();
+    let _display = viewer.start("the user's display", "Xtigervnc", &display);
+    let screen = SocketAddr::from(([127, 0, 0, 1], VIEWER_DISPLAY_PORT));
+    eventually(seconds(20), "the user's display", || {
+        viewer.connect(screen, seconds(1)).is_ok()
+    });
+    let mut command = viewer.command("xtigervncviewer");
+    command
+        .env("DISPLAY", VIEWER_DISPLAY)
+        .env("HOME", stage.group.folder())
+        .arg(format!("127.0.0.1::{}", port.port()));
+    let mut vnc = Process::start("xtigervncviewer", &mut command);
+    // The viewer lays a few words over the picture at first.
+    let shows = |colour| snapshot(&viewer, screen, &shot).count(colour) > DESKTOP.0 * DESKTOP.1 / 2;
+    eventually(seconds(20), "the desktop to be shown", || {
+        shows([0x20, 0x40, 0xc0])
+    });
+
+    stage.group.kill(host);
+    event(&connect, "path-lost", seconds(10));
+    paint(&node, "#20c040");
+    assert!(
+        shows([0x20, 0x40, 0xc0]),
+        "the last picture stays while nothing comes"
+    );
+    stage.group.serve(host);
+    event(&connect, "resumed", seconds(20));
+    eventually(seconds(20), "the picture to follow", || {
+        shows([0x20, 0xc0, 0x40])
+    });
+    assert!(vnc.is_running(), "{}", vnc.story());
+    assert!(
+        events(&connect, "session-lost").is_empty() && events(&connect, "moved").is_empty(),
+        "{}",
+        connect.story()
+    );
+}
+
+/// A viewer's connection to the local port of a `stead connect`.
+fn viewer_of(stage: &Stage, port: SocketAddr) -> TcpStream {
+    let stream = stage.viewer().connect(port, seconds(5));
+    let stream = stream.expect("the local port of `stead connect`");
+    stream
+        .set_read_timeout(Some(seconds(20)))
+        .expect("a time limit");
+    stream
+}
+
+/// What came, up to and including the end.
+#[track_caller]
+fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut seen = String::new();
+    while !seen.contains(end) {
+        let mut bytes = [0; 4096];
+        let count = stream
+            .read(&mut bytes)
+            .unwrap_or_else(|error| panic!("{error} after {seen:?}"));
+        assert!(count > 0, "it ended after {seen:?}");
+        seen.push_str(&String::from_utf8_lossy(
+            bytes.get(..count).unwrap_or_default(),
+        ));
+    }
+    seen
+}
+
+/// Gives the session's desktop on a host a colour.
+#[track_caller]
+fn paint(host: &Node, colour: &str) {
+    let mut command = host.command("xsetroot");
+    command
+        .env("DISPLAY", SESSION_DISPLAY)
+        .args(["-solid", colour]);
+    let mut painting = Process::start("xsetroot", &mut command);
+    let status = painting.wait(seconds(10));
+    assert!(status.success(), "{}", painting.story());
+}
+
+/// What a VNC client sees at an address.
+#[track_caller]
+fn snapshot(viewer: &Node, address: SocketAddr, file: &Path) -> Picture {
+    let place = format!("{}::{}", address.ip(), address.port());
+    let mut command = viewer.command("vncsnapshot");
+    command.args(VNCSNAPSHOT).arg(&place).arg(file);
+    let mut taking = Process::start("vncsnapshot", &mut command);
+    let status = taking.wait(seconds(20));
+    assert!(status.success(), "{}", taking.story());
+    Picture::read(file)
+}
+
+/// A picture, three bytes a pixel.
+struct Picture {
+    size: (usize, usize),
+    pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// Reads a JPEG file.
+    #[track_caller]
+    fn read(file: &Path) -> Self {
+        let decoded: PathBuf = file.with_extension("ppm");
+        let mut command = Command::new("djpeg");
+        command.arg("-pnm").arg("-outfile").arg(&decoded).arg(file);
+        let mut decoding = Process::start("djpeg", &mut command);
+        let status = decoding.wait(seconds(10));
+        assert!(status.success(), "{}", decoding.story());
+        let bytes = std::fs::read(&decoded).expect("a decoded picture");
+        // `P6`, width, height and the largest value, each followed by one white byte.
+        let mut parts = bytes.splitn(5, u8::is_ascii_whitespace);
+        assert_eq!(parts.next(), Some(&b"P6"[..]), "{}", file.display());
+        let mut number = || {
+            let word = parts.next().map(String::from_utf8_lossy);
+            word.and_then(|word| word.parse().ok())
+                .unwrap_or_else(|| panic!("no picture in {}", file.display()))
+        };
+        let (size, largest): (_, usize) = ((number(), number()), number());
+        assert_eq!(largest, 255);
+        let pixels = parts.next().expect("pixels").to_vec();
+        assert_eq!(pixels.len(), size.0 * size.1 * 3);
+        Self { size, pixels }
+    }
+
+    /// Pixels of this colour, within what JPEG rounds away.
+    fn count(&self, colour: [u8; 3]) -> usize {
+        let is_near = |pixel: &&[u8]| {
+            pixel
+                .iter()
+                .zip(colour)
+                .all(|(is, of)| is.abs_diff(of) <= 4)
+        };
+        self.pixels.chunks(3).filter(is_near).count()
+    }
+}
