@@ -6,7 +6,7 @@ use crate::node::{Node, not_primary};
 use crate::submit::{Attempt, SubmitError};
 use bytes::Bytes;
 use model::{Change, ServerId};
-use wire::control::{Answer, Failure, Request};
+use wire::control::{Answer, Failure, Report, Request};
 
 /// Answers one request of a member.
 pub async fn answer(node: &Node, from: ServerId, request: &[u8]) -> Bytes {
@@ -52,25 +52,8 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             };
             settled(node, node.open_session_here(&wish).await)
         }
-        Request::Report(report) => {
-            if report.server != from {
-                return failed(Failure::Invalid {
-                    why: "a report of another server".to_owned(),
-                });
-            }
-            node.0
-                .reports
-                .take(*report, clock::calendar(), clock::steady());
-            node.0.placing.reported(from);
-            Answer::Reports(node.reports().into_values().collect())
-        }
-        Request::ReadIndex => match node.replica().read_index(crate::submit::LIMIT).await {
-            Ok(name) => Answer::ReadIndex(name),
-            Err(error) => {
-                tracing::debug!(%error, "a read cannot be ordered here");
-                failed(not_primary(node))
-            }
-        },
+        Request::Report(report) => take_report(node, from, *report),
+        Request::ReadIndex => read_index(node).await,
         Request::View => Answer::View(Box::new(node.view())),
         Request::Promote {
             server,
@@ -94,6 +77,29 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             client_request,
         } => renew(node, from, &peer_request, &client_request),
         Request::Goodbye => Answer::Done,
+    }
+}
+
+/// What a member says of itself; it is told what this server knows of all.
+fn take_report(node: &Node, from: ServerId, report: Report) -> Answer {
+    if report.server != from {
+        return failed(Failure::Invalid {
+            why: "a report of another server".to_owned(),
+        });
+    }
+    let reports = &node.0.reports;
+    reports.take(report, clock::calendar(), clock::steady());
+    node.0.placing.reported(from);
+    Answer::Reports(node.reports().into_values().collect())
+}
+
+async fn read_index(node: &Node) -> Answer {
+    match node.replica().read_index(crate::submit::LIMIT).await {
+        Ok(name) => Answer::ReadIndex(name),
+        Err(error) => {
+            tracing::debug!(%error, "a read cannot be ordered here");
+            failed(not_primary(node))
+        }
     }
 }
 

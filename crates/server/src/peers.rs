@@ -7,7 +7,7 @@ use crate::node::Node;
 use bytes::Bytes;
 use model::{FEATURE_LEVEL, IncarnationId, Server, ServerId};
 use peer::Heard;
-use peer::dial::{DialError, PeerStream};
+use peer::dial::{DialError, PeerStream, Stage};
 use peer::hello::{Acquaintance, Endpoint, Outlook};
 use peer::identity::CertificateFacts;
 use peer::link::LinkLimits;
@@ -15,6 +15,7 @@ use peer::pool::{AskError, Channel, Pool, PoolEvent, PoolSettings, StreamError, 
 use peer::verify::Revocations;
 use replica::Replica;
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -123,10 +124,20 @@ pub struct Contacts {
 pub enum Contact {
     /// It is connected.
     Connected,
-    /// Its machine answers, but nothing listens there: its process restarts, most likely.
+    /// Its machine answers, but nothing listens there, or did a moment ago: its process restarts, most likely.
     Refuses,
     /// Nothing answers.
     Silent,
+}
+
+impl Contact {
+    /// What stays of a contact when there is no connection.
+    fn unless_connected(self) -> Self {
+        match self {
+            Self::Connected => Self::Silent,
+            other => other,
+        }
+    }
 }
 
 impl Contacts {
@@ -180,11 +191,7 @@ impl Watcher for Contacts {
                 channel: Channel::Control,
                 error,
             } => {
-                let contact = if refuses(&error) {
-                    Contact::Refuses
-                } else {
-                    Contact::Silent
-                };
+                let contact = contact_after(&error, self.of(server));
                 if error.is_stranger() && self.met_strangers().insert(server) {
                     tracing::warn!(%server, error = %peer::InFull(&error), "somebody else answers at a member's address; nothing was told to them");
                 }
@@ -196,9 +203,23 @@ impl Watcher for Contacts {
     }
 }
 
-/// Whether the other machine answers, but nothing listens there.
-fn refuses(error: &DialError) -> bool {
-    matches!(error, DialError::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
+/// What an attempt that failed says of the other server, given what the one before said.
+fn contact_after(error: &DialError, before: Contact) -> Contact {
+    match error {
+        DialError::Connect { source, .. } if source.kind() == ErrorKind::ConnectionRefused => {
+            Contact::Refuses
+        }
+        DialError::Address(_)
+        | DialError::Resolve { .. }
+        | DialError::Connect { .. }
+        | DialError::TooSlow {
+            stage: Stage::Resolving | Stage::Connecting,
+            ..
+        } => Contact::Silent,
+        // Somebody accepts connections there. Where nobody did a moment ago it is the new process, which is not ready yet;
+        // elsewhere it is one that hangs.
+        _ => before.unless_connected(),
+    }
 }
 
 /// This server's connections to the other members.
@@ -294,5 +315,45 @@ impl Node {
             .open_stream(host.id, STREAM_TIME)
             .await?;
         Ok(stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not_connected(kind: ErrorKind) -> DialError {
+        DialError::Connect {
+            address: ([127, 0, 0, 1], 5427).into(),
+            source: kind.into(),
+        }
+    }
+
+    fn too_slow(stage: Stage) -> DialError {
+        DialError::TooSlow {
+            address: "boston:5427".to_owned(),
+            stage,
+        }
+    }
+
+    #[test]
+    fn a_process_that_restarts_is_told_from_one_that_hangs() {
+        let refused = not_connected(ErrorKind::ConnectionRefused);
+        assert_eq!(contact_after(&refused, Contact::Silent), Contact::Refuses);
+        // The new process accepts before it answers.
+        let slow = too_slow(Stage::Securing);
+        assert_eq!(contact_after(&slow, Contact::Refuses), Contact::Refuses);
+        assert_eq!(contact_after(&slow, Contact::Connected), Contact::Silent);
+        assert_eq!(contact_after(&slow, Contact::Silent), Contact::Silent);
+    }
+
+    #[test]
+    fn a_machine_that_does_not_answer_is_silent() {
+        let unreachable = not_connected(ErrorKind::HostUnreachable);
+        for error in [unreachable, too_slow(Stage::Connecting)] {
+            for before in [Contact::Refuses, Contact::Connected, Contact::Silent] {
+                assert_eq!(contact_after(&error, before), Contact::Silent, "{error}");
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@
 //! Start reading at [`stream`]; the wire format is in [`frame`], the rules of replacing a path in [`resume`].
 
 mod chunks;
+mod config;
 mod error;
 pub mod frame;
 mod inbound;
@@ -22,7 +23,8 @@ mod outbound;
 pub mod resume;
 pub mod stream;
 
+pub use config::Config;
 pub use error::{OffsetRefused, PathRefused, ProtocolError, WriteError};
 pub use frame::{Frame, FrameError, ResetCode};
 pub use resume::{EpochCounter, EpochGate, ResumeRefused, proof_input};
-pub use stream::{Config, Event, Stream};
+pub use stream::{Event, Stream};

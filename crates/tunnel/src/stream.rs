@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::config::Config;
 use crate::error::{PathRefused, ProtocolError, WriteError};
 use crate::frame::{Decoder, Frame, ResetCode};
 use crate::inbound::Inbound;
@@ -38,41 +39,6 @@ pub const ACK_BYTES: u64 = 64 * 1024;
 pub const ACK_DELAY: Duration = Duration::from_millis(20);
 /// Least output that [`Stream::poll_transmit`] can work with: its control frames and some data.
 pub const LEAST_OUTPUT: usize = 256;
-
-/// Limits and times of one end. The ends need not agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// Most bytes held until the peer acknowledges them; then the local socket is no longer read. 1 to 4 MiB in practice.
-    pub replay: usize,
-    /// Most bytes received and not yet written to the local socket. At most 4 GiB; 1 to 4 MiB in practice.
-    pub window: u32,
-    /// While there is a path, the local socket is read only up to this many bytes ahead of it: more would only make them wait.
-    pub ahead: usize,
-    /// A path over which nothing was heard for this long is dead.
-    pub dead_after: Duration,
-    /// A stream without a path is given up after this.
-    pub retain: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            replay: 4 << 20,
-            window: 4 << 20,
-            ahead: 256 << 10,
-            dead_after: Duration::from_secs(1),
-            retain: Duration::from_secs(120),
-        }
-    }
-}
-
-impl Config {
-    /// Something is sent at least this often, so that the peer hears it. A third of `dead_after`: two retransmissions of a lost packet fit
-    /// into the rest.
-    fn heartbeat(&self) -> Duration {
-        self.dead_after / 3
-    }
-}
 
 /// What the driver has to know, in the order in which it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -175,7 +175,7 @@ pub(super) async fn forget(
             let _ = happened.send(Happened::Policy(Event::Forgotten(session)));
         }
         Err(error) => {
-            tracing::warn!(%session, %error, "the folder of a session that is over stays; it is tried again")
+            tracing::debug!(%session, %error, "the folder of a session that is over stays; it is tried again")
         }
     }
 }
