@@ -328,6 +328,13 @@ impl Node {
             .collect()
     }
 
+    /// Whether a server is this one, or was heard within the grace period.
+    pub(crate) fn is_heard(&self, server: ServerId) -> bool {
+        let grace = self.directory().settings().grace_period();
+        let silent = || self.0.peers.silent_for(server);
+        server == self.me() || silent().is_some_and(|silent| silent <= grace)
+    }
+
     /// Waits until what this server has is fresh enough; gives how old it may be, in milliseconds.
     ///
     /// # Errors

@@ -210,6 +210,7 @@ impl GroupSessions {
             state: known.map(|known| known.state),
             current: known.is_some_and(|known| known.current),
             host: known.map(|known| known.host),
+            host_heard: known.is_some_and(|known| self.node.is_heard(known.host)),
             reason: known.and_then(|known| known.reason.as_deref().cloned()),
         })
     }

@@ -224,6 +224,8 @@ pub struct SessionNews {
     pub current: bool,
     /// Its host.
     pub host: Option<ServerId>,
+    /// Whether the server that says so is the host, or has heard it within the grace period.
+    pub host_heard: bool,
     /// Why it ended.
     pub reason: Option<EndReason>,
 }

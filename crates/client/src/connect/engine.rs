@@ -3,12 +3,13 @@
 //! [`Engine::wake`] waits for the next of a closed list of things, [`Engine::apply`] deals with it. Streams run by themselves and find
 //! their own paths ([`super::stream`]); the engine asks what became of the session, moves on when it is lost, and tells the user.
 
+mod ending;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use model::{EndReason, ServerId};
 use tokio::process::Child;
@@ -19,18 +20,18 @@ use wire::client::{Credential, Opened, Refused};
 
 use super::event::Event;
 use super::fate::Fate;
+use super::idle::{Noticed, Watch};
 use super::opening::{OpenError, Patience, open};
 use super::shared::{Shared, Signal, Standing};
 use super::stream::{BoxedViewer, Served, serve};
 use super::viewer::Doors;
 use super::{ConnectError, End};
 
-/// How long after a stream's end the session may take to be known as ended.
-const END_KNOWN: Duration = Duration::from_secs(2);
-/// How long streams may go on after the viewer program has exited, to bring over what it left.
-const LAST_BYTES: Duration = Duration::from_secs(5);
+/// Stands for a session without viewers among the streams that have no path.
+const IDLE: u64 = u64::MAX;
 
-type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// Something that is waited for beside all else.
+pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What can happen.
 enum Wake {
@@ -40,6 +41,8 @@ enum Wake {
     Signal(Signal),
     /// A stream is over.
     Served(u64, Served),
+    /// Something happened to a session that no viewer uses.
+    Noticed(Noticed),
     /// It is known what became of the session, or whether it has ended.
     Fate(Result<Fate, Refused>),
     /// The token has another session, or will not get one.
@@ -78,6 +81,7 @@ pub(super) struct Engine {
     pathless: BTreeSet<u64>,
     trouble: Option<Trouble>,
     fate: Option<Later<Result<Fate, Refused>>>,
+    watch: Watch,
     leaving: Option<Leaving>,
     opening: Option<Later<Result<Opened, OpenError>>>,
     program: Option<Child>,
@@ -124,6 +128,7 @@ impl Engine {
             pathless: BTreeSet::new(),
             trouble: None,
             fate: None,
+            watch: Watch::Off,
             leaving: None,
             opening: None,
             program: None,
@@ -155,7 +160,17 @@ impl Engine {
         }
     }
 
+    /// A session without viewers is watched; a stream hears for itself.
+    fn watch_if_idle(&mut self) {
+        let standing = self.standing();
+        let has_viewers = self.only_stream || !self.streams.is_empty();
+        let is_settled = standing.is_live && self.trouble.is_none() && self.fate.is_none();
+        let wanted = is_settled && !has_viewers;
+        self.watch.set(wanted, &self.shared, standing);
+    }
+
     async fn wake(&mut self) -> Wake {
+        self.watch_if_idle();
         let program = async {
             match &mut self.program {
                 Some(program) => program.wait().await,
@@ -179,6 +194,7 @@ impl Engine {
                     Err(_) => Wake::LastBytes,
                 },
             },
+            noticed = self.watch.next() => Wake::Noticed(noticed),
             fate = due(&mut self.fate) => { self.fate = None; Wake::Fate(fate) }
             opened = due(&mut self.opening) => { self.opening = None; Wake::Opened(opened) }
             viewer = self.doors.next() => Wake::Viewer(viewer),
@@ -202,6 +218,7 @@ impl Engine {
                 Ok(None)
             }
             Wake::Served(number, served) => self.served(number, served),
+            Wake::Noticed(noticed) => self.noticed(noticed),
             Wake::Fate(fate) => self.decided(fate),
             Wake::Opened(opened) => self.opened(opened),
             Wake::Exited(status) => self.exited(status),
@@ -247,8 +264,9 @@ impl Engine {
             } => {
                 self.lose(stream, generation, heard, true);
             }
-            Signal::Attached { stream } => self.find(stream, None),
-            Signal::Resumed { stream, via } => self.find(stream, Some(via)),
+            Signal::Attached { stream, via } | Signal::Resumed { stream, via } => {
+                self.find(stream, Some(via))
+            }
         }
     }
 
@@ -275,9 +293,30 @@ impl Engine {
         }
     }
 
+    /// Something happened to the session while no viewer used it.
+    fn noticed(&mut self, noticed: Noticed) -> Result<Option<End>, ConnectError> {
+        match noticed {
+            Noticed::Unheard(heard) => {
+                let standing = self.standing();
+                self.lose(IDLE, standing.generation, heard, true);
+                self.watch.regain(&self.shared, standing);
+                Ok(None)
+            }
+            Noticed::Regained(via) => {
+                self.find(IDLE, Some(via));
+                Ok(None)
+            }
+            Noticed::Fate(fate) => self.decided(Ok(fate)),
+            Noticed::Refused(refused) => self.decided(Err(refused)),
+        }
+    }
+
     /// A stream has a path, or is over.
     fn find(&mut self, stream: u64, resumed: Option<ServerId>) {
         self.pathless.remove(&stream);
+        if resumed.is_some() {
+            self.pathless.remove(&IDLE);
+        }
         if !self.pathless.is_empty() || self.leaving.is_some() {
             return;
         }
@@ -296,64 +335,6 @@ impl Engine {
     fn ask_for_fate(&mut self, until: Option<Instant>) {
         let (shared, standing) = (self.shared.clone(), self.standing());
         self.fate = Some(Box::pin(async move { shared.fate(standing, until).await }));
-    }
-
-    fn served(&mut self, number: u64, served: Served) -> Result<Option<End>, ConnectError> {
-        tracing::debug!(number, ?served, "a viewer's stream is over");
-        self.find(number, None);
-        let mut ends_session = false;
-        match &served {
-            Served::TakenOver => {
-                self.say(Event::TakenOver {
-                    session: self.standing().session.to_string(),
-                });
-                return Ok(Some(End::TakenOver));
-            }
-            Served::Refused(Refused::Ticket) => return Err(ConnectError::TicketExpired),
-            Served::Refused(refused) => {
-                if self.only_stream {
-                    return Err(OpenError::Refused(refused.clone()).into());
-                }
-                tracing::warn!(%refused, "a viewer's connection was closed: it got no stream");
-            }
-            Served::Finished { by_session: true } | Served::SessionEnded => ends_session = true,
-            Served::StreamLost(loss) => {
-                tracing::warn!(
-                    ?loss,
-                    "a viewer's connection was closed: its stream does not go on"
-                );
-                ends_session = true;
-            }
-            Served::SessionLost | Served::Finished { .. } | Served::ViewerFailed => {}
-        }
-        if ends_session && self.trouble.is_none() && self.leaving.is_none() {
-            // Whether only this connection or the whole session has ended, the group knows in a moment.
-            self.ask_for_fate(Some(Instant::now() + END_KNOWN));
-            if self.only_stream {
-                return Ok(None);
-            }
-        }
-        if self.only_stream {
-            return Ok(Some(self.only_stream_over(&served)));
-        }
-        Ok(if self.streams.is_empty() {
-            self.exit_code.map(End::ViewerExited)
-        } else {
-            None
-        })
-    }
-
-    fn only_stream_over(&self, served: &Served) -> End {
-        match (served, &self.leaving) {
-            (Served::SessionLost, Some(leaving)) => End::SessionLost {
-                reason: leaving.reason.clone(),
-            },
-            (Served::Finished { .. }, _) => End::Closed,
-            (Served::ViewerFailed, _) => End::ViewerGone,
-            _ => End::SessionLost {
-                reason: "its stream does not go on".to_owned(),
-            },
-        }
     }
 
     fn decided(&mut self, fate: Result<Fate, Refused>) -> Result<Option<End>, ConnectError> {
@@ -442,29 +423,6 @@ impl Engine {
             self.last_bytes = None;
             self.start_program()?;
         }
-        Ok(None)
-    }
-
-    fn exited(
-        &mut self,
-        status: io::Result<std::process::ExitStatus>,
-    ) -> Result<Option<End>, ConnectError> {
-        self.program = None;
-        let code = status.map_or(1, |status| status.code().unwrap_or(1));
-        if self.leaving.is_some() {
-            // It runs again when there is a session.
-            self.exit_code = Some(code);
-            return Ok(None);
-        }
-        if self.program_generation != self.standing().generation {
-            self.start_program()?;
-            return Ok(None);
-        }
-        if self.streams.is_empty() {
-            return Ok(Some(End::ViewerExited(code)));
-        }
-        self.exit_code = Some(code);
-        self.last_bytes = Some(Instant::now() + LAST_BYTES);
         Ok(None)
     }
 }

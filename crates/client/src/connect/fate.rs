@@ -59,6 +59,7 @@ mod tests {
             state,
             current,
             host: None,
+            host_heard: true,
             reason,
         }
     }

@@ -17,6 +17,7 @@ mod carry;
 mod engine;
 mod event;
 mod fate;
+mod idle;
 mod opening;
 mod path;
 mod shared;

@@ -33,7 +33,7 @@ pub(crate) enum Signal {
     /// It cannot be attached for now.
     NotAttached { stream: u64, generation: u64 },
     /// It has its first path.
-    Attached { stream: u64 },
+    Attached { stream: u64, via: ServerId },
     /// Its path is gone.
     PathLost {
         stream: u64,
@@ -246,13 +246,6 @@ impl Shared {
                 kept.insert(dialing.next().await.ok_or(AskError::Unexpected)?)
             }
         };
-        let request = Request::Ask {
-            session: standing.session,
-            ticket: self.ticket(),
-        };
-        match conversation.ask(&request, QUESTION_LIMIT).await? {
-            Answer::State(news) if news.session == standing.session => Ok(news),
-            _ => Err(AskError::Unexpected),
-        }
+        self.news_from(conversation, standing, QUESTION_LIMIT).await
     }
 }

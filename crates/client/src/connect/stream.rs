@@ -195,7 +195,11 @@ async fn first_path(
         };
         let no_path = match attached {
             Ok(attached) => {
-                shared.tell(Signal::Attached { stream: number });
+                let via = attached.via;
+                shared.tell(Signal::Attached {
+                    stream: number,
+                    via,
+                });
                 return Ok((standing, attached));
             }
             Err(no_path) => no_path,

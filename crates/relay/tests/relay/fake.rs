@@ -84,6 +84,7 @@ impl Sessions for House {
                 state: Some(SessionState::Suspended),
                 current: true,
                 host: None,
+                host_heard: true,
                 reason: None,
             }),
             Err(refused) => Answer::Refused(refused),

@@ -176,6 +176,7 @@ impl State {
             state: known.map(|known| known.state),
             current: known.is_some_and(|known| known.current),
             host: known.map(|known| known.host),
+            host_heard: known.is_some_and(|known| !self.dead.contains(&known.host)),
             reason: known.and_then(|known| known.reason.clone()),
         }
     }
