@@ -15,6 +15,7 @@ use crate::settings::Settings;
 use crate::time::UnixMillis;
 use crate::trust::Invitation;
 use crate::user::User;
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -388,6 +389,24 @@ impl Directory {
     pub fn sessions_on(&self, host: ServerId) -> impl Iterator<Item = &Arc<Session>> + '_ {
         let ids = self.by_host.get(&host).into_iter().flatten();
         ids.filter_map(|id| self.sessions.get(id))
+    }
+
+    /// The sessions whose records differ from those of an earlier directory, gone ones included. It looks at what changed
+    /// only, when this directory was made from the earlier one.
+    pub fn sessions_changed_since<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = &'a Arc<Session>> + 'a {
+        before
+            .sessions
+            .diff(&self.sessions)
+            .map(|difference| match difference {
+                DiffItem::Add(_, session)
+                | DiffItem::Update {
+                    new: (_, session), ..
+                }
+                | DiffItem::Remove(_, session) => session,
+            })
     }
 
     /// An invitation.

@@ -3,7 +3,9 @@
 //!
 //! Always true: doing an action twice does no harm, and what the directory does not show yet is said again; so it works while
 //! there is no primary. No keeper is started before the replica was up to date once since the start, and a session that was
-//! seen to be over is not registered again in this life. Start at [`Hosting::reconcile`].
+//! seen to be over is not registered again in this life. A look costs what has changed and what is under way, not what is
+//! here: whatever waits for something is looked at each time, everything else when it or its record changes. Start at
+//! [`Hosting::reconcile`].
 
 use model::session::{Observation, Registration, Seen};
 use model::{
@@ -132,6 +134,10 @@ pub struct Hosting {
     registration_sent: Option<Duration>,
     told: BTreeMap<SessionId, Duration>,
     wake: Option<Duration>,
+    /// The directory at the last look; none when everything is to be looked at.
+    looked_at: Option<Directory>,
+    /// Sessions to look at whether their records change or not.
+    unsettled: BTreeSet<SessionId>,
 }
 
 impl Hosting {
@@ -151,6 +157,8 @@ impl Hosting {
             registration_sent: None,
             told: BTreeMap::new(),
             wake: None,
+            looked_at: None,
+            unsettled: BTreeSet::new(),
         }
     }
 
@@ -162,6 +170,7 @@ impl Hosting {
                 for (session, keeper) in keepers {
                     self.keepers.entry(session).or_insert(keeper);
                 }
+                self.looked_at = None;
             }
             Event::Keeper(session, keeper) => self.spoke(session, *keeper),
             Event::NotStarted { session, detail } => {
@@ -173,18 +182,29 @@ impl Hosting {
                 self.gone.remove(&session);
                 self.over.remove(&session);
                 self.told.remove(&session);
+                self.registering.remove(&session);
+                self.unsettled.insert(session);
             }
-            Event::UpToDate => self.up_to_date = true,
-            Event::Registered => self.registered = true,
+            Event::UpToDate if !self.up_to_date => {
+                self.up_to_date = true;
+                self.looked_at = None;
+            }
+            Event::UpToDate => {}
+            Event::Registered => {
+                self.registered = true;
+                self.looked_at = None;
+            }
             Event::NewPrimary => {
                 self.said.clear();
                 self.registering.clear();
                 self.registration_sent = None;
+                self.looked_at = None;
             }
         }
     }
 
     fn spoke(&mut self, session: SessionId, keeper: Keeper) {
+        self.unsettled.insert(session);
         self.starting.remove(&session);
         self.gone.remove(&session);
         let is_over = matches!(keeper.phase, Phase::Ended(_));
@@ -196,6 +216,8 @@ impl Hosting {
     }
 
     fn went(&mut self, session: SessionId, reason: EndReason) {
+        self.unsettled.insert(session);
+        self.registering.remove(&session);
         self.starting.remove(&session);
         self.told.remove(&session);
         let reason = match self.keepers.remove(&session).map(|keeper| keeper.phase) {
@@ -226,25 +248,26 @@ impl Hosting {
     }
 
     /// What is to be done now, in this order: call it after events, when sessions of this host changed in the directory, and
-    /// at [`Self::poll_timeout`]. It looks at every session here: gather what happens within some 20 ms first.
+    /// at [`Self::poll_timeout`]. Gather what happens within some 20 ms first.
     pub fn reconcile(&mut self, directory: &Directory, now: Duration) -> Vec<Action> {
         self.wake = None;
         let mut todo = Todo::default();
         if self.view.is_none() {
             return Vec::new();
         }
-        for session in directory.sessions_on(self.me) {
-            if !self.keepers.contains_key(&session.id) && !self.gone.contains_key(&session.id) {
+        let sessions = self.may_need_something(directory);
+        for session in sessions.iter().filter_map(|id| directory.session(*id)) {
+            if session.host == self.me && session.is_live() && !self.knows(session.id) {
                 self.without_keeper(session, now, &mut todo);
             }
         }
         let gone = std::mem::take(&mut self.gone);
-        for (id, reason) in &gone {
+        for (id, reason) in sessions.iter().filter_map(|id| gone.get_key_value(id)) {
             self.ended(directory, *id, reason, now, &mut todo);
         }
         self.gone = gone;
         let keepers = std::mem::take(&mut self.keepers);
-        for (id, keeper) in &keepers {
+        for (id, keeper) in sessions.iter().filter_map(|id| keepers.get_key_value(id)) {
             match &keeper.phase {
                 Phase::Ended(reason) => self.ended(directory, *id, reason, now, &mut todo),
                 Phase::Starting | Phase::Running => {
@@ -259,7 +282,29 @@ impl Hosting {
             // It would record these sessions as lost, whatever their keepers said.
             true => None,
         };
+        // Until then each look decides about all of them together.
+        self.looked_at = self.registered.then(|| directory.clone());
         todo.into_actions(complete, self.view)
+    }
+
+    /// The sessions that may have something to do: all, or those whose records or keepers changed since the last look and those
+    /// that waited for something then.
+    fn may_need_something(&mut self, directory: &Directory) -> BTreeSet<SessionId> {
+        let mut sessions = std::mem::take(&mut self.unsettled);
+        match &self.looked_at {
+            Some(before) => {
+                let changed = directory.sessions_changed_since(before);
+                let here =
+                    changed.filter(|session| session.host == self.me || self.knows(session.id));
+                sessions.extend(here.map(|session| session.id));
+            }
+            None => {
+                sessions.extend(directory.sessions_on(self.me).map(|session| session.id));
+                sessions.extend(self.keepers.keys());
+                sessions.extend(self.gone.keys());
+            }
+        }
+        sessions
     }
 
     /// A session that the directory has here, and there is nothing of it.
@@ -368,6 +413,7 @@ impl Hosting {
             self.told.insert(session, now);
         }
         let last = self.told.get(&session).copied().unwrap_or(now);
+        self.unsettled.insert(session);
         self.wake_at(last.saturating_add(END_REPEAT));
         due
     }
@@ -384,6 +430,7 @@ impl Hosting {
             self.said.insert(session, (seen.clone(), now));
             todo.observations.push(Observation { session, seen });
         }
+        self.unsettled.insert(session);
         self.wake_at(since.unwrap_or(now).saturating_add(REPEAT));
     }
 
@@ -398,6 +445,7 @@ impl Hosting {
             self.registering.insert(id, now);
             todo.registrations.push(registration(id, keeper));
         }
+        self.unsettled.insert(id);
         self.wake_at(since.unwrap_or(now).saturating_add(REPEAT));
     }
 
@@ -449,8 +497,6 @@ impl Hosting {
             session.is_some_and(|session| session.host == me && session.is_live())
         };
         self.said.retain(|id, _| here(id));
-        let keepers = &self.keepers;
-        self.registering.retain(|id, _| keepers.contains_key(id));
     }
 
     fn wake_at(&mut self, at: Duration) {

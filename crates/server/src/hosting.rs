@@ -12,7 +12,7 @@ pub use account::Hosting;
 pub(crate) use binding::is_binding;
 
 use crate::clock;
-use crate::node::Node;
+use crate::node::{Current, Node};
 use host::Commands;
 use model::{Command, EndReason, Outcome, SessionId, SessionState};
 use policy::hosting::{Action, Event, Hosting as Policy, Phase};
@@ -56,6 +56,8 @@ struct Host {
     happened: mpsc::UnboundedSender<Happened>,
     launches: Arc<Semaphore>,
     primary_since: model::UnixMillis,
+    /// The directory at the last look.
+    looked_at: Option<Current>,
 }
 
 /// Hosts sessions as long as the server runs.
@@ -69,6 +71,7 @@ pub async fn run(node: Node) {
         happened,
         launches: Arc::new(Semaphore::new(LAUNCHES)),
         primary_since: node.directory().group().primary_since,
+        looked_at: None,
         node: node.clone(),
     };
     let first = node.0.hosting.wanted.set(host.happened.clone()).is_ok();
@@ -149,10 +152,12 @@ impl Host {
             self.primary_since = directory.group().primary_since;
             self.policy.handle(Event::NewPrimary);
         }
-        self.adopt_bindings(&directory);
+        let before = self.looked_at.take();
+        self.adopt_bindings(before.as_deref(), &directory);
         for action in self.policy.reconcile(&directory, clock::steady()) {
             self.execute(action).await;
         }
+        self.looked_at = Some(directory);
     }
 
     async fn execute(&mut self, action: Action) {

@@ -389,6 +389,16 @@ fn obvious_difference(before: &Directory, after: &Directory) -> Vec<Difference> 
     differences.collect()
 }
 
+fn obviously_changed_sessions(before: &Directory, after: &Directory) -> Vec<SessionId> {
+    let all: std::collections::BTreeSet<SessionId> = before
+        .sessions()
+        .chain(after.sessions())
+        .map(|session| session.id)
+        .collect();
+    let differ = |id: &SessionId| before.session(*id) != after.session(*id);
+    all.into_iter().filter(differ).collect()
+}
+
 fn key_of(difference: &Difference) -> Key {
     match difference {
         Difference::Added(record) | Difference::Removed(record) => record.key(),
@@ -493,6 +503,11 @@ fn assert_replicas(told: &Told, states: &[Directory]) -> Result<(), TestCaseErro
         let mut found: Vec<_> = difference(&told.directory, state).collect();
         found.sort_by_key(key_of);
         prop_assert_eq!(found, obvious_difference(&told.directory, state));
+        let changed = told.directory.sessions_changed_since(state);
+        prop_assert_eq!(
+            changed.map(|session| session.id).collect::<Vec<_>>(),
+            obviously_changed_sessions(state, &told.directory)
+        );
     }
     Ok(())
 }

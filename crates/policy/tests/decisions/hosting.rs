@@ -29,6 +29,8 @@ fn keeper(number: u8, phase: Phase, client: Option<&str>) -> Keeper {
 struct World {
     directory: Directory,
     hosting: Hosting,
+    /// How far the replica went when newyork last looked for keepers.
+    view: Option<u64>,
     /// What newyork's replica shows; it may be behind.
     replica: Directory,
     keepers: BTreeMap<SessionId, Keeper>,
@@ -59,6 +61,7 @@ impl World {
             replica: directory.clone(),
             directory: directory.clone(),
             hosting: Hosting::new(NEWYORK),
+            view: None,
             keepers: BTreeMap::new(),
             primary: true,
             changes: directory.newest().number,
@@ -111,15 +114,15 @@ impl World {
     fn restart(&mut self) {
         self.tell("the server restarts");
         self.hosting = Hosting::new(NEWYORK);
-        let view = self.replica.newest().number;
-        let keepers = self.keepers.clone();
-        self.hosting.handle(Event::Found { keepers, view });
+        self.view = None;
+        self.found();
     }
 
     fn found(&mut self) {
         let view = self.replica.newest().number;
         let keepers = self.keepers.clone();
         self.hosting.handle(Event::Found { keepers, view });
+        self.view = Some(view);
     }
 
     fn keeper(&mut self, number: u8, phase: Phase, client: Option<&str>) {
@@ -140,7 +143,7 @@ impl World {
             self.replica = self.directory.clone();
             self.hosting.handle(Event::UpToDate);
         }
-        let actions = self.hosting.reconcile(&self.replica, self.now);
+        let actions = self.reconcile();
         let busy = !actions.is_empty();
         for action in actions {
             let words = words(&action);
@@ -151,6 +154,24 @@ impl World {
             self.replica = self.directory.clone();
         }
         busy
+    }
+
+    /// What is found by looking at what changed is what its twin finds by looking at everything.
+    fn reconcile(&mut self) -> Vec<Action> {
+        let mut twin = self.hosting.clone();
+        if let Some(view) = self.view {
+            // That nothing else was found makes it look at everything again.
+            let keepers = BTreeMap::new();
+            twin.handle(Event::Found { keepers, view });
+        }
+        let actions = self.hosting.reconcile(&self.replica, self.now);
+        assert_eq!(
+            twin.reconcile(&self.replica, self.now),
+            actions,
+            "{}",
+            self.told()
+        );
+        actions
     }
 
     /// Looks as often as something happens by it.

@@ -33,14 +33,22 @@ impl Host {
             .handle(Event::Keeper(session.id, Box::new(described(session))));
     }
 
-    /// Bindings run on without a keeper after a restart of the server.
-    pub(super) fn adopt_bindings(&mut self, directory: &Directory) {
-        let runs = |session: &Session| session.is_live() && session.state != SessionState::Starting;
+    /// Bindings run on without a keeper after a restart of the server; `before` is the directory at the last look.
+    pub(super) fn adopt_bindings(&mut self, before: Option<&Directory>, directory: &Directory) {
         let me = self.node.me();
-        for session in directory.sessions_on(me).filter(|session| runs(session)) {
-            if !self.policy.knows(session.id) && is_binding(directory, session) {
+        let runs = |session: &Session| session.is_live() && session.state != SessionState::Starting;
+        let mut adopt = |session: &Session| {
+            let here = session.host == me && runs(session) && !self.policy.knows(session.id);
+            if here && is_binding(directory, session) {
                 self.bind(session);
             }
+        };
+        match before {
+            Some(before) => directory
+                .sessions_changed_since(before)
+                .filter_map(|changed| directory.session(changed.id))
+                .for_each(|session| adopt(session)),
+            None => directory.sessions_on(me).for_each(|session| adopt(session)),
         }
     }
 
