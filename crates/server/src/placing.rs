@@ -170,7 +170,11 @@ impl Node {
         let request = placement::Request {
             app,
             user,
-            user_sessions: user.map_or(0, |user| small(directory.count_of_user(user, &app.name))),
+            // They are counted one by one.
+            user_sessions: match (user, app.max_per_user) {
+                (Some(user), Some(_)) => small(directory.count_of_user(user, &app.name)),
+                _ => 0,
+            },
             asked,
             method: directory.settings().balance_method(),
             feature_level: directory.group().feature_level,
@@ -186,13 +190,14 @@ impl Node {
     }
 
     fn known_hosts(&self, directory: &Directory) -> Vec<Known> {
-        let (heard, mut reports, now) = (self.heard(), self.0.reports.all(), clock::steady());
+        let (mut reports, now) = (self.0.reports.all(), clock::steady());
+        let grace = directory.settings().grace_period();
         let known = |server: &std::sync::Arc<model::Server>| {
             let report = reports.remove(&server.id);
+            let silent = self.0.peers.silent_for(server.id);
             Known {
                 server: server.clone(),
-                reachable: server.id == self.me()
-                    || heard.get(&server.id).is_some_and(|heard| heard.reachable),
+                reachable: server.id == self.me() || silent.is_some_and(|silent| silent <= grace),
                 age: report
                     .as_ref()
                     .map_or(Duration::MAX, |known| now.saturating_sub(known.learnt)),
