@@ -144,20 +144,28 @@ fn leave(session: SessionId) {
 /// Ends what a keeper that was killed left behind in the folder `dir`: processes in the command's control group, and the groups.
 pub(crate) fn sweep(dir: &Path) {
     let Ok(spec) = read_spec(dir) else { return };
-    let noted = [
+    let noted = |file: &str| {
+        let text = fs::read_to_string(dir.join(file)).ok()?;
+        Some(PathBuf::from(
+            text.trim().trim_start_matches(scope::GROUP_WORDS),
+        ))
+    };
+    let own = scope::keeper_group(spec.session);
+    // One that was killed in its first step has noted nothing.
+    let expected = Group::place_beside_own(&own).ok();
+    let places = [
         (
-            dir.join(command::GROUP_FILE),
+            noted(command::GROUP_FILE),
             command::group_name(spec.session),
         ),
-        (dir.join(scope::FILE), scope::keeper_group(spec.session)),
+        (noted(scope::FILE), own.clone()),
+        (expected, own),
     ];
-    for (file, name) in noted {
-        let Ok(text) = fs::read_to_string(file) else {
-            continue;
-        };
-        let path = PathBuf::from(text.trim().trim_start_matches(scope::GROUP_WORDS));
+    for (path, name) in places {
         // Only a group that bears the session's name is one that was made for it.
-        if path.file_name().is_some_and(|found| found == name.as_str()) {
+        if let Some(path) =
+            path.filter(|path| path.file_name().is_some_and(|found| found == name.as_str()))
+        {
             Group::noted(path).clear();
         }
     }

@@ -107,6 +107,7 @@ pub async fn launch(program: &Path, sessions: &Path, spec: &Spec) -> Result<Laun
         Ok(launched) => Ok(launched),
         Err(error) => {
             // Nothing of it must come up later: a keeper that finds no spec exits.
+            crate::keeper::sweep(&dir);
             if let Err(error) = fs::remove_dir_all(&dir) {
                 tracing::warn!(dir = %dir.display(), %error, "the folder of a session that did not start stays");
             }

@@ -116,12 +116,17 @@ pub(crate) enum GroupError {
 impl Group {
     /// Makes a group beside the one that this process is in.
     pub(crate) fn beside_own(name: &str) -> Result<Self, GroupError> {
+        Self::make(Self::place_beside_own(name)?)
+    }
+
+    /// Where a group beside the one that this process is in is, if there is one.
+    pub(crate) fn place_beside_own(name: &str) -> Result<PathBuf, GroupError> {
         let own = own()?;
         let parent = match own.within.parent() {
             Some(parent) => own.mount.join(parent.strip_prefix("/").unwrap_or(parent)),
             None => own.mount,
         };
-        Self::make(parent.join(name))
+        Ok(parent.join(name))
     }
 
     /// Makes a group inside the one that this process is in.
