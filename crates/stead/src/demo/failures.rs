@@ -19,8 +19,9 @@ use crate::errors::Failure;
 const AWAY: Duration = Duration::from_secs(1);
 /// Bytes that must flow before and after each failure.
 const SOME: u64 = 4 << 20;
-/// A longer pause would count as a dead path: a shorter one is not noticed.
-const UNNOTICED: Duration = Duration::from_secs(1);
+/// How long a session may pause when a server falls that it does not run on: a path through that server, or one that a busy machine
+/// delays, counts as dead after a second and is replaced.
+const SHORT: Duration = Duration::from_secs(3);
 /// How soon changes must be accepted again after the primary's loss.
 const CHANGES_AGAIN: Duration = Duration::from_secs(5);
 /// How soon a new session must be there after a host's loss, on a machine that may be busy; it is about 2 s on one that is not.
@@ -93,7 +94,7 @@ pub(super) async fn host_process(
     })
 }
 
-/// The primary is killed; another takes its place, and the sessions notice nothing.
+/// The primary is killed; another takes its place, and the sessions go on as before.
 pub(super) async fn primary(
     group: &mut Group,
     seats: &mut Seats,
@@ -102,7 +103,10 @@ pub(super) async fn primary(
     stage.heading("2. kill -9 of the primary (boston)");
     stage.line(
         "promise",
-        "promised: sessions notice nothing, and changes are accepted again by themselves",
+        &format!(
+            "promised: the same sessions go on, no byte is lost, no pause is as long as {} s, and changes are accepted again by themselves",
+            SHORT.as_secs()
+        ),
     );
     let before = seats.shell.ask().await?;
     let api = group.machine(2).api();
@@ -110,6 +114,7 @@ pub(super) async fn primary(
         .await
         .map_err(|why| failed("a change was not accepted before the failure", why))?;
     seats.bytes.listen_anew();
+    seats.forget_events();
     let killed = Instant::now();
     let pid = group.machine(0).kill_server()?;
     stage.felt(
@@ -151,12 +156,16 @@ pub(super) async fn primary(
         failure: "primary killed".to_owned(),
         felt: format!(
             "{}; changes waited {} ms",
-            if quiet { "nothing" } else { "hardly anything" },
+            if quiet {
+                "no path was lost"
+            } else {
+                "a path was lost and replaced"
+            },
             millis(changes_again)
         ),
         longest_ms: millis(silence),
         bytes_lost: lost_words(lost),
-        kept: same && lost == Some(0) && silence < UNNOTICED && changes_again < CHANGES_AGAIN,
+        kept: same && lost == Some(0) && silence < SHORT && changes_again < CHANGES_AGAIN,
     })
 }
 

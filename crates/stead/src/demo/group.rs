@@ -289,6 +289,13 @@ impl Group {
         }
     }
 
+    /// Waits until none of its processes is left, but not for long.
+    fn wait_until_empty(&self, began: Instant) {
+        while !processes::of_folder(&self.folder).is_empty() && began.elapsed() < LAST_BREATH {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Leaves the group running, all of it, and says how to use it.
     pub(super) async fn keep(&mut self, stage: &Stage) -> Result<(), Failure> {
         for index in 0..3 {
@@ -339,10 +346,15 @@ impl Drop for Group {
         }
         let began = Instant::now();
         processes::signal(&processes::of_folder(&self.folder), Signal::TERM);
-        while !processes::of_folder(&self.folder).is_empty() && began.elapsed() < LAST_BREATH {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.wait_until_empty(began);
         processes::signal(&processes::of_folder(&self.folder), Signal::KILL);
+        self.wait_until_empty(Instant::now());
+        // Keepers that were killed leave the control groups that they lived in.
+        for session in self.machines.iter().flat_map(Machine::session_folders) {
+            if let Err(error) = host::remove(&session) {
+                tracing::warn!(%error, folder = %session.display(), "a session was not cleaned up");
+            }
+        }
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             tracing::warn!(%error, folder = %self.folder.display(), "the demo's folder was not removed");
         }

@@ -143,6 +143,17 @@ impl Machine {
         }
     }
 
+    /// The folders of the sessions that it hosts, or did when it was killed.
+    pub(super) fn session_folders(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.data.join("sessions"));
+        entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect()
+    }
+
     /// Lets the server go on after the demo.
     pub(super) fn let_go(&mut self) {
         self.server = None;

@@ -190,6 +190,11 @@ pub(super) struct Seats {
 }
 
 impl Seats {
+    /// Forgets what came so far.
+    pub(super) fn forget_events(&self) {
+        drop((self.shell_seat.events(), self.bytes_seat.events()));
+    }
+
     /// Lets the viewers in.
     pub(super) async fn sit_down(shell_seat: Seat, bytes_seat: Seat) -> Result<Self, Failure> {
         let mut shell = Shell::new(shell_seat.viewer().await?);
