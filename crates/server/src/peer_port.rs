@@ -26,8 +26,14 @@ impl Reception for Doorman {
         } = arrival.met;
         let (from, known) = (introduction.server, acquaintance == Acquaintance::Member);
         match purpose {
-            Purpose::Consensus => self.serve_consensus(from, arrival).await,
-            Purpose::Control if known => self.serve_control(from, arrival).await,
+            Purpose::Consensus => {
+                self.until_removed(from, self.serve_consensus(from, arrival))
+                    .await;
+            }
+            Purpose::Control if known => {
+                self.until_removed(from, self.serve_control(from, arrival))
+                    .await;
+            }
             Purpose::Stream if known => {
                 if let Err(error) = self.node.serve_stream(arrival.stream).await {
                     tracing::debug!(%from, %error, "a stream of another server ended");
@@ -41,6 +47,22 @@ impl Reception for Doorman {
 }
 
 impl Doorman {
+    /// Serves a connection, and closes it when the other server is removed: it is told why when it dials again.
+    async fn until_removed(&self, from: ServerId, serving: impl Future<Output = ()>) {
+        let mut changed = self.node.directory_changed();
+        let removed = async {
+            while self.node.directory().removed(from).is_none() {
+                if changed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            () = removed => tracing::info!(%from, "a connection of a server that was removed is closed"),
+        }
+    }
+
     /// Consensus has a runtime of its own: the connection moves there.
     async fn serve_consensus(&self, from: ServerId, mut arrival: Arrival) {
         let (replica, heard) = (self.node.replica().clone(), self.node.0.peers.heard(from));

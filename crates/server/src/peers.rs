@@ -16,6 +16,7 @@ use peer::verify::Revocations;
 use replica::Replica;
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -116,6 +117,8 @@ pub struct Contacts {
     incarnations: Mutex<HashMap<ServerId, IncarnationId>>,
     /// Members at whose address somebody else was met.
     strangers: Mutex<HashSet<ServerId>>,
+    /// Whether a member said that this server was removed.
+    removed: AtomicBool,
     changed: watch::Sender<u64>,
 }
 
@@ -194,6 +197,9 @@ impl Watcher for Contacts {
                 let contact = contact_after(&error, self.of(server));
                 if error.is_stranger() && self.met_strangers().insert(server) {
                     tracing::warn!(%server, error = %peer::InFull(&error), "somebody else answers at a member's address; nothing was told to them");
+                }
+                if error.revoked() && !self.removed.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%server, "this server was removed from the group: the members refuse its certificate. It can join again with an empty data folder");
                 }
                 tracing::debug!(%server, %error, ?contact, "a member is not reached");
                 self.note(server, contact);
