@@ -4,7 +4,7 @@ use client::{AskError, Conversation, DialError, Trust};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use testkit::{Group, Machine, PASSWORD};
+use testkit::{Group, Machine, PASSWORD, eventually, number, seconds};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use wire::client::{Answer, Credential, Hidden, Opened, Request};
@@ -101,4 +101,17 @@ fn crowds_are_served_and_a_token_has_one_session() {
     assert_eq!(sessions.len(), 2000);
     let hosts: BTreeSet<_> = opened.iter().map(|opened| opened.host).collect();
     assert_eq!(hosts.len(), 3, "the crowd was not spread");
+
+    // Every server counts them all, and counts them once.
+    for server in 0..3 {
+        let listed = group.json(server, &["session", "list"]);
+        let listed = listed.as_array().map_or(0, Vec::len);
+        assert_eq!(listed, 2001, "listed by server {server}");
+        eventually(seconds(20), "the counts of all servers together", || {
+            let status = group.json(server, &["status"]);
+            let servers = status["servers"].as_array().cloned().unwrap_or_default();
+            let counts = servers.iter().map(|server| number(server, "sessions"));
+            (status["sessions"].as_u64(), counts.sum()) == (Some(2001), 2001_u64)
+        });
+    }
 }

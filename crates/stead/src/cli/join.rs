@@ -45,7 +45,7 @@ impl Join {
             serde_json::to_value(done.standing).map_err(|error| Failure::failed(what, error))?;
         let json = serde_json::json!({
             "group": done.group_name, "server": settled.name, "server_id": done.server, "standing": standing,
-            "members": done.members, "data": settled.data,
+            "members": done.members, "data": settled.data, "peer_address": done.peer_address, "client_address": done.client_address,
         });
         let data = settled.data.display();
         let standing = standing.as_str().unwrap_or_default();
