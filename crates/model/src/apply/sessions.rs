@@ -42,7 +42,13 @@ impl Applying<'_> {
         bounds::room(Kind::Session, held, bounds::SESSIONS)?;
         self.demote(current.as_deref());
         let session = Session::to_start(id, (token, user, app), host, self.at, self.number);
+        // A binding of the token to a server that runs already has nothing to start.
+        let state = match application.launch {
+            Some(_) => SessionState::Starting,
+            None => SessionState::Suspended,
+        };
         self.directory.put_session(Session {
+            state,
             current: true,
             ..session
         });

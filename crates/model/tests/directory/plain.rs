@@ -291,7 +291,10 @@ impl Plain {
             user: user.clone(),
             app: app.clone(),
             host,
-            state: SessionState::Starting,
+            state: match application.launch {
+                Some(_) => SessionState::Starting,
+                None => SessionState::Suspended,
+            },
             current: true,
             created: self.clock,
             last_attached: None,
