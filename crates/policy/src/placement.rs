@@ -14,7 +14,6 @@ mod choices;
 mod methods;
 
 pub use choices::Choices;
-use methods::choose;
 
 /// A report that is missing for less makes no server ineligible.
 pub const REPORT_ALLOWANCE: Duration = Duration::from_secs(3);
@@ -110,21 +109,39 @@ struct Judged<'a> {
     reasons: Vec<Reason>,
 }
 
+/// What speaks for and against a server; put into words only where somebody reads them.
+struct Reasons {
+    /// Whether everything speaks for it so far.
+    pass: bool,
+    told: Option<Vec<Reason>>,
+}
+
+impl Reasons {
+    fn new(told: bool) -> Self {
+        Self {
+            pass: true,
+            told: told.then(Vec::new),
+        }
+    }
+
+    fn add<W: Into<String>>(&mut self, rule: &str, pass: bool, words: impl FnOnce() -> W) {
+        self.pass &= pass;
+        if let Some(told) = &mut self.told {
+            told.push(reason(rule, pass, words()));
+        }
+    }
+}
+
+/// The server of a new session, as [`place`] chooses it, without the reasons.
+pub fn choose(request: &Request<'_>, hosts: &[Host<'_>]) -> Option<ServerId> {
+    let (judged, best) = judge_all(request, hosts, false);
+    choose_among(request, &judged, best)
+}
+
 /// Chooses the server of a new session.
 pub fn place(request: &Request<'_>, hosts: &[Host<'_>], at: UnixMillis) -> Placement {
-    let mut judged: Vec<_> = hosts.iter().map(|host| judge(request, host)).collect();
-    judged.sort_by(|one, other| one.host.server.name.cmp(&other.host.server.name));
-    let best = judged
-        .iter()
-        .map(|one| one.rank)
-        .min()
-        .filter(|best| *best != Rank::Never);
-    let fit: Vec<Host<'_>> = judged
-        .iter()
-        .filter(|one| Some(one.rank) == best)
-        .map(|one| one.host)
-        .collect();
-    let chosen = choose(request, &fit);
+    let (judged, best) = judge_all(request, hosts, true);
+    let chosen = choose_among(request, &judged, best);
     let decision = decision(request, &judged, best, chosen);
     let candidates = judged.into_iter().map(|one| {
         let name = one.host.server.name.to_string();
@@ -146,129 +163,148 @@ pub fn place(request: &Request<'_>, hosts: &[Host<'_>], at: UnixMillis) -> Place
     }
 }
 
-fn judge<'a>(request: &Request<'_>, host: &Host<'a>) -> Judged<'a> {
+/// Everybody in the order of their names, and the best rank that can be used.
+fn judge_all<'a>(
+    request: &Request<'_>,
+    hosts: &[Host<'a>],
+    told: bool,
+) -> (Vec<Judged<'a>>, Option<Rank>) {
+    let mut judged: Vec<_> = hosts
+        .iter()
+        .map(|host| judge(request, host, told))
+        .collect();
+    judged.sort_by(|one, other| one.host.server.name.cmp(&other.host.server.name));
+    let best = judged.iter().map(|one| one.rank).min();
+    (judged, best.filter(|best| *best != Rank::Never))
+}
+
+fn choose_among(
+    request: &Request<'_>,
+    judged: &[Judged<'_>],
+    best: Option<Rank>,
+) -> Option<ServerId> {
+    let fit: Vec<Host<'_>> = judged
+        .iter()
+        .filter(|one| Some(one.rank) == best)
+        .map(|one| one.host)
+        .collect();
+    methods::choose(request, &fit)
+}
+
+fn judge<'a>(request: &Request<'_>, host: &Host<'a>, told: bool) -> Judged<'a> {
     let by_name = request.asked == Some(host.server.id);
-    let mut reasons = necessities(request, host);
-    let mut rank = Rank::Ready;
-    if reasons.iter().any(|reason| !reason.pass) {
-        rank = Rank::Never;
-    }
-    if let Some(failed) = failed_lately(host) {
-        reasons.push(reason("start-retry", by_name, failed));
+    let mut reasons = Reasons::new(told);
+    necessities(request, host, &mut reasons);
+    let mut rank = if reasons.pass {
+        Rank::Ready
+    } else {
+        Rank::Never
+    };
+    if let Some((ago, left)) = failed_lately(host) {
+        reasons.add("start-retry", by_name, || {
+            format!(
+                "it failed to start one {} ago and is passed over for {} more",
+                words::span(ago),
+                words::span(left)
+            )
+        });
         rank = rank.max(if by_name {
             Rank::Ready
         } else {
             Rank::LastResort(LastResort::FailedLately)
         });
     }
-    let (online, mode) = mode_words(&host.server.mode);
-    reasons.push(reason("online", online || by_name, mode));
+    let online = matches!(host.server.mode, Mode::Online);
+    reasons.add("online", online || by_name, || {
+        mode_words(&host.server.mode)
+    });
     if !online && !by_name {
         rank = rank.max(Rank::LastResort(LastResort::Offline));
     }
-    reasons.push(reason("load", true, load_words(host)));
+    reasons.add("load", true, || load_words(host));
     Judged {
         host: *host,
         rank,
-        reasons,
+        reasons: reasons.told.unwrap_or_default(),
     }
 }
 
 /// What a server must be, whatever else there is.
-fn necessities(request: &Request<'_>, host: &Host<'_>) -> Vec<Reason> {
+fn necessities(request: &Request<'_>, host: &Host<'_>, reasons: &mut Reasons) {
     let Host { server, .. } = host;
     let app = &request.app.name;
-    let mut reasons = Vec::new();
     if request.asked.is_some_and(|asked| asked != server.id) {
-        reasons.push(reason(
-            "asked-for",
-            false,
-            "another server was asked for by name",
-        ));
+        let words = "another server was asked for by name";
+        reasons.add("asked-for", false, || words);
     }
-    let standing = if server.standing.hosts() {
-        "it hosts sessions"
-    } else {
-        "it is a witness"
-    };
-    reasons.push(reason("hosts-sessions", server.standing.hosts(), standing));
-    let reach = if host.reachable {
-        "it can be reached"
-    } else {
-        "it cannot be reached"
-    };
-    reasons.push(reason("reachable", host.reachable, reach));
+    let hosts = server.standing.hosts();
+    reasons.add("hosts-sessions", hosts, || match hosts {
+        true => "it hosts sessions",
+        false => "it is a witness",
+    });
+    reasons.add("reachable", host.reachable, || match host.reachable {
+        true => "it can be reached",
+        false => "it cannot be reached",
+    });
     if host.report_age >= REPORT_ALLOWANCE {
-        let age = words::span(host.report_age);
-        let detail = match host.load {
-            Some(_) => format!("its last report is {age} old"),
-            None => format!("it has sent no report in {age}"),
-        };
-        reasons.push(reason("reports", request.asked == Some(server.id), detail));
+        reasons.add("reports", request.asked == Some(server.id), || {
+            let age = words::span(host.report_age);
+            match host.load {
+                Some(_) => format!("its last report is {age} old"),
+                None => format!("it has sent no report in {age}"),
+            }
+        });
     }
-    let label = match server.lacks_label(&request.app.hosts) {
-        Some((key, value)) => reason(
-            "labels",
-            false,
-            format!("{app} asks for {key}={value}, which it lacks"),
-        ),
-        None if request.app.hosts.is_empty() => {
-            reason("labels", true, format!("{app} runs on any server"))
-        }
-        None => reason(
-            "labels",
-            true,
-            format!("it has the labels that {app} asks for"),
-        ),
-    };
-    reasons.push(label);
+    let lacks = server.lacks_label(&request.app.hosts);
+    reasons.add("labels", lacks.is_none(), || match lacks {
+        Some((key, value)) => format!("{app} asks for {key}={value}, which it lacks"),
+        None if request.app.hosts.is_empty() => format!("{app} runs on any server"),
+        None => format!("it has the labels that {app} asks for"),
+    });
     if server.feature_level < request.feature_level {
-        let detail = format!(
-            "it works at feature level {}, the group at {}",
-            server.feature_level, request.feature_level
-        );
-        reasons.push(reason("feature-level", false, detail));
+        reasons.add("feature-level", false, || {
+            format!(
+                "it works at feature level {}, the group at {}",
+                server.feature_level, request.feature_level
+            )
+        });
     }
-    reasons.extend(limits(request, host));
-    reasons
+    limits(request, host, reasons);
 }
 
-fn limits(request: &Request<'_>, host: &Host<'_>) -> Vec<Reason> {
+fn limits(request: &Request<'_>, host: &Host<'_>, reasons: &mut Reasons) {
     let app = &request.app.name;
-    let mut reasons = Vec::new();
     if let Some(most) = request.app.max_per_server {
-        let has = words::count(u64::from(host.app_sessions), "session");
-        let detail = format!("it has {has} of {app}, max-per-server is {most}");
-        reasons.push(reason("max-per-server", host.app_sessions < most, detail));
+        reasons.add("max-per-server", host.app_sessions < most, || {
+            let has = words::count(u64::from(host.app_sessions), "session");
+            format!("it has {has} of {app}, max-per-server is {most}")
+        });
     }
     if let (Some(most), Some(user)) = (request.app.max_per_user, request.user)
         && request.user_sessions >= most
     {
-        let has = words::count(u64::from(request.user_sessions), "session");
-        let detail = format!("{user} has {has} of {app}, max-per-user is {most}");
-        reasons.push(reason("max-per-user", false, detail));
+        reasons.add("max-per-user", false, || {
+            let has = words::count(u64::from(request.user_sessions), "session");
+            format!("{user} has {has} of {app}, max-per-user is {most}")
+        });
     }
-    reasons
 }
 
-fn failed_lately(host: &Host<'_>) -> Option<String> {
+/// How long ago a session failed to start there, and for how long it is passed over yet.
+fn failed_lately(host: &Host<'_>) -> Option<(Duration, Duration)> {
     let ago = host.failed_ago.filter(|ago| *ago < host.start_retry)?;
-    let left = words::span(host.start_retry.saturating_sub(ago));
-    Some(format!(
-        "it failed to start one {} ago and is passed over for {left} more",
-        words::span(ago)
-    ))
+    Some((ago, host.start_retry.saturating_sub(ago)))
 }
 
-fn mode_words(mode: &Mode) -> (bool, String) {
+fn mode_words(mode: &Mode) -> String {
     match mode {
-        Mode::Online => (true, "it is online".to_owned()),
+        Mode::Online => "it is online".to_owned(),
         Mode::Offline(offline) => {
             let reason = offline
                 .reason
                 .as_deref()
                 .map_or_else(String::new, |reason| format!(": {reason}"));
-            (false, format!("{} took it offline{reason}", offline.by))
+            format!("{} took it offline{reason}", offline.by)
         }
     }
 }

@@ -6,10 +6,10 @@ use crate::random;
 use crate::submit::{Attempt, SubmitError};
 use model::{
     AppName, Application, Applied, Author, Change, ChangeId, Command, Directory, ServerId,
-    SessionId, Token, UserName,
+    SessionId, Token, UnixMillis, UserName,
 };
 use policy::Explanation;
-use policy::placement::{self, Choices, Load, Placement};
+use policy::placement::{self, Choices, Load};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -126,15 +126,12 @@ impl Node {
             .filter(|session| session.is_reachable());
         let host = match has {
             Some(session) => session.host,
-            None => {
-                let placement = self.place(&directory, app, Some(&wish.user), wish.host);
-                let Some(host) = placement.chosen else {
-                    return Attempt::Settled(Err(unfit(placement.explanation)));
-                };
-                host
-            }
+            None => match self.place(&directory, app, &wish.user, wish.host) {
+                Ok(host) => host,
+                Err(explanation) => return Attempt::Settled(Err(unfit(explanation))),
+            },
         };
-        let Ok(session) = random::bytes().map(SessionId::from_bytes) else {
+        let Ok(session) = new_session(clock::calendar()) else {
             return Attempt::Settled(Err(SubmitError::Randomness(random::NoRandomness)));
         };
         let command = Command::CreateSession {
@@ -153,13 +150,39 @@ impl Node {
         self.propose_here(change).await
     }
 
+    /// Where a session goes, remembered for the next one; with all reasons when there is no server for it.
     fn place(
+        &self,
+        directory: &Directory,
+        app: &Application,
+        user: &UserName,
+        asked: Option<ServerId>,
+    ) -> Result<ServerId, Explanation> {
+        self.with_question(
+            directory,
+            app,
+            Some(user),
+            asked,
+            |request, hosts, memory| {
+                let chosen = placement::choose(request, hosts).ok_or_else(|| {
+                    placement::place(request, hosts, clock::calendar()).explanation
+                })?;
+                memory.choices.chose(chosen);
+                memory.last = Some(chosen);
+                Ok(chosen)
+            },
+        )
+    }
+
+    /// Asks where a session goes, with all that is known of the hosts.
+    fn with_question<T>(
         &self,
         directory: &Directory,
         app: &Application,
         user: Option<&UserName>,
         asked: Option<ServerId>,
-    ) -> Placement {
+        ask: impl FnOnce(&placement::Request<'_>, &[placement::Host<'_>], &mut Memory) -> T,
+    ) -> T {
         let known = self.known_hosts(directory);
         let mut memory = self.0.placing.memory();
         let hosts: Vec<placement::Host<'_>> = known
@@ -181,12 +204,7 @@ impl Node {
             last: memory.last,
             draw,
         };
-        let placement = placement::place(&request, &hosts, clock::calendar());
-        if let (Some(chosen), Some(_)) = (placement.chosen, user) {
-            memory.choices.chose(chosen);
-            memory.last = Some(chosen);
-        }
-        placement
+        ask(&request, &hosts, &mut memory)
     }
 
     fn known_hosts(&self, directory: &Directory) -> Vec<Known> {
@@ -214,7 +232,9 @@ impl Node {
         let app = app
             .and_then(|name| directory.app(name))
             .map_or_else(any, |app| (**app).clone());
-        self.place(&directory, &app, None, None).explanation
+        self.with_question(&directory, &app, None, None, |request, hosts, _| {
+            placement::place(request, hosts, clock::calendar()).explanation
+        })
     }
 }
 
@@ -246,6 +266,16 @@ fn host<'a>(
         failed_ago: failed.map(|(_, at)| clock::calendar().since(*at)),
         start_retry: directory.settings().start_retry(Some(server.id)),
     }
+}
+
+/// An id for a session that is made now: the time in 5 bytes, in milliseconds, before 5 random ones. New sessions lie beside
+/// each other in tables by id, so that a thousand of them touch few places; whoever knows an id gets nothing for it.
+fn new_session(now: UnixMillis) -> Result<SessionId, random::NoRandomness> {
+    let mut bytes = [0; SessionId::LEN];
+    let (time, chance) = bytes.split_at_mut(SessionId::LEN / 2);
+    time.copy_from_slice(now.0.to_be_bytes().last_chunk::<5>().unwrap_or(&[0; 5]));
+    chance.copy_from_slice(&random::bytes::<5>()?);
+    Ok(SessionId::from_bytes(bytes))
 }
 
 fn small(count: usize) -> u32 {

@@ -5,7 +5,7 @@ use crate::fixture::{
 };
 use model::settings::BalanceMethod;
 use model::{Application, Mode, Server, ServerId, Standing, UserName};
-use policy::placement::{Choices, Host, Load, Placement, Request, place};
+use policy::placement::{Choices, Host, Load, Placement, Request, choose, place};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -52,7 +52,9 @@ fn request(app: &Application) -> Request<'_> {
 }
 
 fn asked<'a>(request: &Request<'a>, hosts: &[Host<'_>]) -> Placement {
-    place(request, hosts, AT)
+    let placement = place(request, hosts, AT);
+    assert_eq!(choose(request, hosts), placement.chosen);
+    placement
 }
 
 #[test]
@@ -435,6 +437,7 @@ proptest! {
         let by_name = asked_for.map(|place| ALL[place]);
         let request = Request { method, draw, last: last.map(|place| ALL[place]), asked: by_name, ..request(&app) };
         let placement = place(&request, &hosts, AT);
+        prop_assert_eq!(choose(&request, &hosts), placement.chosen);
         let possible = |host: &&Host<'_>| {
             let named = by_name == Some(host.server.id);
             host.server.standing.hosts() && host.reachable && host.app_sessions < 3
