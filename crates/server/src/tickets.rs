@@ -6,7 +6,9 @@
 
 use crate::clock;
 use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use aws_lc_rs::signature::Ed25519KeyPair;
+use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use model::{Directory, GroupId, Role, Token, UnixMillis, User, UserName};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -18,6 +20,8 @@ use wire::client::Hidden;
 /// Clocks of members may differ by as much as joining allows.
 const LEEWAY: Duration = Duration::from_secs(60);
 const TICKET_LIMIT: usize = 2048;
+/// How tickets begin (RFC 7519, RFC 8037).
+const HEADER: &[u8] = br#"{"typ":"JWT","alg":"EdDSA"}"#;
 /// Verified tickets that are remembered at least; twice as many at most.
 const REMEMBERED: usize = 8192;
 
@@ -64,9 +68,6 @@ pub enum TicketError {
     /// This server holds no key to sign with.
     #[error("this server does not hold the ticket key")]
     NoKey,
-    /// The signature could not be made.
-    #[error("the ticket cannot be signed")]
-    Sign(#[source] Arc<jsonwebtoken::errors::Error>),
 }
 
 impl PartialEq<TicketError> for Arc<TicketError> {
@@ -87,7 +88,8 @@ pub struct Issued {
 /// Signs and checks tickets.
 pub struct Tickets {
     group: GroupId,
-    signing: Option<EncodingKey>,
+    /// Read once: that takes longer than to sign.
+    signing: Option<Ed25519KeyPair>,
     verified: Mutex<Verified>,
 }
 
@@ -130,11 +132,18 @@ impl fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    /// With the private key (PKCS #8), on servers that hold it.
+    /// With the private key (PKCS #8), on servers that hold it. With one that cannot be read it signs nothing.
     pub fn new(group: GroupId, pkcs8: Option<&[u8]>) -> Self {
+        let read = |pkcs8| match Ed25519KeyPair::from_pkcs8(pkcs8) {
+            Ok(key) => Some(key),
+            Err(error) => {
+                tracing::error!(%error, "the ticket key cannot be read: logins here are signed elsewhere");
+                None
+            }
+        };
         Self {
             group,
-            signing: pkcs8.map(EncodingKey::from_ed_der),
+            signing: pkcs8.and_then(read),
             verified: Mutex::default(),
         }
     }
@@ -189,8 +198,14 @@ impl Tickets {
             at: now.0,
             exp: expires.0 / 1000,
         };
-        let ticket = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, key)
-            .map_err(|error| TicketError::Sign(Arc::new(error)))?;
+        let claims = serde_json::to_vec(&claims)
+            .expect("invariant: names and numbers can be written as JSON");
+        let mut ticket = BASE64URL_NOPAD.encode(HEADER);
+        ticket.push('.');
+        BASE64URL_NOPAD.encode_append(&claims, &mut ticket);
+        let signature = key.sign(ticket.as_bytes());
+        ticket.push('.');
+        BASE64URL_NOPAD.encode_append(signature.as_ref(), &mut ticket);
         Ok(Issued {
             ticket: Hidden(ticket),
             expires,
