@@ -129,15 +129,7 @@ pub(super) async fn primary(
     )
     .await?;
     let changes_again = killed.elapsed();
-    let new = eventually(Duration::from_secs(10), "the new primary", async || {
-        group
-            .machines
-            .get(2)?
-            .primary()
-            .await
-            .filter(|name| name != "boston")
-    })
-    .await?;
+    let new = primary_after_boston(group).await?;
     let words = format!(
         "{new} is primary; changes are accepted again {} ms after the kill",
         millis(changes_again)
@@ -167,6 +159,15 @@ pub(super) async fn primary(
         bytes_lost: lost_words(lost),
         kept: same && lost == Some(0) && silence < SHORT && changes_again < CHANGES_AGAIN,
     })
+}
+
+/// The server that took boston's place, as denver sees it.
+async fn primary_after_boston(group: &Group) -> Result<String, Failure> {
+    eventually(Duration::from_secs(10), "the new primary", async || {
+        let [.., denver] = &group.machines;
+        denver.primary().await.filter(|name| name != "boston")
+    })
+    .await
 }
 
 /// The whole host hangs and is gone: its sessions are lost, and said to be; new ones start elsewhere by themselves.
