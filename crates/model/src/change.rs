@@ -14,6 +14,7 @@ use crate::time::UnixMillis;
 use crate::trust::Invitation;
 use crate::user::User;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Who asked for a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -479,6 +480,7 @@ pub struct Applied {
     pub name: ChangeName,
     /// What came of it.
     pub outcome: Result<Outcome, Refusal>,
-    /// The events that it made; they are in the journal too.
-    pub events: Vec<Event>,
+    /// The events that it made, for the server that applied it: they are in the journal, and are not sent.
+    #[serde(skip)]
+    pub events: Vec<Arc<Event>>,
 }

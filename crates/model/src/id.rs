@@ -43,6 +43,17 @@ fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
     Ok(bytes)
 }
 
+/// Writes bytes as lowercase hexadecimal digits, all at once.
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 0xf] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+    }
+    f.write_str(&text)
+}
+
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*
@@ -66,10 +77,7 @@ macro_rules! identifier {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                for byte in self.0 {
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
+                write_hex(&self.0, f)
             }
         }
 
@@ -129,6 +137,7 @@ identifier!(
     /// A session.
     SessionId, 10
 );
+
 identifier!(
     /// One resumable stream of a session.
     StreamId, 16

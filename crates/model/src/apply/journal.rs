@@ -15,17 +15,20 @@ const FIELD: usize = 4096;
 
 impl Directory {
     /// Gives events their places and keeps them.
-    pub(super) fn record(&mut self, mut events: Vec<Event>) -> Vec<Event> {
+    pub(super) fn record(&mut self, events: Vec<Event>) -> Vec<Arc<Event>> {
         if events.is_empty() {
-            return events;
+            return Vec::new();
         }
         let group = Arc::make_mut(&mut self.group);
-        for event in &mut events {
+        let mut recorded = Vec::with_capacity(events.len());
+        for mut event in events {
             group.last_event += 1;
             event.seq = group.last_event;
-            self.journal.insert(event.seq, Arc::new(event.clone()));
+            let event = Arc::new(event);
+            self.journal.insert(event.seq, event.clone());
+            recorded.push(event);
         }
-        events
+        recorded
     }
 }
 
