@@ -142,7 +142,7 @@ impl Applying<'_> {
                 steps,
                 reasons,
             } => self.take_primary(*server, *planned, *outage_ms, steps, reasons),
-            Command::SetBackups { backups } => self.set_backups(backups),
+            Command::SetBackups { backups, reason } => self.set_backups(backups, reason.as_deref()),
             Command::SetSetting { key, value, on } => self.set_setting(key, value, *on),
             Command::UnsetSetting { key, on } => self.unset_setting(key, *on),
             Command::PutUser { user, expect } => self.put_user(user, *expect),

@@ -117,6 +117,8 @@ pub enum Command {
     SetBackups {
         /// The whole list, highest first.
         backups: Vec<ServerId>,
+        /// Why, in the words of whoever asked for it.
+        reason: Option<String>,
     },
     /// Sets a setting, for the group or one server.
     SetSetting {

@@ -132,8 +132,9 @@ impl Liveness {
         }
     }
 
-    /// Takes in what happened; the hosts that are to be given up now.
-    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<GiveUp> {
+    /// Takes in what happened. What is known together is taken in together, before [`Self::handle_timeout`] judges: a host is
+    /// never judged by half of it.
+    pub fn handle(&mut self, event: Event, now: Duration) {
         match event {
             Event::Heard { host, at } => self.heard(host, at.min(now)),
             Event::Refused { host, at } => self.refused(host, at.min(now)),
@@ -145,7 +146,6 @@ impl Liveness {
             Event::Hosts(names) => self.watch(names),
             Event::Allowance(allowance) => self.allowance = allowance,
         }
-        self.handle_timeout(now)
     }
 
     fn heard(&mut self, host: ServerId, at: Duration) {
@@ -196,7 +196,7 @@ impl Liveness {
         }
     }
 
-    /// Does what has come due.
+    /// The hosts that are to be given up by now.
     pub fn handle_timeout(&mut self, now: Duration) -> Vec<GiveUp> {
         let Some(acting_since) = self.acting_since else {
             return Vec::new();

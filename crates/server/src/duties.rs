@@ -6,7 +6,7 @@
 
 use crate::clock;
 use crate::node::Node;
-use crate::office::{self, Won};
+use crate::office::{self, NotTaken, Won};
 use crate::peers::Contact;
 use model::{Command, EventKind, Reason, ServerId, Severity};
 use policy::campaign::{self, Campaign};
@@ -22,6 +22,10 @@ use tokio::time::sleep;
 const LOOK: Duration = Duration::from_millis(50);
 /// Changes of the directory are gathered this long before it is looked at: there may be thousands a second.
 const GATHER: Duration = Duration::from_millis(5);
+/// The pause before an office that could not be taken is tried again.
+const OFFICE_PAUSE: Duration = Duration::from_millis(250);
+/// How often the log says so.
+const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 /// How long a change of the members may take.
 const MEMBERS_LIMIT: Duration = Duration::from_secs(5);
 
@@ -41,7 +45,7 @@ enum Wakeup {
     /// This server said that it is primary.
     TookOffice(Won),
     /// It could not say so.
-    NoOffice,
+    NoOffice(NotTaken),
     /// The server stops.
     Stop,
 }
@@ -56,6 +60,8 @@ struct Duties {
     taking_office: bool,
     /// The term in which this server said that it is primary.
     office: Option<u64>,
+    /// When the log last said why it cannot.
+    complained: Option<Duration>,
     changing_members: bool,
     /// The members that were reachable at the last look.
     reachable: BTreeMap<ServerId, bool>,
@@ -110,6 +116,7 @@ impl Duties {
             leading: false,
             taking_office: false,
             office: None,
+            complained: None,
             changing_members: false,
             reachable: BTreeMap::new(),
             reported: BTreeMap::new(),
@@ -134,7 +141,10 @@ impl Duties {
                 self.taking_office = false;
                 self.office = Some(won.term);
             }
-            Wakeup::NoOffice => self.taking_office = false,
+            Wakeup::NoOffice(why) => {
+                self.taking_office = false;
+                self.complain(&why, now);
+            }
             _ => {}
         }
         let status = self.node.replica().status();
@@ -227,8 +237,20 @@ impl Duties {
         let explanation = self.campaign.explain(clock::steady(), clock::calendar());
         tokio::spawn(async move {
             let taken = office::take(&node, term, timeline, explanation).await;
-            let _ = done.send(taken.map_or(Wakeup::NoOffice, Wakeup::TookOffice));
+            if taken.is_err() {
+                sleep(OFFICE_PAUSE).await;
+            }
+            let _ = done.send(taken.map_or_else(Wakeup::NoOffice, Wakeup::TookOffice));
         });
+    }
+
+    /// Says in the log why this server cannot take its office, but not each time: the disk may be full.
+    fn complain(&mut self, why: &NotTaken, now: Duration) {
+        let said = self.complained.is_some_and(|at| now < at + COMPLAIN_AGAIN);
+        if let (NotTaken::Refused(error), false) = (why, said) {
+            tracing::warn!(%error, "this server could not say that it is primary; it is tried again");
+            self.complained = Some(now);
+        }
     }
 
     /// Whether hosts are gone.
@@ -259,11 +281,10 @@ impl Duties {
         }
         events.extend(self.new_reports());
         events.push(liveness::Event::Acting(status.acting.is_yes()));
-        let mut gone: Vec<liveness::GiveUp> = Vec::new();
         for event in events {
-            gone.extend(self.liveness.handle(event, now));
+            self.liveness.handle(event, now);
         }
-        for give_up in gone {
+        for give_up in self.liveness.handle_timeout(now) {
             if liveness::has_reachable_sessions(&directory, give_up.host) {
                 self.give_up(give_up);
             }

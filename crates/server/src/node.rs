@@ -26,7 +26,7 @@ use model::{
 use peer::trust_store::Trust;
 use policy::Explanation;
 use relay::Stop;
-use replica::{Replica, State};
+use replica::{Replica, Room, State};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -474,7 +474,12 @@ impl Node {
 
     /// What somebody should know of this server.
     pub fn warnings(&self) -> Vec<String> {
-        self.0.hosting.warnings()
+        let disk = match self.0.replica.room() {
+            Room::Full => Some("the disk of its directory is full: changes are refused".to_owned()),
+            Room::Failing(kind) => Some(format!("the disk of its directory fails: {kind}")),
+            Room::Ready | Room::Making => None,
+        };
+        disk.into_iter().chain(self.0.hosting.warnings()).collect()
     }
 
     /// Records something that no change caused.

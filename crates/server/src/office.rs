@@ -22,13 +22,22 @@ pub struct Won {
     pub term: u64,
 }
 
+/// Why an office was not taken; it is tried again.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// It could not be said.
+    Refused(SubmitError),
+    /// It is not, or no longer, this server's; or it is not known whether it was said.
+    Overtaken,
+}
+
 /// Says in the directory that this server is primary: the first change of a new primary.
 pub(crate) async fn take(
     node: &Node,
     term: u64,
     timeline: Timeline,
     explanation: Explanation,
-) -> Option<Won> {
+) -> Result<Won, NotTaken> {
     node.open_ticket_key();
     let (now, calendar) = (clock::steady(), clock::calendar());
     let stamp =
@@ -60,7 +69,8 @@ pub(crate) async fn take(
         steps,
         reasons,
     };
-    let id = ChangeId::from_bytes(crate::random::bytes().ok()?);
+    let id = crate::random::bytes().map_err(|error| NotTaken::Refused(error.into()))?;
+    let id = ChangeId::from_bytes(id);
     let change = Change {
         id,
         at: calendar,
@@ -71,13 +81,10 @@ pub(crate) async fn take(
         Attempt::Settled(Ok(applied)) if applied.outcome.is_ok() => {
             node.decided(explanation);
             tracing::info!(term, planned, outage_ms, "this server is primary");
-            Some(Won { term })
+            Ok(Won { term })
         }
-        Attempt::Settled(Err(error)) => {
-            tracing::warn!(%error, "this server could not say that it is primary; it is tried again");
-            None
-        }
-        _ => None,
+        Attempt::Settled(Err(error)) => Err(NotTaken::Refused(error)),
+        _ => Err(NotTaken::Overtaken),
     }
 }
 
@@ -125,13 +132,16 @@ impl Node {
         }
         // The original primary is the head of the list: whoever is promoted for good goes there.
         let mut backups = self.directory().group().backups.clone();
-        if backups.first() != Some(&server) {
+        let is_first = backups.first() == Some(&server);
+        if !is_first {
             backups.retain(|backup| *backup != server);
             backups.insert(0, server);
-            self.submit(None, author, Command::SetBackups { backups })
-                .await?;
         }
         tracing::info!(%server, reason, "the office of primary is handed over as asked");
+        if !is_first || reason.is_some() {
+            let command = Command::SetBackups { backups, reason };
+            self.submit(None, author, command).await?;
+        }
         self.replica()
             .transfer_to(server, TRANSFER_LIMIT)
             .await

@@ -71,8 +71,13 @@ impl Applying<'_> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn set_backups(&mut self, backups: &[ServerId]) -> Result<Outcome, Refusal> {
+    pub(super) fn set_backups(
+        &mut self,
+        backups: &[ServerId],
+        reason: Option<&str>,
+    ) -> Result<Outcome, Refusal> {
         bounds::size("backup primaries", backups.len(), bounds::SERVERS)?;
+        bounds::line("reason", reason.unwrap_or_default(), bounds::REMARK)?;
         for (place, id) in backups.iter().enumerate() {
             let server = self.member(*id)?;
             if !server.standing.may_lead() {
@@ -88,14 +93,14 @@ impl Applying<'_> {
                 ));
             }
         }
-        if self.directory.group.backups != backups {
+        if self.directory.group.backups != backups || reason.is_some() {
             Arc::make_mut(&mut self.directory.group).backups = backups.to_vec();
-            self.backups_event();
+            self.backups_event(reason);
         }
         Ok(Outcome::Done)
     }
 
-    pub(super) fn backups_event(&mut self) {
+    pub(super) fn backups_event(&mut self, reason: Option<&str>) {
         let names: Vec<_> = self
             .directory
             .group
@@ -104,12 +109,9 @@ impl Applying<'_> {
             .map(|id| self.directory.name_of(*id))
             .collect();
         let subject = self.directory.group.name.clone();
-        self.event(
-            EventKind::BackupsChanged,
-            Severity::Info,
-            subject,
-            [("backups", names.join(", "))],
-        );
+        let reason = reason.map(|reason| ("reason", reason.to_owned()));
+        let fields = [("backups", names.join(", "))].into_iter().chain(reason);
+        self.event(EventKind::BackupsChanged, Severity::Info, subject, fields);
     }
 }
 

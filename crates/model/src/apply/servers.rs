@@ -188,7 +188,7 @@ impl Applying<'_> {
         );
         if voting && server.standing.may_lead() && !self.directory.group.backups.contains(&id) {
             Arc::make_mut(&mut self.directory.group).backups.push(id);
-            self.backups_event();
+            self.backups_event(None);
         }
         Ok(Outcome::Done)
     }
@@ -235,7 +235,7 @@ impl Applying<'_> {
             Arc::make_mut(&mut self.directory.group)
                 .backups
                 .retain(|backup| *backup != id);
-            self.backups_event();
+            self.backups_event(None);
         }
         Ok(Outcome::Done)
     }

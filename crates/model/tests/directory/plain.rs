@@ -140,7 +140,7 @@ impl Plain {
                 incarnation,
                 ..
             } => self.report(number, *server, *incarnation),
-            Command::SetBackups { backups } => self.set_backups(backups),
+            Command::SetBackups { backups, .. } => self.set_backups(backups),
             Command::TakePrimary { server, .. } => self.take_primary(*server),
             other => panic!("the twin was not taught {other:?}"),
         }

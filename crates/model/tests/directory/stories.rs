@@ -155,6 +155,7 @@ fn joining() {
         "seattle is put on the backup list",
         Command::SetBackups {
             backups: vec![BOSTON, SEATTLE],
+            reason: None,
         },
     );
     story.told.wait(120_000);
@@ -179,6 +180,7 @@ fn returning_and_leaving() {
         "newyork is put at the head",
         Command::SetBackups {
             backups: vec![NEWYORK, BOSTON, DETROIT],
+            reason: None,
         },
     );
     story.tell(
@@ -526,6 +528,7 @@ fn the_primary_changes() {
         "seattle leaves the list",
         Command::SetBackups {
             backups: vec![DETROIT, NEWYORK, BOSTON],
+            reason: Some("detroit has more memory".to_owned()),
         },
     );
     story.tell("seattle cannot take it", take(SEATTLE, false, START));

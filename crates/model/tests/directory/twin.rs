@@ -212,7 +212,10 @@ fn group_command() -> impl Strategy<Value = Command> {
             reason: None
         }),
         (any_server(), 1..4u8).prop_map(|(server, life)| report(server, life)),
-        vec(any_server(), 0..4).prop_map(|backups| Command::SetBackups { backups }),
+        vec(any_server(), 0..4).prop_map(|backups| Command::SetBackups {
+            backups,
+            reason: None
+        }),
         (any_server(), any::<bool>()).prop_map(|(server, planned)| Command::TakePrimary {
             server,
             planned,

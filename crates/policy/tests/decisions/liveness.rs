@@ -24,17 +24,22 @@ fn names(hosts: &[ServerId]) -> Event {
 /// A primary since 0 that has just heard newyork and detroit.
 fn watching() -> Liveness {
     let mut liveness = Liveness::new(ALLOWANCE);
-    liveness.handle(names(&[NEWYORK, DETROIT]), ms(0));
-    liveness.handle(Event::Acting(true), ms(0));
+    told(&mut liveness, names(&[NEWYORK, DETROIT]), ms(0));
+    told(&mut liveness, Event::Acting(true), ms(0));
     hear(&mut liveness, NEWYORK, ms(0));
     hear(&mut liveness, DETROIT, ms(0));
     liveness
 }
 
+/// Takes in one thing and judges at once.
+fn told(liveness: &mut Liveness, event: Event, now: Duration) -> Vec<GiveUp> {
+    liveness.handle(event, now);
+    liveness.handle_timeout(now)
+}
+
 fn hear(liveness: &mut Liveness, host: ServerId, at: Duration) {
     assert!(
-        liveness
-            .handle(Event::Heard { host, at }, at)
+        told(liveness, Event::Heard { host, at }, at)
             .iter()
             .all(|gone| gone.host != host)
     );
@@ -45,7 +50,8 @@ fn nothing(_: &mut Liveness, _: Duration) -> Vec<GiveUp> {
 }
 
 fn refuse(liveness: &mut Liveness, now: Duration) -> Vec<GiveUp> {
-    liveness.handle(
+    told(
+        liveness,
         Event::Refused {
             host: NEWYORK,
             at: now,
@@ -66,7 +72,8 @@ fn given_up(
     while now < until {
         now += ms(10);
         let mut found = each(liveness, now);
-        found.extend(liveness.handle(
+        found.extend(told(
+            liveness,
             Event::Heard {
                 host: DETROIT,
                 at: now,
@@ -133,18 +140,19 @@ fn a_machine_that_refused_and_fell_silent_is_given_up_as_a_silent_one() {
 #[test]
 fn a_new_primary_listens_for_a_whole_span_first() {
     let mut liveness = Liveness::new(ALLOWANCE);
-    liveness.handle(names(&[NEWYORK, DETROIT]), ms(0));
+    told(&mut liveness, names(&[NEWYORK, DETROIT]), ms(0));
     assert_eq!(given_up(&mut liveness, ms(0), ms(20_000), nothing), []);
     assert_eq!(liveness.poll_timeout(), None);
-    liveness.handle(Event::Acting(true), ms(20_000));
+    told(&mut liveness, Event::Acting(true), ms(20_000));
     let gone = given_up(&mut liveness, ms(20_000), ms(22_000), nothing);
     assert_eq!(gone[0].0, 21_500);
     insta::assert_snapshot!(gone[0].1, @"newyork was not heard since this server became primary 1.5 s ago, it may be for 1.5 s (500 ms + 1.0 s); this server has been primary and listening for 1.5 s");
-    liveness.handle(Event::Acting(false), ms(22_000));
+    told(&mut liveness, Event::Acting(false), ms(22_000));
     assert_eq!(given_up(&mut liveness, ms(22_000), ms(30_000), nothing), []);
     // What refused while another was primary is known: only the span of its own is waited for.
     for now in (22_000..33_000).step_by(100) {
-        liveness.handle(
+        told(
+            &mut liveness,
             Event::Refused {
                 host: NEWYORK,
                 at: ms(now),
@@ -152,7 +160,7 @@ fn a_new_primary_listens_for_a_whole_span_first() {
             ms(now),
         );
     }
-    liveness.handle(Event::Acting(true), ms(33_000));
+    told(&mut liveness, Event::Acting(true), ms(33_000));
     assert_eq!(
         given_up(&mut liveness, ms(33_000), ms(35_000), refuse)[0].0,
         34_500
@@ -167,26 +175,28 @@ fn a_host_that_another_server_hears_is_not_given_up() {
         hears: hears.iter().copied().collect(),
     };
     let each = |liveness: &mut Liveness, now: Duration| match now.as_millis() % 1_000 {
-        0 => liveness.handle(report(&[NEWYORK, BOSTON]), now),
+        0 => told(liveness, report(&[NEWYORK, BOSTON]), now),
         _ => Vec::new(),
     };
     assert_eq!(given_up(&mut liveness, ms(0), ms(60_000), each), []);
     // Its next report does not name newyork any more: at once.
-    let gone = liveness.handle(report(&[BOSTON]), ms(60_500));
+    let gone = told(&mut liveness, report(&[BOSTON]), ms(60_500));
     assert_eq!(
         gone.iter().map(|one| one.host).collect::<Vec<_>>(),
         [NEWYORK]
     );
     // A host does not vouch for itself, nor does a stranger.
     let mut liveness = watching();
-    liveness.handle(
+    told(
+        &mut liveness,
         Event::Report {
             from: NEWYORK,
             hears: BTreeSet::from([NEWYORK]),
         },
         ms(1_400),
     );
-    liveness.handle(
+    told(
+        &mut liveness,
         Event::Report {
             from: BOSTON,
             hears: BTreeSet::from([NEWYORK]),
@@ -207,7 +217,8 @@ fn conditions_in_words_for_status() {
         liveness.condition(NEWYORK, ms(500)),
         Some(Condition::Silent(Some(ms(500))))
     );
-    liveness.handle(
+    told(
+        &mut liveness,
         Event::Refused {
             host: NEWYORK,
             at: ms(600),
@@ -219,7 +230,7 @@ fn conditions_in_words_for_status() {
         Some(Condition::Refusing(ms(100)))
     );
     assert_eq!(liveness.condition(BOSTON, ms(700)), None);
-    liveness.handle(names(&[BOSTON]), ms(700));
+    told(&mut liveness, names(&[BOSTON]), ms(700));
     assert_eq!(liveness.condition(NEWYORK, ms(700)), None);
     assert_eq!(
         liveness.condition(BOSTON, ms(700)),
@@ -266,7 +277,7 @@ proptest! {
         1..60,
     )) {
         let mut liveness = Liveness::new(ALLOWANCE);
-        liveness.handle(Event::Hosts(BTreeMap::from([(NEWYORK, "newyork".to_owned())])), ms(0));
+        told(&mut liveness, Event::Hosts(BTreeMap::from([(NEWYORK, "newyork".to_owned())])), ms(0));
         let (mut heard, mut refused, mut acting, mut proposed) = (Vec::new(), Vec::new(), None, None);
         let mut now = ms(0);
         for event in events {
@@ -276,22 +287,22 @@ proptest! {
                     heard.push(now);
                     refused.clear();
                     proposed = None;
-                    liveness.handle(Event::Heard { host: NEWYORK, at: now }, now)
+                    told(&mut liveness, Event::Heard { host: NEWYORK, at: now }, now)
                 }
                 Happens::Refused => {
                     if heard.last() != Some(&now) {
                         refused.push(now);
                     }
-                    liveness.handle(Event::Refused { host: NEWYORK, at: now }, now)
+                    told(&mut liveness, Event::Refused { host: NEWYORK, at: now }, now)
                 }
                 Happens::Acting(true) => {
                     acting = acting.or(Some(now));
-                    liveness.handle(Event::Acting(true), now)
+                    told(&mut liveness, Event::Acting(true), now)
                 }
                 Happens::Acting(false) => {
                     acting = None;
                     proposed = None;
-                    liveness.handle(Event::Acting(false), now)
+                    told(&mut liveness, Event::Acting(false), now)
                 }
                 Happens::Wait(span) => {
                     steps = span;
@@ -320,4 +331,26 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_known_together_is_judged_together() {
+    let mut liveness = watching();
+    refuse(&mut liveness, ms(100));
+    // The look after a pause comes when the last refusal is too old, and brings that it still refuses.
+    let late = ms(1_700);
+    liveness.handle(names(&[NEWYORK, DETROIT]), late);
+    let detroit = Event::Heard {
+        host: DETROIT,
+        at: late,
+    };
+    liveness.handle(detroit, late);
+    liveness.handle(
+        Event::Refused {
+            host: NEWYORK,
+            at: late,
+        },
+        late,
+    );
+    assert_eq!(liveness.handle_timeout(late), Vec::new());
 }
