@@ -8,51 +8,20 @@
 //! [`Hosting::reconcile`].
 
 use model::session::{Observation, Registration, Seen};
-use model::{
-    AppName, Directory, EndReason, ServerId, Session, SessionId, SessionState, Token, UnixMillis,
-    UserName,
-};
+use model::{Directory, EndReason, ServerId, Session, SessionId, SessionState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+mod keeper;
 mod todo;
 
+pub use keeper::{Keeper, Phase};
 use todo::{Todo, difference, is_same, registration};
 
 /// How often something that the directory does not show yet is said again.
 pub const REPEAT: Duration = Duration::from_secs(1);
 /// How often a keeper that does not end is told again.
 pub const END_REPEAT: Duration = Duration::from_secs(5);
-
-/// What a keeper says of its session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keeper {
-    /// Whose session.
-    pub token: Token,
-    /// Who logged in.
-    pub user: UserName,
-    /// Which application.
-    pub app: AppName,
-    /// When it was made.
-    pub created: UnixMillis,
-    /// Where it is.
-    pub phase: Phase,
-    /// The address of the attached client, if one is.
-    pub client: Option<String>,
-    /// When a client was last attached.
-    pub last_attached: Option<UnixMillis>,
-}
-
-/// Where a keeper's session is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Phase {
-    /// The backend does not accept yet.
-    Starting,
-    /// It can be used.
-    Running,
-    /// It is over.
-    Ended(EndReason),
-}
 
 /// What can happen on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]

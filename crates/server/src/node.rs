@@ -3,45 +3,41 @@
 //! A cheap clone. Start at [`crate::start`] for how it comes to be, at [`crate::submit`] for changes, and at
 //! [`crate::duties`] for what it does by itself.
 
+mod credentials;
+mod current;
+mod sight;
+
+pub use credentials::AdminLogin;
+pub use current::Current;
+pub(crate) use current::empty_directory;
+pub use sight::{Consistency, Heard};
+
 use crate::clock;
 use crate::hosting::Hosting;
 use crate::identity::Identity;
-use crate::keys;
-use crate::login::{LoginError, Logins};
+use crate::login::Logins;
 use crate::peers::Peers;
 use crate::placing::Placing;
 use crate::reports::Reports;
 use crate::spool::Spool;
-use crate::submit::{AskError, SubmitError};
-use crate::tickets::{Issued, TicketError, Tickets};
+use crate::submit::AskError;
+use crate::tickets::Tickets;
 use arc_swap::ArcSwap;
-use model::record::Group;
-use model::trust::Sealed;
-use model::user::PasswordHash;
 use model::{
-    Author, Authority, Cause, ChangeName, Directory, Event, EventKind, Formation, FormationId,
-    FormationRef, Reason, Record, Role, ServerId, ServerName, SessionId, Severity, Token,
-    UnixMillis, UserName,
+    Author, Directory, Event, EventKind, Reason, ServerId, ServerName, SessionId, Severity,
+    UnixMillis,
 };
 use peer::trust_store::Trust;
 use policy::Explanation;
 use relay::Stop;
-use replica::{Replica, Room, State};
+use replica::{Replica, Room};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
-use wire::client::Hidden;
-use wire::control::{Answer, Failure, Report, Request, View};
-
-/// How long a member may take to say how it sees the group.
-const TICKET_LIMIT: Duration = Duration::from_secs(5);
-/// How long a login for the API holds.
-const API_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+use wire::control::{Answer, Failure, Request};
 
 /// The addresses that were bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,41 +46,6 @@ pub struct Bound {
     pub peer_address: String,
     /// For clients.
     pub client_address: String,
-}
-
-/// What is known of another server by having heard it, or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
-    /// How long ago it was last heard, in milliseconds; never when absent.
-    pub last_seen_ms: Option<u64>,
-    /// Whether it was heard within the grace period.
-    pub reachable: bool,
-    /// How far its clock was ahead of this server's in its last report.
-    pub clock_offset_ms: Option<i64>,
-    /// How many changes it is behind, as far as is known.
-    pub lag_changes: Option<u64>,
-}
-
-/// How fresh a read must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Consistency {
-    /// What this server has.
-    Local,
-    /// Everything that was acknowledged before the read began.
-    Linearizable,
-    /// At least this change.
-    Change(ChangeName),
-}
-
-/// A login for the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminLogin {
-    /// For `Authorization: Bearer`.
-    pub token: Hidden,
-    /// What the account may do now.
-    pub role: Role,
-    /// When the login ends.
-    pub expires: UnixMillis,
 }
 
 pub(crate) struct Inner {
@@ -110,67 +71,6 @@ pub(crate) struct Inner {
     pub(crate) stop: Stop,
     /// Where connections for consensus run.
     pub(crate) lines: tokio::runtime::Handle,
-}
-
-/// The directory at one moment; a cheap handle to an immutable value.
-#[derive(Debug, Clone)]
-pub struct Current {
-    state: Arc<State>,
-    before: Arc<Directory>,
-}
-
-impl Deref for Current {
-    type Target = Directory;
-    fn deref(&self) -> &Directory {
-        self.state.directory.as_ref().unwrap_or(&self.before)
-    }
-}
-
-/// What stands for the directory on a server that has joined and not received it yet: the group, and nobody in it.
-pub(crate) fn empty_directory(identity: &Identity, trust: &Trust) -> Directory {
-    let authority = trust
-        .authorities
-        .first()
-        .map(|certificate| certificate.to_vec())
-        .unwrap_or_default();
-    let fingerprint = trust
-        .fingerprint()
-        .map(|fingerprint| fingerprint.to_string())
-        .unwrap_or_default();
-    let group = Group {
-        id: identity.group,
-        name: identity.group_name.clone(),
-        formation: Formation {
-            this: FormationRef {
-                id: FormationId::default(),
-                number: 0,
-                fork_point: 0,
-            },
-            ancestors: Vec::new(),
-            cause: Cause::Founded,
-            original: FormationId::default(),
-            original_members: Vec::new(),
-            made: UnixMillis(0),
-        },
-        backups: Vec::new(),
-        primary: None,
-        primary_since: UnixMillis(0),
-        last_failover: None,
-        authority: Authority {
-            certificate: authority,
-            fingerprint,
-            key: Sealed(Vec::new()),
-            ticket_public: Vec::new(),
-            ticket_key: Sealed(Vec::new()),
-            expires: UnixMillis(0),
-        },
-        clock: UnixMillis(0),
-        number: 0,
-        last_event: 0,
-        feature_level: 0,
-    };
-    Directory::from_records([Record::Group(Box::new(group))])
-        .expect("a group's record alone makes a directory")
 }
 
 /// One server at work.
@@ -249,202 +149,6 @@ impl Node {
             .replica
             .last_heard()
             .map_or(u64::MAX, |heard| millis(heard.ago()))
-    }
-
-    /// What is known of every other member.
-    pub fn heard(&self) -> BTreeMap<ServerId, Heard> {
-        let directory = self.directory();
-        let grace = directory.settings().grace_period();
-        let newest = directory.group().number;
-        let reports = self.0.reports.all();
-        let others = directory.servers().filter(|server| server.id != self.me());
-        others
-            .map(|server| {
-                let silent = self.0.peers.silent_for(server.id);
-                let report = reports.get(&server.id);
-                let heard = Heard {
-                    last_seen_ms: silent.map(millis),
-                    reachable: silent.is_some_and(|silent| silent <= grace),
-                    clock_offset_ms: report.and_then(|known| known.offset_ms),
-                    lag_changes: report
-                        .map(|known| newest.saturating_sub(known.report.applied.number)),
-                };
-                (server.id, heard)
-            })
-            .collect()
-    }
-
-    /// The last known report of each server.
-    pub fn reports(&self) -> BTreeMap<ServerId, Report> {
-        self.0
-            .reports
-            .all()
-            .into_iter()
-            .map(|(server, known)| (server, known.report))
-            .collect()
-    }
-
-    /// How each member sees the group, asked now.
-    pub async fn views(&self, limit: Duration) -> Vec<(ServerId, Result<View, String>)> {
-        let directory = self.directory();
-        let asked = directory.servers().map(|server| async {
-            let id = server.id;
-            if id == self.me() {
-                return (id, Ok(self.view()));
-            }
-            let view = match self.call(id, &Request::View, limit).await {
-                Ok(Answer::View(view)) => Ok(*view),
-                Ok(_) => Err("its answer makes no sense".to_owned()),
-                Err(error) => Err(error.to_string()),
-            };
-            (id, view)
-        });
-        futures_util::future::join_all(asked).await
-    }
-
-    /// How this server sees the group.
-    pub fn view(&self) -> View {
-        let directory = self.directory();
-        let status = self.0.replica.status();
-        View {
-            server: self.me(),
-            formation: directory.group().formation.this,
-            leader: self.leader(),
-            term: status.term,
-            acting: self.acting(),
-            voters: status.voters.iter().copied().collect(),
-            applied: directory.newest(),
-            hears: self.hears(),
-            clock: clock::calendar(),
-        }
-    }
-
-    /// Members that were heard within the grace period.
-    pub(crate) fn hears(&self) -> Vec<ServerId> {
-        self.heard()
-            .into_iter()
-            .filter(|(_, heard)| heard.reachable)
-            .map(|(server, _)| server)
-            .collect()
-    }
-
-    /// Whether a server is this one, or was heard within the grace period.
-    pub(crate) fn is_heard(&self, server: ServerId) -> bool {
-        let grace = self.directory().settings().grace_period();
-        let silent = || self.0.peers.silent_for(server);
-        server == self.me() || silent().is_some_and(|silent| silent <= grace)
-    }
-
-    /// Waits until what this server has is fresh enough; gives how old it may be, in milliseconds.
-    ///
-    /// # Errors
-    /// When nobody can tell, or this server does not get there in time.
-    pub async fn catch_up(&self, consistency: Consistency) -> Result<u64, SubmitError> {
-        let name = match consistency {
-            Consistency::Local => return Ok(self.age_ms()),
-            Consistency::Change(name) => name,
-            Consistency::Linearizable => self.read_index().await?,
-        };
-        if self.0.replica.wait_for(name, crate::submit::LIMIT).await {
-            Ok(0)
-        } else {
-            Err(SubmitError::Behind { name })
-        }
-    }
-
-    async fn read_index(&self) -> Result<ChangeName, SubmitError> {
-        let no_primary = || SubmitError::NoPrimary {
-            detail: self.missing(),
-        };
-        match self.leader() {
-            Some(leader) if leader == self.me() => self
-                .0
-                .replica
-                .read_index(crate::submit::LIMIT)
-                .await
-                .map_err(|_| no_primary()),
-            Some(leader) => match self
-                .call(leader, &Request::ReadIndex, crate::submit::LIMIT)
-                .await
-            {
-                Ok(Answer::ReadIndex(name)) => Ok(name),
-                _ => Err(no_primary()),
-            },
-            None => Err(no_primary()),
-        }
-    }
-
-    /// Checks a password for the API and gives a token for it.
-    ///
-    /// # Errors
-    /// Wrong, locked or busy; or no server at hand can sign.
-    pub async fn login(
-        &self,
-        user: UserName,
-        password: Hidden,
-        from: SocketAddr,
-    ) -> Result<AdminLogin, LoginError> {
-        let account = self.check_password(&user, password, from).await?;
-        let signed = self
-            .tickets()
-            .for_api(&user, clock::calendar(), API_LIFETIME);
-        let issued = signed.map_err(|error| {
-            tracing::warn!(%error, "a login cannot be answered here");
-            LoginError::Busy
-        })?;
-        Ok(AdminLogin {
-            token: issued.ticket,
-            role: account.role,
-            expires: issued.expires,
-        })
-    }
-
-    /// Who shows this bearer token, and what he may do now.
-    ///
-    /// # Errors
-    /// Why it does not hold.
-    pub fn check_bearer(&self, token: &str) -> Result<(UserName, Role), TicketError> {
-        self.tickets().check_api(token, &self.directory())
-    }
-
-    /// Hashes a new password, in the pool.
-    ///
-    /// # Errors
-    /// When it is unfit or too many wait.
-    pub async fn hash_password(&self, password: Hidden) -> Result<PasswordHash, LoginError> {
-        self.0.logins.hash(password).await
-    }
-
-    /// A ticket for a user who has logged in here; signed elsewhere when this server holds no key.
-    ///
-    /// # Errors
-    /// When no server that is reached can sign.
-    pub(crate) async fn issue_ticket(
-        &self,
-        user: &UserName,
-        token: &Token,
-    ) -> Result<Issued, TicketError> {
-        let tickets = self.tickets();
-        if tickets.can_sign() {
-            let lifetime = self.directory().settings().ticket_lifetime();
-            return tickets.for_token(user, token, clock::calendar(), lifetime);
-        }
-        let directory = self.directory();
-        let request = Request::IssueTicket {
-            user: user.clone(),
-            token: token.clone(),
-        };
-        for server in directory
-            .servers()
-            .filter(|server| server.standing.may_lead())
-        {
-            if let Ok(Answer::Ticket { ticket, expires }) =
-                self.call(server.id, &request, TICKET_LIMIT).await
-            {
-                return Ok(Issued { ticket, expires });
-            }
-        }
-        Err(TicketError::NoKey)
     }
 
     /// Asks another member something.
@@ -536,25 +240,6 @@ impl Node {
 
     pub(crate) fn trust(&self) -> Arc<Trust> {
         self.0.trust.load_full()
-    }
-
-    /// Opens the ticket key once the directory has it; servers without the seal key sign nothing.
-    pub(crate) fn open_ticket_key(&self) {
-        if self.tickets().can_sign() {
-            return;
-        }
-        let Some(seal) = self.trust().seal.clone() else {
-            return;
-        };
-        match keys::open_ticket_key(&self.directory(), &seal) {
-            Ok(key) => {
-                let tickets = Tickets::new(self.0.identity.group, Some(&key));
-                self.0.tickets.store(Arc::new(tickets));
-            }
-            Err(error) => {
-                tracing::error!(%error, "the ticket key cannot be opened: logins here are signed elsewhere")
-            }
-        }
     }
 }
 
