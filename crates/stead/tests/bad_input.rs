@@ -425,6 +425,4 @@ fn a_full_disk_refuses_changes_and_recovers() {
     eventually(seconds(20), "changes to be accepted again", || {
         add("second").code == Some(0)
     });
-    drop(group);
-    drop(disk);
 }

@@ -305,11 +305,7 @@ impl Drop for Group {
                 process.kill();
             }
         }
-        let groups: Vec<PathBuf> = self
-            .servers
-            .iter()
-            .flat_map(|server| control_groups(&server.data))
-            .collect();
+        let groups = control_groups(self.folder.path());
         // A keeper may start its program while it is looked for.
         while kill_started_in(self.folder.path()) {}
         remove_control_groups(&groups);

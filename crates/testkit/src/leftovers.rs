@@ -1,53 +1,72 @@
 //! Processes that were started in a folder, by whomever: session keepers and their programs outlive the server that
 //! started them, which is their purpose, and end with the test all the same. So do the control groups that they lived in.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
 use crate::process::kill;
+use crate::wait::seconds;
 
 /// Kills every process whose arguments, environment or working folder lie in `folder`; says whether there was one.
 pub(crate) fn kill_started_in(folder: &Path) -> bool {
-    let mut found = false;
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        if pid != std::process::id() && belongs_to(&entry.path(), folder) {
-            kill(pid, Signal::KILL);
-            found = true;
-        }
+    let found = processes_of(folder);
+    for pid in &found {
+        kill(*pid, Signal::KILL);
     }
-    found
+    !found.is_empty()
 }
 
-/// Control groups that the keepers of a server's sessions were given, as their folders say.
-pub fn control_groups(data: &Path) -> Vec<PathBuf> {
-    let sessions = std::fs::read_dir(data.join("sessions"));
-    sessions
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|session| {
-            let said = std::fs::read_to_string(session.path().join("scope")).ok()?;
-            Some(PathBuf::from(said.trim().strip_prefix("control group ")?))
+/// Ids of the processes whose arguments, environment or working folder lie in `folder`; this one excepted.
+fn processes_of(folder: &Path) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let is_ours = pid != std::process::id() && belongs_to(&entry.path(), folder);
+            is_ours.then_some(pid)
         })
         .collect()
 }
 
-/// Removes control groups with those inside of them; what is not empty stays.
-pub(crate) fn remove_control_groups(groups: &[PathBuf]) {
-    for group in groups {
+/// Control groups of sessions that processes started in `folder` are in.
+pub(crate) fn control_groups(folder: &Path) -> BTreeSet<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mount = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (path, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(path))
+    });
+    let group = |process: PathBuf| {
+        let groups = std::fs::read_to_string(process.join("cgroup")).ok()?;
+        let within = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let parts: Vec<&str> = within.split('/').collect();
+        let session = parts
+            .iter()
+            .position(|part| part.starts_with("stead-session-"))?;
+        Some(mount.clone()?.join(parts.get(..=session)?.join("/")))
+    };
+    let processes = processes_of(folder).into_iter();
+    processes
+        .filter_map(|pid| group(PathBuf::from(format!("/proc/{pid}"))))
+        .collect()
+}
+
+/// Removes control groups with those inside of them, as soon as what was killed there is gone. One that does not become
+/// empty stays.
+pub(crate) fn remove_control_groups(groups: &BTreeSet<PathBuf>) {
+    let start = Instant::now();
+    let remove = |group: &PathBuf| {
         for inner in std::fs::read_dir(group).into_iter().flatten().flatten() {
             // Its files are no folders and go with it.
             let _not_empty = std::fs::remove_dir(inner.path());
         }
-        let _not_empty = std::fs::remove_dir(group);
+        std::fs::remove_dir(group).is_ok() || !group.exists()
+    };
+    while !groups.iter().all(remove) && start.elapsed() < seconds(2) {
+        std::thread::yield_now();
     }
 }
 
