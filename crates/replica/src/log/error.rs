@@ -45,6 +45,16 @@ pub enum OpenLogError {
         /// The number of the last one before it.
         after: Option<u64>,
     },
+    /// A segment's file is shorter than it was made.
+    #[error("{} was cut: it has {found} bytes, and was made with {size}. {REMEDY}", path.display())]
+    Short {
+        /// The segment.
+        path: PathBuf,
+        /// Bytes that are there.
+        found: u64,
+        /// Bytes that it was made with.
+        size: u64,
+    },
     /// A batch is damaged that was acknowledged, because a later one is whole.
     #[error("{} is damaged at offset {offset}: batch {missing} is not readable, but batch {later} is. {REMEDY}", path.display())]
     Damaged {

@@ -4,7 +4,7 @@
 //! header with its sequence number and its records, each with a CRC-32 of its own:
 //!
 //! ```text
-//! segment  "STEADLOG" version:u16 zero:6 formation:16 incarnation:16 number:u64 first-sequence:u64 crc:u32 zero…
+//! segment  "STEADLOG" version:u16 zero:6 formation:16 incarnation:16 number:u64 first-sequence:u64 size:u64 crc:u32 zero…
 //! batch    "STBT" body:u32 sequence:u64 records:u32 crc:u32 zero:8, then the body, then zeroes up to a multiple of 8
 //! record   length:u32 crc:u32 kind:u8 content
 //! ```
@@ -47,6 +47,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) owner: LogOwner,
     pub(crate) number: u64,
     pub(crate) first_sequence: u64,
+    /// Bytes in the segment's file, which is made whole before it is used: a shorter one was cut.
+    pub(crate) size: u64,
 }
 
 /// Why bytes are not a segment's header.
@@ -119,6 +121,7 @@ impl SegmentHeader {
         bytes.extend_from_slice(self.owner.incarnation.as_bytes());
         bytes.extend_from_slice(&self.number.to_le_bytes());
         bytes.extend_from_slice(&self.first_sequence.to_le_bytes());
+        bytes.extend_from_slice(&self.size.to_le_bytes());
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         bytes.resize(SEGMENT_HEADER, 0);
         bytes
@@ -140,7 +143,7 @@ impl SegmentHeader {
     }
 
     fn fields(bytes: &[u8]) -> Option<Self> {
-        if crc32fast::hash(bytes.get(..64)?) != u32_at(bytes, 64)? {
+        if crc32fast::hash(bytes.get(..72)?) != u32_at(bytes, 72)? {
             return None;
         }
         let owner = LogOwner {
@@ -151,6 +154,7 @@ impl SegmentHeader {
             owner,
             number: u64_at(bytes, 48)?,
             first_sequence: u64_at(bytes, 56)?,
+            size: u64_at(bytes, 64)?,
         })
     }
 }

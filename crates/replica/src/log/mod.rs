@@ -127,6 +127,7 @@ impl Log {
                     owner,
                     number: 1,
                     first_sequence: 1,
+                    size: segment_size,
                 }
                 .encode(),
             )?;

@@ -126,6 +126,13 @@ pub(crate) fn read_log(disk: &dyn Disk, dir: &Path) -> Result<Content, OpenLogEr
             path: path.clone(),
             source,
         })?;
+        if (bytes.len() as u64) < header.size {
+            return Err(OpenLogError::Short {
+                path,
+                found: bytes.len() as u64,
+                size: header.size,
+            });
+        }
         let content =
             content.get_or_insert_with(|| Content::new(header.owner, header.first_sequence));
         check_header(content, &header, number, &path)?;

@@ -178,10 +178,26 @@ async fn damage_before_a_whole_batch_stops_with_the_remedy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_segment_that_was_cut_stops_with_the_remedy() {
+    let (disk, starts) = three_batches().await;
+    let whole = read_all(&disk, &segment(), 1 << 20).expect("read");
+    for length in [starts[1], starts[2], whole.len() - 1] {
+        let mut file = disk.create(&segment(), length as u64).expect("cut");
+        file.write_at(0, &whole[..length]).expect("written");
+        file.sync().expect("synced");
+        let shared: SharedDisk = Arc::new(disk.clone());
+        let error = Log::open(&shared, Path::new(DIR), SMALL).expect_err("cut");
+        let text = error.to_string();
+        assert!(text.contains("was cut"), "{text}");
+        assert!(text.contains("join the group again"), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_single_damaged_byte_is_noticed_or_cut_off() {
     let (disk, starts) = three_batches().await;
     let whole = read_all(&disk, &segment(), 1 << 20).expect("read");
-    for offset in (0..70).chain(starts[0]..starts[2] + 160) {
+    for offset in (0..78).chain(starts[0]..starts[2] + 160) {
         disk.damage(&segment(), 0, &whole).expect("restored");
         let damaged = [whole[offset] ^ 0x55];
         disk.damage(&segment(), offset as u64, &damaged)

@@ -271,6 +271,7 @@ impl Writer {
             owner: self.owner,
             number: self.current.number,
             first_sequence: self.next_sequence,
+            size: self.file.length()?,
         };
         self.file.write_at(0, &header.encode())?;
         let Marks {
