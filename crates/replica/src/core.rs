@@ -5,6 +5,7 @@
 
 use crate::clock::Moment;
 use crate::compaction;
+use crate::gather;
 use crate::inbound::{Heard, Inbound};
 use crate::log::Log;
 use crate::network::{Links, PeerFactory};
@@ -24,7 +25,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How urgent the core's thread is, where the system allows it; the default is 0, the most urgent −20.
 const NICE: i32 = -10;
@@ -122,6 +123,8 @@ impl Place {
 pub(crate) struct Core {
     pub(crate) raft: Raft,
     pub(crate) inbound: Arc<Inbound>,
+    /// Proposals on their way in.
+    pub(crate) proposals: mpsc::UnboundedSender<gather::Waiting>,
     pub(crate) timing: Timing,
     pub(crate) holds_until: Moment,
     /// Whether openraft ended, by itself or by a panic, which its metrics do not tell.
@@ -197,13 +200,16 @@ impl Core {
             ended.clone(),
         ));
         let taking = place.spawn(inbound.clone().take_entries(queue));
-        let helpers = [compacting, watching, taking]
+        let (proposals, gathered) = mpsc::unbounded_channel();
+        let gathering = place.spawn(gather::run(raft.clone(), gathered));
+        let helpers = [compacting, watching, taking, gathering]
             .iter()
             .map(|task| task.abort_handle())
             .collect();
         Ok(Self {
             raft,
             inbound,
+            proposals,
             timing,
             holds_until,
             ended,

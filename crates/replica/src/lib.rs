@@ -18,6 +18,7 @@ mod compaction;
 mod core;
 pub mod disk;
 pub mod formation;
+mod gather;
 mod inbound;
 pub mod log;
 mod members;

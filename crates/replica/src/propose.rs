@@ -5,6 +5,7 @@
 
 use crate::acting::missing;
 use crate::core::Core;
+use crate::gather::Waiting;
 use crate::log::{NoRoom, Room};
 use crate::replica::Replica;
 use crate::types::{ChangeCodecError, Consensus, Proposal, Reply};
@@ -16,6 +17,7 @@ use openraft::errors::{
 };
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// A change that was applied.
@@ -169,22 +171,31 @@ impl Replica {
                     return Tried::Done(Err(ProposeError::DiskFull));
                 }
             };
-        let written = tokio::time::timeout_at(deadline, core.raft.client_write(proposal)).await;
-        drop(admitted);
+        let (answer, written) = oneshot::channel();
+        let waiting = Waiting {
+            proposal,
+            _admitted: admitted,
+            answer,
+        };
+        if core.proposals.send(waiting).is_err() {
+            return Tried::Done(Err(ProposeError::NotRunning));
+        }
+        let Ok(Ok(written)) = tokio::time::timeout_at(deadline, written).await else {
+            return Tried::Done(Err(ProposeError::OutcomeUnknown));
+        };
         match written {
-            Err(_) => Tried::Done(Err(ProposeError::OutcomeUnknown)),
-            Ok(Ok(response)) => Tried::Done(match response.data {
+            Ok(reply) => Tried::Done(match reply {
                 Reply::Outcome { name, outcome } => Ok(Applied {
                     name,
                     outcome: *outcome,
                 }),
                 Reply::Nothing => Err(ProposeError::OutcomeUnknown),
             }),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
                 self.refused(&core, forward)
             }
             // The entry was dropped on a change of primary, or consensus stopped; others may have it.
-            Ok(Err(_)) => Tried::Done(Err(ProposeError::OutcomeUnknown)),
+            Err(_) => Tried::Done(Err(ProposeError::OutcomeUnknown)),
         }
     }
 
