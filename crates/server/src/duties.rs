@@ -21,7 +21,7 @@ use tokio::time::sleep;
 /// How often what was heard of the others is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Changes of the directory are gathered this long before it is looked at: there may be thousands a second.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 /// The pause before an office that could not be taken is tried again.
 const OFFICE_PAUSE: Duration = Duration::from_millis(250);
 /// How often the log says so.
