@@ -19,8 +19,13 @@ use replica::{LogOptions, LogOwner};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
-use wire::join::JoinCode;
+use tokio::time::{Instant, sleep};
+use wire::join::{JoinCode, JoinRefusal};
+
+/// The pause before the group is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What `stead join` was asked for.
 #[derive(Debug)]
@@ -83,6 +88,38 @@ pub enum JoiningError {
     Replica(#[from] FormationError),
 }
 
+/// Asks to be admitted, and again while what stands in the way is passing.
+async fn ask(
+    code: &JoinCode,
+    applicant: &mut Applicant,
+    port: &TcpListener,
+) -> Result<Joined, JoinError> {
+    let began = Instant::now();
+    loop {
+        applicant.clock = clock::calendar();
+        let refused = match peer::join::join(code, applicant, port, &TlsBasis::default()).await {
+            Err(JoinError::Refused(refused)) => refused,
+            settled => return settled,
+        };
+        if began.elapsed() >= patience(&refused) {
+            return Err(JoinError::Refused(refused));
+        }
+        tracing::info!(%refused, "the group does not admit this server yet; it is asked again");
+        sleep(AGAIN).await;
+    }
+}
+
+/// How long what stands in the way of joining may take to pass by itself.
+fn patience(refused: &JoinRefusal) -> Duration {
+    match refused {
+        // Servers join one after the other; a new primary is found.
+        JoinRefusal::Busy { .. } | JoinRefusal::NoPrimary { .. } => Duration::from_secs(20),
+        // A member that has just been started opens its port in a moment.
+        JoinRefusal::Unreachable { .. } | JoinRefusal::CannotReach { .. } => Duration::from_secs(5),
+        _ => Duration::ZERO,
+    }
+}
+
 /// Joins a group.
 ///
 /// # Errors
@@ -93,7 +130,7 @@ pub async fn join(options: JoinOptions) -> Result<JoinDone, JoiningError> {
     let client = endpoint::choose(&options.client)?;
     let peer = endpoint::choose(&options.peer)?;
     let port = TcpListener::from_std(endpoint::bind(&peer.listen)?).map_err(JoiningError::Port)?;
-    let applicant = Applicant {
+    let mut applicant = Applicant {
         server: keys::fresh(ServerId::from_bytes)?,
         incarnation: keys::fresh(IncarnationId::from_bytes)?,
         name: options.name,
@@ -105,8 +142,7 @@ pub async fn join(options: JoinOptions) -> Result<JoinDone, JoiningError> {
         standalone: true,
         live_sessions: 0,
     };
-    let joined = peer::join::join(&options.code, &applicant, &port, &TlsBasis::default()).await?;
-    let Joined { grant, trust } = joined;
+    let Joined { grant, trust } = ask(&options.code, &mut applicant, &port).await?;
     TrustStore::of(data).replace(&trust)?;
     let disk: SharedDisk = Arc::new(RealDisk);
     let owner = LogOwner {
