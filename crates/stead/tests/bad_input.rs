@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use testkit::{Group, Machine, Process, eventually, eventually_some, seconds, text};
+use testkit::{
+    Group, Machine, Process, eventually, eventually_some, has_control_group, seconds, text,
+};
 use wire::join::JoinCode;
 
 /// Connections that never say anything, more than a port lets in unproved.
@@ -270,6 +272,10 @@ fn what_does_not_exist_or_cannot_start_says_why() {
             .unwrap_or_else(|| panic!("no session of {app} in {sessions}"));
         assert_eq!(text(failed, "state"), "ended", "{failed}");
         assert!(text(failed, "reason").contains(reasons[0]), "{failed}");
+        let id = text(failed, "id");
+        eventually(seconds(20), "its control group to go", || {
+            !has_control_group(&id)
+        });
     }
 }
 
@@ -308,12 +314,13 @@ fn a_damaged_log_is_cut_or_refused_never_guessed() {
         .to_string_lossy()
         .into_owned();
 
-    // Damage in the middle, which whole batches follow, and a segment that is none: the server stops before it
-    // promises anything, says where and what to do, and leaves all as it was.
+    // Damage in the middle, which whole batches follow, a segment that was cut, and one that is none: the server stops
+    // before it promises anything, says where and what to do, and leaves all as it was.
     let mut damaged = whole.clone();
     damaged[used / 2] ^= 0x55;
     for (bytes, place) in [
         (damaged, "is damaged at offset"),
+        (whole[..used / 2].to_vec(), "was cut"),
         (Vec::new(), "is not a log segment"),
     ] {
         fs::write(&segment, &bytes).expect("a writable segment");

@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Machine, Process, seconds};
+use testkit::{Machine, Process, has_control_group, seconds};
 
 /// A demo in a folder of its own.
 struct Demo {
@@ -70,12 +70,8 @@ impl Demo {
         let left: Vec<_> = std::fs::read_dir(path).expect("a folder").collect();
         assert!(left.is_empty(), "{left:?}\n{}", self.process.story());
         assert!(!is_named(path), "processes were left behind");
-        let groups = control_groups(Path::new("/sys/fs/cgroup"), 3);
-        let left: Vec<_> = groups
-            .iter()
-            .filter(|group| ids.iter().any(|id| group.contains(id)))
-            .collect();
-        assert!(left.is_empty(), "{left:?}");
+        let left = ids.iter().filter(|id| has_control_group(id));
+        assert_eq!(left.count(), 0, "control groups were left behind");
     }
 }
 
@@ -87,24 +83,6 @@ fn is_named(folder: &Path) -> bool {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         line.windows(folder.len()).any(|part| part == folder)
     })
-}
-
-/// Names of the control groups below a folder.
-fn control_groups(folder: &Path, depth: usize) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders
-        .flat_map(|entry| {
-            let below = if depth > 1 {
-                control_groups(&entry.path(), depth - 1)
-            } else {
-                Vec::new()
-            };
-            below
-                .into_iter()
-                .chain([entry.file_name().to_string_lossy().into_owned()])
-        })
-        .collect()
 }
 
 #[test]

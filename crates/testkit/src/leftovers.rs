@@ -54,6 +54,19 @@ pub(crate) fn control_groups(folder: &Path) -> BTreeSet<PathBuf> {
         .collect()
 }
 
+/// Whether a session has a control group on this machine: its keeper's, or its command's.
+pub fn has_control_group(session: &str) -> bool {
+    fn is_below(folder: &Path, session: &str, depth: u8) -> bool {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.any(|entry| {
+            entry.file_name().to_string_lossy().ends_with(session)
+                || depth > 0 && is_below(&entry.path(), session, depth - 1)
+        })
+    }
+    is_below(Path::new("/sys/fs/cgroup"), session, 3)
+}
+
 /// Removes control groups with those inside of them, as soon as what was killed there is gone. One that does not become
 /// empty stays.
 pub(crate) fn remove_control_groups(groups: &BTreeSet<PathBuf>) {

@@ -31,6 +31,7 @@ mod wait;
 pub use command_line::Outcome;
 pub use connect::{event, events, listening, number, text};
 pub use group::{CLIENT_PORT, Group, PASSWORD, PEER_PORT, Server};
+pub use leftovers::has_control_group;
 pub use machine::Machine;
 pub use network::{Network, Node};
 pub use plan::GroupPlan;

@@ -119,6 +119,9 @@ pub(crate) fn start(
     let spawned = command.spawn();
     // Its copies of the terminal would keep the terminal open.
     drop(command);
+    if let (Err(_), Some(group)) = (&spawned, &group) {
+        group.clear();
+    }
     let mut child = spawned.map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => CommandError::NoProgram {
             program: program.clone(),
