@@ -133,6 +133,37 @@ pub(crate) struct Core {
     helpers: Vec<tokio::task::AbortHandle>,
 }
 
+/// Starts the consensus library on what is stored.
+async fn start_raft(ground: &Ground, timing: Timing, place: &Place) -> Result<Raft, StartError> {
+    let config = config(ground.formation, timing).map_err(StartError::Config)?;
+    let machine = StateMachine::new(
+        ground.published.clone(),
+        ground.snapshots.clone(),
+        ground.threads,
+    );
+    let peers = PeerFactory {
+        me: ground.me,
+        links: ground.links.clone(),
+        snapshots: ground.snapshots.clone(),
+        append_limit: timing.lease(),
+        rows: Arc::new(AtomicU64::new(
+            ConsensusRuntime::thread_rng().next_u64() >> 1,
+        )),
+    };
+    let storage = LogStorage(ground.log.clone());
+    let me = ground.me;
+    let starting = place.spawn(async move { Raft::new(me, config, peers, storage, machine).await });
+    let raft = starting
+        .await
+        .map_err(|_| StartError::Ended)?
+        .map_err(|fatal| StartError::Stored(Box::new(fatal)))?;
+    // One exchange with the core, so that its metrics say what is stored before anybody looks at them.
+    raft.with_raft_state(|_| ())
+        .await
+        .map_err(|fatal| StartError::Stored(Box::new(fatal)))?;
+    Ok(raft)
+}
+
 impl Drop for Core {
     fn drop(&mut self) {
         self.helpers
@@ -151,38 +182,12 @@ impl Core {
         timing: Timing,
         hold: Duration,
     ) -> Result<Self, StartError> {
-        let config = config(ground.formation, timing).map_err(StartError::Config)?;
         let place = if ground.threads {
             Place::thread()?
         } else {
             Place::Here
         };
-        let machine = StateMachine::new(
-            ground.published.clone(),
-            ground.snapshots.clone(),
-            ground.threads,
-        );
-        let peers = PeerFactory {
-            me: ground.me,
-            links: ground.links.clone(),
-            snapshots: ground.snapshots.clone(),
-            append_limit: timing.lease(),
-            rows: Arc::new(AtomicU64::new(
-                ConsensusRuntime::thread_rng().next_u64() >> 1,
-            )),
-        };
-        let storage = LogStorage(ground.log.clone());
-        let me = ground.me;
-        let starting =
-            place.spawn(async move { Raft::new(me, config, peers, storage, machine).await });
-        let raft = starting
-            .await
-            .map_err(|_| StartError::Ended)?
-            .map_err(|fatal| StartError::Stored(Box::new(fatal)))?;
-        // One exchange with the core, so that its metrics say what is stored before anybody looks at them.
-        raft.with_raft_state(|_| ())
-            .await
-            .map_err(|fatal| StartError::Stored(Box::new(fatal)))?;
+        let raft = start_raft(&ground, timing, &place).await?;
         let holds_until = Moment::now() + hold;
         let (inbound, queue) = Inbound::new(
             raft.clone(),
