@@ -47,6 +47,18 @@ pub(crate) struct Load {
     pub(crate) per_second: f64,
     /// How long each answer took.
     pub(crate) latency: Samples,
+    /// Answers in all, those of the warming up included.
+    pub(crate) answers: u64,
+    /// Processor time of all servers for them.
+    pub(crate) processor: Duration,
+}
+
+impl Load {
+    /// Processor time of all servers for one answer: what a busy machine distorts least.
+    pub(crate) fn each(&self) -> Duration {
+        let answers = u32::try_from(self.answers).unwrap_or(u32::MAX);
+        self.processor.checked_div(answers).unwrap_or_default()
+    }
 }
 
 /// Makes the load. The first failure ends it.
@@ -66,29 +78,34 @@ pub(crate) async fn run<S: Service>(service: &Arc<S>, plan: Plan) -> Result<Load
         let line = line.clone();
         let (service, next) = (Arc::clone(service), Arc::clone(&next));
         clients.spawn(async move {
-            let mut measured = Vec::new();
+            let (mut measured, mut answers) = (Vec::new(), 0);
             while Instant::now() < end {
                 let asked = Instant::now();
                 service
                     .ask(&line, next.fetch_add(1, Ordering::Relaxed))
                     .await?;
+                answers += 1;
                 let answered = Instant::now();
                 if begin <= answered && answered < end {
                     measured.push(answered - asked);
                 }
             }
-            anyhow::Ok(measured)
+            anyhow::Ok((measured, answers))
         });
     }
-    let mut all = Vec::new();
+    let (mut all, mut answers) = (Vec::new(), 0);
     while let Some(client) = clients.join_next().await {
-        all.extend(client.context("a client panicked")??);
+        let (measured, answered) = client.context("a client panicked")??;
+        all.extend(measured);
+        answers += answered;
     }
     ensure!(!all.is_empty(), "no answer within {:?}", plan.measured);
     let per_second = all.len() as f64 / plan.measured.as_secs_f64();
     Ok(Load {
         per_second,
         latency: Samples::of(all),
+        answers,
+        processor: Duration::ZERO,
     })
 }
 

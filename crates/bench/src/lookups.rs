@@ -7,11 +7,11 @@ use anyhow::Result;
 use testkit::Machine;
 
 use crate::changes::{merged, turn};
-use crate::cluster::{Cluster, VIEWER};
+use crate::cluster::{Cluster, SERVERS, VIEWER};
 use crate::load::{Load, Plan, fill};
 use crate::peers::etcd::{DEFAULT, Etcd, Gets, Puts};
 use crate::peers::native::{Finds, Opens, Port};
-use crate::peers::redis::{Keys, Redis};
+use crate::peers::redis::{self, Keys, Redis};
 use crate::peers::stead::{Lookups, Stead};
 use crate::report::{Table, millis, rate};
 use crate::{Options, on_nodes};
@@ -65,30 +65,37 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
     for _ in 0..options.turns {
         let mut note = |name: &str, measured: Load| {
             options.progress(&format!(
-                "lookups: {name}, {} a second",
-                rate(measured.per_second)
+                "lookups: {name}, {} a second, {:.1} µs of processor time each",
+                rate(measured.per_second),
+                measured.each().as_secs_f64() * 1e6
             ));
             match sides.iter_mut().find(|(side, _)| side == name) {
                 Some((_, turns)) => turns.push(measured),
                 None => sides.push((name.to_owned(), vec![measured])),
             }
         };
-        let protocol = turn(viewer, &finds, plan(options, LINES))?;
+        let network = stead.network();
+        let protocol = turn(network, &SERVERS, &finds, plan(options, LINES))?;
         note("Stead, client protocol (TLS 1.3)", protocol);
         note(
             "Stead, API (HTTP/2, TLS 1.3)",
-            turn(viewer, &ours, plan(options, LINES))?,
+            turn(network, &SERVERS, &ours, plan(options, LINES))?,
         );
         if let Some((etcd, gets)) = &etcd {
             note(
                 "etcd, serializable (gRPC)",
-                turn(etcd.network().node(VIEWER), gets, plan(options, LINES))?,
+                turn(etcd.network(), &SERVERS, gets, plan(options, LINES))?,
             );
         }
         if let (Some(redis), Some(keys)) = (&redis, &keys) {
             note(
                 "Redis, GET",
-                turn(redis.network.node(VIEWER), keys, plan(options, CLIENTS))?,
+                turn(
+                    &redis.network,
+                    &[redis::SERVER],
+                    keys,
+                    plan(options, CLIENTS),
+                )?,
             );
         }
     }
@@ -129,6 +136,7 @@ fn table(sides: Vec<(String, Vec<Load>)>) -> String {
         "lookups/s",
         "median, ms",
         "p99, ms",
+        "CPU, µs",
         "ratio to etcd",
     ]);
     let sides: Vec<(String, Load)> = sides
@@ -146,7 +154,15 @@ fn table(sides: Vec<(String, Vec<Load>)>) -> String {
         );
         let latency = [load.latency.median(), load.latency.quantile(0.99)].map(millis);
         let [median, p99] = latency;
-        table.row(&[name.clone(), rate(load.per_second), median, p99, ratio]);
+        let each = format!("{:.1}", load.each().as_secs_f64() * 1e6);
+        table.row(&[
+            name.clone(),
+            rate(load.per_second),
+            median,
+            p99,
+            each,
+            ratio,
+        ]);
     }
     for missing in ["etcd", "Redis"]
         .iter()
@@ -154,6 +170,7 @@ fn table(sides: Vec<(String, Vec<Load>)>) -> String {
     {
         table.row(&[
             format!("{missing}: not installed"),
+            String::new(),
             String::new(),
             String::new(),
             String::new(),
@@ -166,7 +183,7 @@ fn table(sides: Vec<(String, Vec<Load>)>) -> String {
 fn words(options: &Options) -> String {
     format!(
         "{TOKENS} tokens, {CLIENTS} requests in flight, {} turns of {} s for each side after a third of that for warming \
-         up; rates are medians of the turns. One server answers; values elsewhere have {VALUE} bytes. Redis: a connection \
+         up; rates are medians of the turns. One server answers; CPU: processor time of all servers of a side for one answer; values elsewhere have {VALUE} bytes. Redis: a connection \
          for each client, no persistence.\n",
         options.turns, options.seconds,
     )

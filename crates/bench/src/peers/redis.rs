@@ -16,7 +16,7 @@ use crate::cluster::VIEWER;
 use crate::load::Service;
 
 const PORT: u16 = 6379;
-const SERVER: &str = "redis";
+pub(crate) const SERVER: &str = "redis";
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// One server.
