@@ -5,17 +5,19 @@
 //! until when it holds is looked at each time. Only that its signature was verified is remembered ([`Verified`]).
 
 use crate::clock;
-use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use model::{Directory, GroupId, Role, Token, UnixMillis, User, UserName};
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wire::client::Hidden;
+use zeroize::Zeroizing;
 
 /// Clocks of members may differ by as much as joining allows.
 const LEEWAY: Duration = Duration::from_secs(60);
@@ -93,32 +95,60 @@ pub struct Tickets {
     verified: Mutex<Verified>,
 }
 
-/// What verified tickets say, by their digests: a client shows its ticket with every request, and verifying it takes longer
-/// than answering.
+/// What verified tickets say: a client shows its ticket with every request, and verifying it takes longer than answering.
 ///
-/// A signature that was verified with a key stays so; everything that can change is not in here. The digest takes in the key,
-/// so that another key's tickets are not found. The oldest are forgotten, half of all at a time.
+/// A signature that was verified with a key stays so; everything that can change is not in here. With another key nothing is
+/// found. The oldest are forgotten, half of all at a time.
 #[derive(Default)]
 struct Verified {
-    newer: HashMap<[u8; SHA256_OUTPUT_LEN], Arc<Claims>>,
-    older: HashMap<[u8; SHA256_OUTPUT_LEN], Arc<Claims>>,
+    /// The key that they were verified with.
+    public: Vec<u8>,
+    newer: HashMap<Shown, Arc<Claims>>,
+    older: HashMap<Shown, Arc<Claims>>,
+}
+
+/// A ticket as it was shown, wiped when it is forgotten.
+#[derive(PartialEq, Eq)]
+struct Shown(Zeroizing<String>);
+
+impl Hash for Shown {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_str().hash(state);
+    }
+}
+
+impl Borrow<str> for Shown {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl Verified {
-    fn find(&mut self, digest: &[u8; SHA256_OUTPUT_LEN]) -> Option<Arc<Claims>> {
-        if let Some(claims) = self.newer.get(digest) {
+    fn find(&mut self, public: &[u8], ticket: &str) -> Option<Arc<Claims>> {
+        if self.public != public {
+            return None;
+        }
+        if let Some(claims) = self.newer.get(ticket) {
             return Some(Arc::clone(claims));
         }
-        let claims = self.older.remove(digest)?;
-        self.put(*digest, Arc::clone(&claims));
+        let (shown, claims) = self.older.remove_entry(ticket)?;
+        self.keep(shown, Arc::clone(&claims));
         Some(claims)
     }
 
-    fn put(&mut self, digest: [u8; SHA256_OUTPUT_LEN], claims: Arc<Claims>) {
+    fn put(&mut self, public: &[u8], ticket: &str, claims: Arc<Claims>) {
+        if self.public != public {
+            *self = Self::default();
+            public.clone_into(&mut self.public);
+        }
+        self.keep(Shown(Zeroizing::new(ticket.to_owned())), claims);
+    }
+
+    fn keep(&mut self, shown: Shown, claims: Arc<Claims>) {
         if self.newer.len() >= REMEMBERED {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(digest, claims);
+        self.newer.insert(shown, claims);
     }
 }
 
@@ -250,9 +280,8 @@ impl Tickets {
             return Err(TicketError::TooLong(ticket.len()));
         }
         let public = &directory.group().authority.ticket_public;
-        let digest = digest_of(public, ticket);
         let oldest = (clock::calendar().0 / 1000).saturating_sub(LEEWAY.as_secs());
-        if let Some(claims) = self.verified().find(&digest)
+        if let Some(claims) = self.verified().find(public, ticket)
             && claims.exp >= oldest
         {
             return Ok(claims);
@@ -265,23 +294,13 @@ impl Tickets {
         let verified = jsonwebtoken::decode::<Claims>(ticket, &key, &validation)
             .map_err(|error| TicketError::Verify(Arc::new(error)))?;
         let claims = Arc::new(verified.claims);
-        self.verified().put(digest, Arc::clone(&claims));
+        self.verified().put(public, ticket, Arc::clone(&claims));
         Ok(claims)
     }
 
     fn verified(&self) -> std::sync::MutexGuard<'_, Verified> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn digest_of(public: &[u8], ticket: &str) -> [u8; SHA256_OUTPUT_LEN] {
-    let mut context = digest::Context::new(&SHA256);
-    context.update(&(public.len() as u64).to_be_bytes());
-    context.update(public);
-    context.update(ticket.as_bytes());
-    let mut digest = [0; SHA256_OUTPUT_LEN];
-    digest.copy_from_slice(context.finish().as_ref());
-    digest
 }
 
 fn live_user(claims: &Claims, directory: &Directory) -> Result<Arc<User>, TicketError> {
@@ -429,8 +448,9 @@ mod tests {
             exp: issued.expires.0 / 1000,
         };
         // As if it had been verified while it held.
-        let digest = digest_of(&public, &issued.ticket.0);
-        tickets.verified().put(digest, Arc::new(claims));
+        tickets
+            .verified()
+            .put(&public, &issued.ticket.0, Arc::new(claims));
         let refused = tickets.check_api(&issued.ticket.0, &directory);
         assert!(matches!(refused, Err(TicketError::Verify(_))));
     }
@@ -470,17 +490,18 @@ mod tests {
             at: 0,
             exp: 0,
         });
-        let digest = |number: usize| {
-            let mut digest = [0; SHA256_OUTPUT_LEN];
-            digest[..8].copy_from_slice(&number.to_be_bytes());
-            digest
+        let find = |verified: &mut Verified, number: usize| {
+            verified.find(b"key", &number.to_string()).is_some()
         };
-        verified.put(digest(0), Arc::clone(&claims));
+        verified.put(b"key", "0", Arc::clone(&claims));
         for number in 1..5 * REMEMBERED {
-            verified.put(digest(number), Arc::clone(&claims));
-            assert!(verified.find(&digest(0)).is_some());
+            verified.put(b"key", &number.to_string(), Arc::clone(&claims));
+            assert!(find(&mut verified, 0));
             assert!(verified.newer.len() + verified.older.len() <= 2 * REMEMBERED);
         }
-        assert!(verified.find(&digest(1)).is_none());
+        assert!(!find(&mut verified, 1));
+        verified.put(b"other", "1", claims);
+        assert!(!find(&mut verified, 0));
+        assert_eq!(verified.newer.len() + verified.older.len(), 1);
     }
 }
