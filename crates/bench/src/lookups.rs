@@ -18,8 +18,8 @@ use crate::{Options, on_nodes};
 
 /// Requests in flight.
 const CLIENTS: usize = 64;
-/// Connections that they share where a connection takes several requests.
-const LINES: usize = 16;
+/// Connections that they share where a connection takes several requests: those of a few gateways, or of one program.
+const LINES: usize = 4;
 /// Tokens with a session.
 const TOKENS: u64 = 10_000;
 /// Bytes of a value elsewhere: about what a session's record takes.
@@ -182,7 +182,7 @@ fn table(sides: Vec<(String, Vec<Load>)>) -> String {
 
 fn words(options: &Options) -> String {
     format!(
-        "{TOKENS} tokens, {CLIENTS} requests in flight, {} turns of {} s for each side after a third of that for warming \
+        "{TOKENS} tokens, {CLIENTS} requests in flight on {LINES} connections, {} turns of {} s for each side after a third of that for warming \
          up; rates are medians of the turns. One server answers; CPU: processor time of all servers of a side for one answer; values elsewhere have {VALUE} bytes. Redis: a connection \
          for each client, no persistence.\n",
         options.turns, options.seconds,
