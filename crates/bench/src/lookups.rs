@@ -36,7 +36,7 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
         .map(|_| Etcd::start(machine, DEFAULT))
         .transpose()?;
     let redis = Redis::version()
-        .map(|_| Redis::start(machine))
+        .map(|_| filled_redis(machine))
         .transpose()?;
 
     let primary = stead.wait_for_leader();
@@ -52,16 +52,6 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
     });
     let finds = Arc::new(on_nodes(viewer, Finds::prepare(port, LINES))??);
     let etcd = etcd.map(filled).transpose()?;
-    let keys = redis.as_ref().map(|redis| {
-        Arc::new(Keys {
-            address: redis.address(),
-            keys: TOKENS,
-            value: vec![b'x'; VALUE],
-        })
-    });
-    if let (Some(redis), Some(keys)) = (&redis, &keys) {
-        on_nodes(redis.network.node(VIEWER), keys.fill())??;
-    }
     for _ in 0..options.turns {
         let mut note = |name: &str, measured: Load| {
             options.progress(&format!(
@@ -87,7 +77,7 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
                 turn(etcd.network(), &SERVERS, gets, plan(options, LINES))?,
             );
         }
-        if let (Some(redis), Some(keys)) = (&redis, &keys) {
+        if let Some((redis, keys)) = &redis {
             note(
                 "Redis, GET",
                 turn(
@@ -100,6 +90,18 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
         }
     }
     Ok(format!("{}\n{}", table(sides), words(options)))
+}
+
+/// A Redis with as many keys as there are tokens.
+fn filled_redis(machine: &Machine) -> Result<(Redis, Arc<Keys>)> {
+    let redis = Redis::start(machine)?;
+    let keys = Arc::new(Keys {
+        address: redis.address(),
+        keys: TOKENS,
+        value: vec![b'x'; VALUE],
+    });
+    on_nodes(redis.network.node(VIEWER), keys.fill())??;
+    Ok((redis, keys))
 }
 
 /// Stores as many keys as there are tokens.
