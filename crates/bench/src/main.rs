@@ -120,13 +120,14 @@ fn versions(options: &Options) -> String {
     versions.join(", ") + "."
 }
 
-/// Runs a future on a runtime whose threads are inside a namespace: its sockets belong to that node.
+/// Runs a future on a runtime inside a namespace: its sockets belong to that node. It has one thread, so that clients take no
+/// more than one processor from the servers that are measured.
 ///
 /// # Errors
 /// When the runtime cannot be made.
 fn on_nodes<T: Send>(node: &Node, work: impl Future<Output = T> + Send) -> Result<T> {
     node.within(|| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("a runtime")?;
