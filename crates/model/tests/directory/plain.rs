@@ -291,10 +291,7 @@ impl Plain {
             user: user.clone(),
             app: app.clone(),
             host,
-            state: match application.launch {
-                Some(_) => SessionState::Starting,
-                None => SessionState::Suspended,
-            },
+            state: first_state(&application),
             current: true,
             created: self.clock,
             last_attached: None,
@@ -711,6 +708,14 @@ impl Plain {
         }
         self.primary = Some(id);
         Ok(Outcome::Done)
+    }
+}
+
+/// A session of an application that launches nothing runs at once.
+fn first_state(app: &Application) -> SessionState {
+    match app.launch {
+        Some(_) => SessionState::Starting,
+        None => SessionState::Suspended,
     }
 }
 
