@@ -107,7 +107,11 @@ fn session_in(stat: &str) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::process::Command;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::{Duration, Pid, of_session, session_in};
 
     #[test]
     fn the_session_is_read_whatever_the_name() {
@@ -118,8 +122,23 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_in_its_session() {
-        let own = rustix::process::getsid(None).unwrap();
-        assert!(of_session(own).contains(&rustix::process::getpid()));
+    fn the_processes_of_a_session_are_found_while_they_live() {
+        // Not this process: its session's leader may be outside of its namespace of process ids.
+        let mut child = Command::new("setsid")
+            .args(["sleep", "600"])
+            .spawn()
+            .unwrap();
+        let leader = Pid::from_child(&child);
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !of_session(leader).contains(&leader) {
+            assert!(
+                Instant::now() < patience && child.try_wait().unwrap().is_none(),
+                "its session was not found"
+            );
+            thread::sleep(Duration::from_millis(5)); // tidy: polls: another process makes the session
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!of_session(leader).contains(&leader));
     }
 }
