@@ -7,6 +7,7 @@ use crate::change::{Applied, Author, Change, Command, Outcome, Refusal};
 use crate::directory::Directory;
 use crate::event::{Event, EventKind, Reason, Severity};
 use crate::time::UnixMillis;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 mod apps;
@@ -46,10 +47,10 @@ impl Directory {
         group.number = number;
         group.clock = group.clock.max(change.at);
         let at = group.clock;
-        if let Some(first) = self.answered_by_id.get(&change.id)
-            && let Some((_, outcome)) = self.answered.get(first)
+        if let Some(first) = self.answers.number(change.id, &self.answered)
+            && let Some((_, outcome)) = self.answered.get(&first)
         {
-            let name = self.group.formation.accepted(*first);
+            let name = self.group.formation.accepted(first);
             return Applied {
                 name,
                 outcome: outcome.clone(),
@@ -81,12 +82,12 @@ impl Directory {
 
     fn answer(&mut self, number: u64, change: &Change, outcome: Result<Outcome, Refusal>) {
         self.answered.insert(number, (change.id, outcome));
-        self.answered_by_id.insert(change.id, number);
+        self.answers.insert(change.id, number);
         while self.answered.len() > ANSWERED_LIMIT
             && let Some(oldest) = self.answered.get_min().map(|(number, _)| *number)
         {
             if let Some((id, _)) = self.answered.remove(&oldest) {
-                self.answered_by_id.remove(&id);
+                self.answers.remove(id);
             }
         }
     }
@@ -182,7 +183,7 @@ impl Applying<'_> {
         kind: EventKind,
         severity: Severity,
         subject: impl ToString,
-        fields: impl IntoIterator<Item = (&'f str, String)>,
+        fields: impl IntoIterator<Item = (&'f str, impl Into<Cow<'f, str>>)>,
     ) {
         self.event_because(kind, severity, subject, fields, &[]);
     }
@@ -192,16 +193,12 @@ impl Applying<'_> {
         kind: EventKind,
         severity: Severity,
         subject: impl ToString,
-        fields: impl IntoIterator<Item = (&'f str, String)>,
+        fields: impl IntoIterator<Item = (&'f str, impl Into<Cow<'f, str>>)>,
         reasons: &[Reason],
     ) {
-        let mut fields: std::collections::BTreeMap<_, _> = fields
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect();
-        if let Some(by) = self.by() {
-            fields.entry("by".to_owned()).or_insert(by);
-        }
+        let by = self.by().map(|by| ("by", by.into()));
+        let fields = fields.into_iter().map(|(name, value)| (name, value.into()));
+        let fields = fields.chain(by).collect();
         self.events.push(Event {
             seq: 0,
             at: self.at,

@@ -7,7 +7,6 @@ use crate::record::Record;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// One record that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,35 +30,35 @@ pub fn difference<'a>(
     after: &'a Directory,
 ) -> impl Iterator<Item = Difference> + 'a {
     let group = (before.group != after.group).then(|| Difference::Changed {
-        before: Box::new(Record::Group(Box::new((*before.group).clone()))),
-        after: Box::new(Record::Group(Box::new((*after.group).clone()))),
+        before: Box::new(Record::Group(before.group.clone())),
+        after: Box::new(Record::Group(after.group.clone())),
     });
     let settings = settings(before, after);
     group
         .into_iter()
         .chain(table(&before.servers, &after.servers, |_, record| {
-            Record::Server(boxed(record))
+            Record::Server(record.clone())
         }))
         .chain(table(&before.removed, &after.removed, |id, at| {
             Record::Removed(*id, *at)
         }))
         .chain(settings)
         .chain(table(&before.users, &after.users, |_, record| {
-            Record::User(boxed(record))
+            Record::User(record.clone())
         }))
         .chain(table(&before.apps, &after.apps, |_, record| {
-            Record::Application(boxed(record))
+            Record::Application(record.clone())
         }))
         .chain(table(&before.sessions, &after.sessions, |_, record| {
-            Record::Session(boxed(record))
+            Record::Session(record.clone())
         }))
         .chain(table(
             &before.invitations,
             &after.invitations,
-            |_, record| Record::Invitation(boxed(record)),
+            |_, record| Record::Invitation(record.clone()),
         ))
         .chain(table(&before.journal, &after.journal, |_, record| {
-            Record::Event(boxed(record))
+            Record::Event(record.clone())
         }))
         .chain(table(&before.reported, &after.reported, |id, number| {
             Record::Reported(*id, *number)
@@ -69,10 +68,6 @@ pub fn difference<'a>(
             &after.answered,
             |number, (id, outcome)| Record::Answered(*id, *number, outcome.clone()),
         ))
-}
-
-fn boxed<R: Clone>(record: &Arc<R>) -> Box<R> {
-    Box::new((**record).clone())
 }
 
 fn table<'a, K: Ord, V: PartialEq>(

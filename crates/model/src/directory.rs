@@ -15,12 +15,13 @@ use crate::settings::Settings;
 use crate::time::UnixMillis;
 use crate::trust::Invitation;
 use crate::user::User;
+use answers::Answers;
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+mod answers;
 mod check;
 mod index;
 
@@ -51,7 +52,7 @@ pub struct Directory {
     /// The newest changes and their outcomes, by number: in the order in which they come and go, which keeps it cheap.
     pub(crate) answered: OrdMap<u64, (ChangeId, Result<Outcome, Refusal>)>,
     /// Their numbers, by key.
-    pub(crate) answered_by_id: OrdMap<ChangeId, u64>,
+    pub(crate) answers: Answers,
 }
 
 /// Records that do not make a directory.
@@ -87,10 +88,10 @@ impl Directory {
             kind: EventKind::GroupFounded,
             severity: Severity::Info,
             subject: group.name.to_string(),
-            fields: BTreeMap::from([("server".to_owned(), first.name.to_string())]),
+            fields: [("server", first.name.as_str())].into_iter().collect(),
             reasons: Vec::new(),
         };
-        let mut directory = Self::empty(group);
+        let mut directory = Self::empty(Arc::new(group));
         directory.journal.insert(founded.seq, Arc::new(founded));
         directory.servers.insert(first.id, Arc::new(first));
         directory
@@ -99,9 +100,9 @@ impl Directory {
         directory
     }
 
-    fn empty(group: Group) -> Self {
+    fn empty(group: Arc<Group>) -> Self {
         Self {
-            group: Arc::new(group),
+            group,
             servers: OrdMap::new(),
             removed: OrdMap::new(),
             settings: Settings::default(),
@@ -117,63 +118,56 @@ impl Directory {
             journal: OrdMap::new(),
             reported: OrdMap::new(),
             answered: OrdMap::new(),
-            answered_by_id: OrdMap::new(),
+            answers: Answers::default(),
         }
     }
 
     /// Takes the directory apart, the group's record first.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let one = std::iter::once(Record::Group(Box::new((*self.group).clone())));
-        one.chain(
-            self.servers
-                .values()
-                .map(|r| Record::Server(Box::new((**r).clone()))),
-        )
-        .chain(
-            self.removed
-                .iter()
-                .map(|(id, at)| Record::Removed(*id, *at)),
-        )
-        .chain(
-            self.settings
-                .entries()
-                .map(|(key, on, value)| Record::Setting(key.to_owned(), on, value)),
-        )
-        .chain(
-            self.users
-                .values()
-                .map(|r| Record::User(Box::new((**r).clone()))),
-        )
-        .chain(
-            self.apps
-                .values()
-                .map(|r| Record::Application(Box::new((**r).clone()))),
-        )
-        .chain(
-            self.sessions
-                .values()
-                .map(|r| Record::Session(Box::new((**r).clone()))),
-        )
-        .chain(
-            self.invitations
-                .values()
-                .map(|r| Record::Invitation(Box::new((**r).clone()))),
-        )
-        .chain(
-            self.journal
-                .values()
-                .map(|r| Record::Event(Box::new((**r).clone()))),
-        )
-        .chain(
-            self.reported
-                .iter()
-                .map(|(id, number)| Record::Reported(*id, *number)),
-        )
-        .chain(
-            self.answered
-                .iter()
-                .map(|(number, (id, outcome))| Record::Answered(*id, *number, outcome.clone())),
-        )
+        let one = std::iter::once(Record::Group(self.group.clone()));
+        one.chain(self.servers.values().map(|r| Record::Server(r.clone())))
+            .chain(
+                self.removed
+                    .iter()
+                    .map(|(id, at)| Record::Removed(*id, *at)),
+            )
+            .chain(
+                self.settings
+                    .entries()
+                    .map(|(key, on, value)| Record::Setting(key.to_owned(), on, value)),
+            )
+            .chain(self.users.values().map(|r| Record::User(r.clone())))
+            .chain(self.apps.values().map(|r| Record::Application(r.clone())))
+            .chain(self.sessions.values().map(|r| Record::Session(r.clone())))
+            .chain(
+                self.invitations
+                    .values()
+                    .map(|r| Record::Invitation(r.clone())),
+            )
+            .chain(self.journal.values().map(|r| Record::Event(r.clone())))
+            .chain(
+                self.reported
+                    .iter()
+                    .map(|(id, number)| Record::Reported(*id, *number)),
+            )
+            .chain(
+                self.answered
+                    .iter()
+                    .map(|(number, (id, outcome))| Record::Answered(*id, *number, outcome.clone())),
+            )
+    }
+
+    /// About how many records it consists of: what taking it apart costs. Settings, which are few, are not counted.
+    pub fn size(&self) -> usize {
+        1 + self.servers.len()
+            + self.removed.len()
+            + self.users.len()
+            + self.apps.len()
+            + self.sessions.len()
+            + self.invitations.len()
+            + self.journal.len()
+            + self.reported.len()
+            + self.answered.len()
     }
 
     /// Puts a directory together from its records, in any order, with its indexes.
@@ -185,7 +179,7 @@ impl Directory {
         let mut early = Vec::new();
         let group = loop {
             match records.next() {
-                Some(Record::Group(group)) => break *group,
+                Some(Record::Group(group)) => break group,
                 Some(other) => early.push(other),
                 None => return Err(LoadError::NoGroup),
             }
@@ -199,33 +193,32 @@ impl Directory {
 
     fn load(&mut self, record: Record) -> Result<(), LoadError> {
         match record {
-            Record::Group(record) => self.group = Arc::new(*record),
+            Record::Group(record) => self.group = record,
             Record::Server(record) => {
-                self.servers.insert(record.id, Arc::new(*record));
+                self.servers.insert(record.id, record);
             }
             Record::Removed(id, at) => {
                 self.removed.insert(id, at);
             }
             Record::Setting(key, on, value) => self.settings.load(&key, on, &value)?,
             Record::User(record) => {
-                self.users.insert(record.name.clone(), Arc::new(*record));
+                self.users.insert(record.name.clone(), record);
             }
             Record::Application(record) => {
-                self.apps.insert(record.name.clone(), Arc::new(*record));
+                self.apps.insert(record.name.clone(), record);
             }
-            Record::Session(record) => self.load_session(*record)?,
+            Record::Session(record) => self.load_session(Arc::unwrap_or_clone(record))?,
             Record::Invitation(record) => {
-                self.invitations.insert(record.id, Arc::new(*record));
+                self.invitations.insert(record.id, record);
             }
             Record::Event(record) => {
-                self.journal.insert(record.seq, Arc::new(*record));
+                self.journal.insert(record.seq, record);
             }
             Record::Reported(id, number) => {
                 self.reported.insert(id, number);
             }
             Record::Answered(id, number, outcome) => {
                 self.answered.insert(number, (id, outcome));
-                self.answered_by_id.insert(id, number);
             }
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! The journal: everything that matters, with its reasons.
 
+use crate::fields::Fields;
 use crate::id::ServerId;
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// How much an event matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -196,7 +196,7 @@ pub struct Event {
     /// What it happened to: a server's, user's or application's name, a session's id.
     pub subject: String,
     /// Details by name.
-    pub fields: BTreeMap<String, String>,
+    pub fields: Fields,
     /// Why.
     pub reasons: Vec<Reason>,
 }

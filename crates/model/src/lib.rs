@@ -10,6 +10,7 @@ pub mod change;
 pub mod difference;
 pub mod directory;
 pub mod event;
+pub mod fields;
 pub mod formation;
 pub mod id;
 pub mod name;
@@ -26,6 +27,7 @@ pub use change::{Applied, Author, Change, Command, Outcome, Refusal};
 pub use difference::{Difference, difference};
 pub use directory::Directory;
 pub use event::{Event, EventKind, Reason, Severity};
+pub use fields::Fields;
 pub use formation::{Cause, ChangeName, Formation, FormationRef};
 pub use id::{
     ChangeId, FormationId, GroupId, IncarnationId, InvitationId, ServerId, SessionId, StreamId,

@@ -40,6 +40,16 @@ pub enum NameError {
 }
 
 fn check(what: &'static str, allowed: &'static str, text: &str) -> Result<(), NameError> {
+    // Bytes do for what is allowed; only what is not is looked at by character.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric();
+    let fits = |byte: &u8| plain(*byte) || allowed.as_bytes().contains(byte);
+    let bytes = text.as_bytes();
+    if bytes.len() <= NAME_LIMIT
+        && bytes.first().is_some_and(|first| plain(*first))
+        && bytes.iter().all(fits)
+    {
+        return Ok(());
+    }
     let length = text.chars().count();
     if length == 0 {
         return Err(NameError::Empty { what });
@@ -104,8 +114,21 @@ macro_rules! name {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                Self::new(&text).map_err(de::Error::custom)
+                struct Text;
+
+                impl de::Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(concat!("a ", $what))
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        $name::new(text).map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Text)
             }
         }
     };

@@ -14,28 +14,29 @@ use crate::time::UnixMillis;
 use crate::trust::{Authority, Invitation};
 use crate::user::User;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-/// One entry of one table.
+/// One entry of one table. Taking a directory apart copies none of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// What there is only one of.
-    Group(Box<Group>),
+    Group(Arc<Group>),
     /// A server.
-    Server(Box<Server>),
+    Server(Arc<Server>),
     /// A server that was removed, and when.
     Removed(ServerId, UnixMillis),
     /// A setting: key, server whose override it is, value.
     Setting(String, Option<ServerId>, String),
     /// A user.
-    User(Box<User>),
+    User(Arc<User>),
     /// An application.
-    Application(Box<Application>),
+    Application(Arc<Application>),
     /// A session.
-    Session(Box<Session>),
+    Session(Arc<Session>),
     /// An invitation.
-    Invitation(Box<Invitation>),
+    Invitation(Arc<Invitation>),
     /// An entry of the journal.
-    Event(Box<Event>),
+    Event(Arc<Event>),
     /// The number of the newest event that a server reported.
     Reported(ServerId, u64),
     /// An answered change: its key, number and outcome.

@@ -4,13 +4,14 @@
 //! delays it and stops nobody.
 
 use crate::core::{Ground, Raft, blocking};
+use model::Directory;
 use std::time::Duration;
 
 /// How long to wait after a snapshot could not be written.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// How much the log may grow before a snapshot is written; more when the snapshot itself is larger, because writing it
-/// must not cost more than writing the log.
+/// How much the log may grow before a snapshot is written; more when the directory is larger, because writing snapshots must
+/// stay a small part of what changes cost, and reading the log again at a start costs little more than reading the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// In entries.
@@ -30,9 +31,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether a log that grew by so many entries and bytes is worth a snapshot, when the last one has `snapshot` bytes.
-    fn reached(&self, entries: u64, bytes: u64, snapshot: u64) -> bool {
-        let long = entries >= self.entries && bytes >= snapshot / 2;
+    /// Whether a log that grew by so many entries and bytes is worth a snapshot of so many records, when the last one has
+    /// `snapshot` bytes.
+    fn reached(&self, entries: u64, bytes: u64, records: u64, snapshot: u64) -> bool {
+        let long = entries >= self.entries.max(records / 2) && bytes >= snapshot / 2;
         let large = bytes >= self.bytes.max(snapshot);
         entries > 0 && (long || large)
     }
@@ -52,11 +54,13 @@ pub(crate) async fn run(raft: Raft, ground: Ground) {
         let entries = applied.borrow().saturating_sub(covered);
         let bytes = ground.log.bytes_written().saturating_sub(bytes_then);
         let written = ground.snapshots.current().map_or(0, |file| file.length());
-        if !ground.compaction.reached(entries, bytes, written) {
+        let state = ground.published.state();
+        let records = state.directory.as_ref().map_or(0, Directory::size) as u64;
+        let due = ground.compaction.reached(entries, bytes, records, written);
+        if !due {
             continue;
         }
         bytes_then = ground.log.bytes_written();
-        let state = ground.published.state();
         let snapshots = ground.snapshots.clone();
         let written = blocking(ground.threads, move || snapshots.write(&state)).await;
         match written {
@@ -81,12 +85,14 @@ mod tests {
     #[test]
     fn a_large_directory_is_not_written_for_a_few_changes() {
         let limits = Limits::default();
-        assert!(limits.reached(50_000, 10 << 20, 1 << 20));
-        assert!(limits.reached(10, 64 << 20, 1 << 20));
-        assert!(!limits.reached(49_999, 10 << 20, 1 << 20));
-        assert!(!limits.reached(50_000, 10 << 20, 100 << 20));
-        assert!(!limits.reached(50_000, 40 << 20, 100 << 20));
-        assert!(limits.reached(50_000, 60 << 20, 100 << 20));
-        assert!(!limits.reached(0, 1 << 40, 0));
+        assert!(limits.reached(50_000, 10 << 20, 1_000, 1 << 20));
+        assert!(limits.reached(10, 64 << 20, 1_000, 1 << 20));
+        assert!(!limits.reached(49_999, 10 << 20, 1_000, 1 << 20));
+        assert!(!limits.reached(50_000, 10 << 20, 1_000, 100 << 20));
+        assert!(!limits.reached(50_000, 40 << 20, 1_000, 100 << 20));
+        assert!(limits.reached(50_000, 60 << 20, 1_000, 100 << 20));
+        assert!(!limits.reached(50_000, 10 << 20, 200_000, 1 << 20));
+        assert!(limits.reached(100_000, 10 << 20, 200_000, 1 << 20));
+        assert!(!limits.reached(0, 1 << 40, 1_000, 0));
     }
 }

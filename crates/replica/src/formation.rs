@@ -22,6 +22,7 @@ use openraft::vote::RaftLeaderId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const FORMATIONS: &str = "formations";
 const CURRENT: &str = "current";
@@ -144,7 +145,7 @@ pub fn fork(
     let last = state.last.ok_or(FormationError::NoDirectory)?;
     let records = directory.records().map(|record| match record {
         Record::Group(mut group) => {
-            group.formation = formation.clone();
+            Arc::make_mut(&mut group).formation = formation.clone();
             Record::Group(group)
         }
         other => other,

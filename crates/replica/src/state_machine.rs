@@ -106,9 +106,11 @@ impl From<ApplyError> for io::Error {
     }
 }
 
-/// Applies entries to the directory. Clones share what is published.
-#[derive(Debug, Clone)]
+/// Applies entries to the directory.
+#[derive(Debug)]
 pub(crate) struct StateMachine {
+    /// The newest state. It stays here, with what only whoever applies changes needs; readers get a copy.
+    working: State,
     published: Arc<Published>,
     snapshots: Arc<SnapshotStore>,
     threads: bool,
@@ -121,6 +123,7 @@ impl StateMachine {
         threads: bool,
     ) -> Self {
         Self {
+            working: (*published.state()).clone(),
             published,
             snapshots,
             threads,
@@ -160,27 +163,25 @@ impl RaftStateMachine<Consensus> for StateMachine {
     type SnapshotBuilder = FinishedSnapshot;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let state = self.published.state();
-        Ok((state.last, state.membership.clone()))
+        Ok((self.working.last, self.working.membership.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<Consensus>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut state = (*self.published.state()).clone();
         let mut answers: Vec<(ApplyResponder<Consensus>, Reply)> = Vec::new();
         let mut turn = 0;
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            let reply = apply_entry(&mut state, entry)?;
+            let reply = apply_entry(&mut self.working, entry)?;
             answers.extend(responder.map(|responder| (responder, reply)));
             turn += 1;
             if turn % TURN == 0 {
                 tokio::task::yield_now().await;
             }
         }
-        self.published.publish(state);
+        self.published.publish(self.working.clone());
         for (responder, reply) in answers {
             responder.send(reply);
         }
@@ -212,12 +213,13 @@ impl RaftStateMachine<Consensus> for StateMachine {
         let installed = blocking(self.threads, move || snapshots.install(meta, &snapshot)).await?;
         let (meta, directory) = installed.map_err(ApplyError::Snapshot)?;
         let applied = meta.last.map_or(0, |id| id.index);
-        self.published.publish(State {
+        self.working = State {
             directory: Some(directory),
             applied,
             last: meta.last,
             membership: meta.membership,
-        });
+        };
+        self.published.publish(self.working.clone());
         Ok(())
     }
 

@@ -347,12 +347,12 @@ impl Duties {
                 pass: heard.reachable,
                 detail,
             };
-            let fields = BTreeMap::from([("reachable".to_owned(), heard.reachable.to_string())]);
+            let fields = [("reachable", heard.reachable.to_string())];
             self.node.record(
                 EventKind::ServerReachability,
                 severity,
                 name,
-                fields,
+                fields.into_iter().collect(),
                 vec![reason],
             );
         }

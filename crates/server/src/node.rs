@@ -24,14 +24,13 @@ use crate::submit::AskError;
 use crate::tickets::Tickets;
 use arc_swap::ArcSwap;
 use model::{
-    Author, Directory, Event, EventKind, Reason, ServerId, ServerName, SessionId, Severity,
+    Author, Directory, Event, EventKind, Fields, Reason, ServerId, ServerName, SessionId, Severity,
     UnixMillis,
 };
 use peer::trust_store::Trust;
 use policy::Explanation;
 use relay::Stop;
 use replica::{Replica, Room};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -192,7 +191,7 @@ impl Node {
         kind: EventKind,
         severity: Severity,
         subject: String,
-        fields: BTreeMap<String, String>,
+        fields: Fields,
         reasons: Vec<Reason>,
     ) {
         let (at, server) = (clock::calendar(), Some(self.me()));

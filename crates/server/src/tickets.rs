@@ -375,8 +375,8 @@ mod tests {
             last_event: 0,
             feature_level: 0,
         };
-        let group = Record::Group(Box::new(group));
-        let user = user.map(|user| Record::User(Box::new(user)));
+        let group = Record::Group(Arc::new(group));
+        let user = user.map(|user| Record::User(Arc::new(user)));
         Directory::from_records([group].into_iter().chain(user)).unwrap()
     }
 

@@ -2,6 +2,7 @@
 
 use crate::change::{Kind, Refusal};
 use crate::event::Reason;
+use crate::fields::Fields;
 use std::collections::BTreeMap;
 
 /// The most members of a group.
@@ -75,12 +76,22 @@ pub(super) fn pairs(
     each: usize,
 ) -> Result<(), Refusal> {
     size(what, table.len(), count)?;
-    for (key, value) in table {
-        line(what, key, each)?;
-        size(what, value.len(), each)?;
-        if key.is_empty() {
-            return Err(invalid(what, "a name is empty"));
-        }
+    let mut pairs = table.iter();
+    pairs.try_for_each(|(key, value)| pair(what, key, value, each))
+}
+
+/// The same for the details of an event.
+pub(super) fn fields(what: &str, table: &Fields, count: usize, each: usize) -> Result<(), Refusal> {
+    size(what, table.len(), count)?;
+    let mut pairs = table.iter();
+    pairs.try_for_each(|(key, value)| pair(what, key, value, each))
+}
+
+fn pair(what: &str, key: &str, value: &str, each: usize) -> Result<(), Refusal> {
+    line(what, key, each)?;
+    size(what, value.len(), each)?;
+    if key.is_empty() {
+        return Err(invalid(what, "a name is empty"));
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ impl Applying<'_> {
         bounds::size("events", events.len(), Command::EVENT_LIMIT)?;
         for event in events {
             bounds::size("an event's subject", event.subject.len(), NAME_LIMIT * 4)?;
-            bounds::pairs("an event's fields", &event.fields, FIELDS, FIELD)?;
+            bounds::fields("an event's fields", &event.fields, FIELDS, FIELD)?;
             bounds::reasons(&event.reasons)?;
         }
         let known = self.directory.reported(server);

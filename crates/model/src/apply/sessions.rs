@@ -11,6 +11,7 @@ use crate::id::{ServerId, SessionId};
 use crate::name::{AppName, Token, UserName};
 use crate::session::{EndReason, Observation, Seen, Session, SessionState};
 use crate::user::User;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// How many sessions that end at once get an event each: a host may take ten thousands with it.
@@ -53,10 +54,10 @@ impl Applying<'_> {
             ..session
         });
         let fields = [
-            ("token", token.to_string()),
-            ("user", user.to_string()),
-            ("app", app.to_string()),
-            ("host", self.directory.name_of(host)),
+            ("token", Cow::from(token.as_str())),
+            ("user", user.as_str().into()),
+            ("app", app.as_str().into()),
+            ("host", self.directory.name_of(host).into()),
         ];
         self.event(EventKind::SessionCreated, Severity::Info, id, fields);
         Ok(Outcome::Session {
@@ -303,11 +304,11 @@ impl Applying<'_> {
             _ => Severity::Info,
         };
         let fields = [
-            ("token", session.token.to_string()),
-            ("user", session.user.to_string()),
-            ("app", session.app.to_string()),
-            ("host", self.directory.name_of(session.host)),
-            ("reason", reason.to_string()),
+            ("token", Cow::from(session.token.as_str())),
+            ("user", session.user.as_str().into()),
+            ("app", session.app.as_str().into()),
+            ("host", self.directory.name_of(session.host).into()),
+            ("reason", reason.to_string().into()),
         ];
         self.event(EventKind::SessionEnded, severity, session.id, fields);
         self.finish(session, reason);

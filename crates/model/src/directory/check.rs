@@ -128,17 +128,7 @@ impl Directory {
         {
             found.push("an event stands at a place that is not its own".to_owned());
         }
-        let by_id: BTreeMap<_, _> = self
-            .answered
-            .iter()
-            .map(|(number, (id, _))| (*id, *number))
-            .collect();
-        if !self
-            .answered_by_id
-            .iter()
-            .map(|(id, number)| (*id, *number))
-            .eq(by_id)
-        {
+        if !self.answers.agrees(&self.answered) {
             found.push("the keys of the answered changes do not agree with the table".to_owned());
         }
     }

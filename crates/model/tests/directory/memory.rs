@@ -9,6 +9,7 @@ use crate::common::*;
 use model::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// The most bytes that a session may take, its share of all tables and indexes included.
 const LIMIT: isize = 500;
@@ -89,8 +90,8 @@ fn weigh(users: u64, sessions: impl Iterator<Item = Session>) -> isize {
     let mut told = Told::founded();
     told.all([put_app(shell("desktop"), None)]);
     let users = (0..users).map(|number| user(&format!("user{number}"), Role::User));
-    let users = users.map(|user| Record::User(Box::new(user)));
-    let sessions = sessions.map(|session| Record::Session(Box::new(session)));
+    let users = users.map(|user| Record::User(Arc::new(user)));
+    let sessions = sessions.map(|session| Record::Session(Arc::new(session)));
     let founded: Vec<Record> = told.directory.records().collect();
     drop(told);
     let directory =

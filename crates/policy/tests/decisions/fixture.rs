@@ -11,6 +11,7 @@ use model::{
 };
 use policy::{Explanation, Peer, View};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The head of the backup list. Ids are in another order than the list, on purpose.
@@ -181,16 +182,16 @@ impl Made {
     }
 
     pub(crate) fn directory(&self) -> Directory {
-        let mut records = vec![Record::Group(Box::new(self.group.clone()))];
+        let mut records = vec![Record::Group(Arc::new(self.group.clone()))];
         records.extend(
             self.servers
                 .iter()
-                .map(|server| Record::Server(Box::new(server.clone()))),
+                .map(|server| Record::Server(Arc::new(server.clone()))),
         );
         records.extend(
             self.sessions
                 .iter()
-                .map(|session| Record::Session(Box::new(session.clone()))),
+                .map(|session| Record::Session(Arc::new(session.clone()))),
         );
         let settings = self.settings.iter();
         records.extend(

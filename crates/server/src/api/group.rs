@@ -125,7 +125,7 @@ fn measured_outage(node: &Node, server: ServerId) -> Option<u64> {
     let newest = directory
         .events_back()
         .find(|event| event.kind == EventKind::Switchover)?;
-    (newest.fields.get("to")? == &name).then_some(())?;
+    (newest.fields.get("to")? == name).then_some(())?;
     newest.fields.get("outage_ms")?.parse().ok()
 }
 

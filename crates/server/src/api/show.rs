@@ -5,7 +5,9 @@ use super::problem::Problem;
 use crate::node::{Current, Heard, Node};
 use model::settings::Setting;
 use model::settings::value::nearest;
-use model::{Application, Backend, Directory, Mode, Server, ServerId, Session, Standing, User};
+use model::{
+    Application, Backend, Directory, Fields, Mode, Server, ServerId, Session, Standing, User,
+};
 use std::collections::BTreeMap;
 use wire::control::Report;
 
@@ -258,9 +260,16 @@ pub(super) fn event(directory: &Directory, event: &model::Event) -> bodies::Even
         kind: event.kind.as_str().to_owned(),
         severity: event.severity.as_str().to_owned(),
         subject: event.subject.clone(),
-        fields: event.fields.clone(),
+        fields: owned(&event.fields),
         reasons: event.reasons.iter().map(reason).collect(),
     }
+}
+
+fn owned(fields: &Fields) -> BTreeMap<String, String> {
+    let fields = fields.iter();
+    fields
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// A reason.

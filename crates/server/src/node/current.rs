@@ -68,6 +68,6 @@ pub(crate) fn empty_directory(identity: &Identity, trust: &Trust) -> Directory {
         last_event: 0,
         feature_level: 0,
     };
-    Directory::from_records([Record::Group(Box::new(group))])
+    Directory::from_records([Record::Group(Arc::new(group))])
         .expect("a group's record alone makes a directory")
 }

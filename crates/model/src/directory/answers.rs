@@ -1,0 +1,65 @@
+//! Which keys were answered, and as which change: looked at for every change, and by nobody who only reads.
+//!
+//! Keys are random. In a persistent tree each would cost copies of several nodes, so they are in an ordinary one, which stays
+//! with the directory that changes are applied to: a copy begins without, and makes its own if changes are applied to it.
+//!
+//! Always true of one that is not empty: it holds the keys of all answered changes, and no others.
+
+use crate::change::{Outcome, Refusal};
+use crate::id::ChangeId;
+use imbl::OrdMap;
+use std::collections::BTreeMap;
+
+/// The numbers of answered changes by key. Copies are empty, and all are equal: it says nothing that the directory does not.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    numbers: BTreeMap<ChangeId, u64>,
+}
+
+impl Clone for Answers {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Answers {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Answers {}
+
+impl Answers {
+    /// Under which number a change was answered; `answered` are the answered ones.
+    pub(crate) fn number(
+        &mut self,
+        id: ChangeId,
+        answered: &OrdMap<u64, (ChangeId, Result<Outcome, Refusal>)>,
+    ) -> Option<u64> {
+        if self.numbers.len() != answered.len() {
+            let keys = answered.iter().map(|(number, (id, _))| (*id, *number));
+            self.numbers = keys.collect();
+        }
+        self.numbers.get(&id).copied()
+    }
+
+    /// One more.
+    pub(crate) fn insert(&mut self, id: ChangeId, number: u64) {
+        self.numbers.insert(id, number);
+    }
+
+    /// One less.
+    pub(crate) fn remove(&mut self, id: ChangeId) {
+        self.numbers.remove(&id);
+    }
+
+    /// Whether it is as [`Self`] says.
+    pub(crate) fn agrees(
+        &self,
+        answered: &OrdMap<u64, (ChangeId, Result<Outcome, Refusal>)>,
+    ) -> bool {
+        let same = |(number, (id, _)): (&u64, &(ChangeId, _))| self.numbers.get(id) == Some(number);
+        self.numbers.is_empty() || self.numbers.len() == answered.len() && answered.iter().all(same)
+    }
+}
