@@ -4,6 +4,7 @@
 //! delays it and stops nobody.
 
 use crate::core::{Ground, Raft, blocking};
+use crate::state_machine::State;
 use model::Directory;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether a log that grew by so many entries and bytes is worth a snapshot of so many records, when the last one has
+    /// Whether a log that grew by so many entries and bytes is worth a snapshot, when the last one has so many records and
     /// `snapshot` bytes.
     fn reached(&self, entries: u64, bytes: u64, records: u64, snapshot: u64) -> bool {
         let long = entries >= self.entries.max(records / 2) && bytes >= snapshot / 2;
@@ -40,10 +41,16 @@ impl Limits {
     }
 }
 
+/// How many records a snapshot of a state has.
+fn size(state: &State) -> u64 {
+    state.directory.as_ref().map_or(0, Directory::size) as u64
+}
+
 /// Writes snapshots until it is aborted.
 pub(crate) async fn run(raft: Raft, ground: Ground) {
     let mut applied = ground.published.applied();
     let mut bytes_then = 0;
+    let mut records = size(&ground.published.state());
     while applied.changed().await.is_ok() {
         applied.mark_unchanged();
         let covered = ground
@@ -54,13 +61,13 @@ pub(crate) async fn run(raft: Raft, ground: Ground) {
         let entries = applied.borrow().saturating_sub(covered);
         let bytes = ground.log.bytes_written().saturating_sub(bytes_then);
         let written = ground.snapshots.current().map_or(0, |file| file.length());
-        let state = ground.published.state();
-        let records = state.directory.as_ref().map_or(0, Directory::size) as u64;
         let due = ground.compaction.reached(entries, bytes, records, written);
         if !due {
             continue;
         }
+        let state = ground.published.state();
         bytes_then = ground.log.bytes_written();
+        records = size(&state);
         let snapshots = ground.snapshots.clone();
         let written = blocking(ground.threads, move || snapshots.write(&state)).await;
         match written {

@@ -2,8 +2,9 @@
 //!
 //! A batch costs every server a write, a sync, two messages and a dozen wake-ups, whether it holds one change or a thousand.
 //!
-//! Always true: a proposal never waits when nothing is being agreed upon, and never longer than [`GATHER`] otherwise; they go
-//! in in the order in which they came; whoever gave up before its proposal went in is not proposed for. Start at [`run`].
+//! Always true: a proposal never waits when nothing was agreed upon just before, and never longer than [`GATHER`] otherwise;
+//! they go in in the order in which they came; whoever gave up before its proposal went in is not proposed for. Start at
+//! [`run`].
 
 use crate::core::Raft;
 use crate::log::Admitted;
@@ -18,6 +19,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long a proposal waits for others while some are being agreed upon.
 const GATHER: Duration = Duration::from_millis(5);
+/// How long proposals wait at most for those that were answered just before, while nothing is being agreed upon.
+const PATIENCE: Duration = Duration::from_millis(2);
 /// The most proposals that go in together.
 const TOGETHER: usize = 1024;
 
@@ -36,26 +39,78 @@ pub(crate) struct Waiting {
     pub(crate) answer: oneshot::Sender<Written>,
 }
 
+/// What the last batch says of the next: who was answered is likely to ask again at once, and is worth a moment.
+#[derive(Debug, Clone, Copy)]
+struct Rhythm {
+    /// How many proposals are likely to come together.
+    expected: usize,
+    /// Until when they are waited for while nothing is being agreed upon.
+    until: Instant,
+}
+
+impl Rhythm {
+    /// After a batch was agreed upon while others came to wait.
+    fn after(done: Done, waiting: usize, now: Instant) -> Self {
+        Self {
+            expected: done.batch + waiting,
+            until: now + (done.took / 4).min(PATIENCE),
+        }
+    }
+
+    /// Whether so many need not wait for more.
+    fn is_enough(&self, waiting: usize) -> bool {
+        waiting * 8 >= self.expected * 7
+    }
+}
+
+/// A batch that was agreed upon, or not.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    /// How many proposals it had.
+    batch: usize,
+    /// How long it took.
+    took: Duration,
+}
+
 /// Puts proposals in until nobody can make any more.
 pub(crate) async fn run(raft: Raft, mut queue: mpsc::UnboundedReceiver<Waiting>) {
     let mut under_way = FuturesUnordered::new();
     let mut waiting = Vec::new();
+    let mut rhythm = Rhythm {
+        expected: 0,
+        until: Instant::now(),
+    };
     loop {
+        // The order matters little, but simulations must repeat themselves.
         tokio::select! {
-            Some(()) = under_way.next() => continue,
+            biased;
+            Some(done) = under_way.next() => {
+                rhythm = Rhythm::after(done, 0, Instant::now());
+                continue;
+            }
             came = queue.recv_many(&mut waiting, TOGETHER) => if came == 0 {
                 return;
             },
         }
         let latest = Instant::now() + GATHER;
-        while !under_way.is_empty() && waiting.len() < TOGETHER {
+        while waiting.len() < TOGETHER {
+            let until = if !under_way.is_empty() {
+                latest
+            } else if rhythm.is_enough(waiting.len()) {
+                break;
+            } else {
+                rhythm.until.min(latest)
+            };
             let room = TOGETHER - waiting.len();
             tokio::select! {
-                Some(()) = under_way.next() => {}
+                biased;
+                Some(done) = under_way.next() => {
+                    rhythm = Rhythm::after(done, waiting.len(), Instant::now());
+                }
                 came = queue.recv_many(&mut waiting, room) => if came == 0 {
                     break;
                 },
-                () = sleep_until(latest) => break,
+                () = sleep_until(until) => break,
             }
         }
         under_way.push(put_in(raft.clone(), std::mem::take(&mut waiting)));
@@ -63,7 +118,16 @@ pub(crate) async fn run(raft: Raft, mut queue: mpsc::UnboundedReceiver<Waiting>)
 }
 
 /// Has a batch agreed upon, and tells each what came of it.
-async fn put_in(raft: Raft, mut batch: Vec<Waiting>) {
+async fn put_in(raft: Raft, batch: Vec<Waiting>) -> Done {
+    let (begin, size) = (Instant::now(), batch.len());
+    agree(raft, batch).await;
+    Done {
+        batch: size,
+        took: begin.elapsed(),
+    }
+}
+
+async fn agree(raft: Raft, mut batch: Vec<Waiting>) {
     batch.retain(|waiting| !waiting.answer.is_closed());
     let proposals: Vec<Proposal> = batch
         .iter()
@@ -93,4 +157,30 @@ fn tell(waiting: Waiting, result: Result<WriteResult<Consensus>, Fatal<Consensus
     };
     // Who asked may have gone.
     drop(waiting.answer.send(written));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(batch: usize, waiting: usize, took_ms: u64) -> Rhythm {
+        let took = Duration::from_millis(took_ms);
+        Rhythm::after(Done { batch, took }, waiting, Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_proposal_waits_for_nobody() {
+        assert!(after(1, 0, 4).is_enough(1));
+        assert!(after(0, 0, 4).is_enough(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_were_answered_are_worth_a_moment() {
+        let rhythm = after(40, 24, 4);
+        assert!(!rhythm.is_enough(24) && rhythm.is_enough(56));
+        assert_eq!(rhythm.until - Instant::now(), Duration::from_millis(1));
+        assert_eq!(after(1, 1, 400).until - Instant::now(), PATIENCE);
+        // A crowd that went is forgotten with the next batch.
+        assert!(after(1, 0, 1).is_enough(1));
+    }
 }

@@ -26,6 +26,8 @@ const HASH: u64 = 32;
 const MAX_META: usize = 1 << 20;
 /// The largest record of a directory, in bytes.
 const MAX_RECORD: usize = 4 << 20;
+/// Records are compressed in pieces of about so many bytes: one by one takes twice as long.
+const PIECE: usize = 1 << 17;
 const END: u32 = u32::MAX;
 /// Fast; a directory is read rarely and written often.
 const LEVEL: i32 = 1;
@@ -173,18 +175,22 @@ fn write_file(disk: &dyn Disk, path: &Path, meta: &Meta, directory: &Directory) 
     let buffered = BufWriter::with_capacity(1 << 18, out);
     let mut stream = zstd::stream::write::Encoder::new(buffered, LEVEL)?;
     let mut count = 0u64;
-    let mut record_bytes = Vec::new();
+    let mut piece = Vec::with_capacity(PIECE + (PIECE >> 2));
     for record in directory.records() {
-        record_bytes.clear();
-        record_bytes = postcard::to_extend(&record, record_bytes).map_err(io::Error::other)?;
-        stream.write_all(
-            &u32::try_from(record_bytes.len())
-                .map_err(io::Error::other)?
-                .to_le_bytes(),
-        )?;
-        stream.write_all(&record_bytes)?;
+        let begin = piece.len();
+        piece.extend_from_slice(&[0; 4]);
+        piece = postcard::to_extend(&record, piece).map_err(io::Error::other)?;
+        let length = u32::try_from(piece.len() - begin - 4).map_err(io::Error::other)?;
+        if let Some(place) = piece.get_mut(begin..begin + 4) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
         count += 1;
+        if piece.len() >= PIECE {
+            stream.write_all(&piece)?;
+            piece.clear();
+        }
     }
+    stream.write_all(&piece)?;
     stream.write_all(&END.to_le_bytes())?;
     stream.write_all(&count.to_le_bytes())?;
     let mut out = stream

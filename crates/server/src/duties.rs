@@ -296,7 +296,7 @@ impl Duties {
         let mut events = Vec::new();
         for (from, known) in self.node.0.reports.all() {
             if self.reported.insert(from, known.learnt) != Some(known.learnt) {
-                let hears = known.report.hears.into_iter().collect();
+                let hears = known.report.hears.iter().copied().collect();
                 events.push(liveness::Event::Report { from, hears });
             }
         }

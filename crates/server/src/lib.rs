@@ -37,6 +37,7 @@ mod spool;
 pub mod start;
 mod streams;
 pub mod submit;
+mod tally;
 pub mod tickets;
 mod timing;
 

@@ -10,6 +10,8 @@ mod sight;
 pub use credentials::AdminLogin;
 pub use current::Current;
 pub(crate) use current::empty_directory;
+#[cfg(test)]
+pub(crate) use current::nobody_in;
 pub use sight::{Consistency, Heard};
 
 use crate::clock;

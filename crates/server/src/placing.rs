@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::node::Node;
 use crate::random;
+use crate::reports;
 use crate::submit::{Attempt, SubmitError};
 use model::{
     AppName, Application, Applied, Author, Change, ChangeId, Command, Directory, ServerId,
@@ -13,7 +14,7 @@ use policy::placement::{self, Choices, Load};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use wire::control::{Report, Request};
+use wire::control::Request;
 
 /// What placement remembers between two choices.
 #[derive(Debug, Default)]
@@ -48,7 +49,7 @@ pub struct Wish {
 struct Known {
     server: std::sync::Arc<model::Server>,
     reachable: bool,
-    report: Option<Report>,
+    report: Option<std::sync::Arc<reports::Known>>,
     age: Duration,
 }
 
@@ -219,7 +220,7 @@ impl Node {
                 age: report
                     .as_ref()
                     .map_or(Duration::MAX, |known| now.saturating_sub(known.learnt)),
-                report: report.map(|known| known.report),
+                report,
             }
         };
         directory.servers().map(known).collect()
@@ -245,7 +246,7 @@ fn host<'a>(
     choices: &Choices,
 ) -> placement::Host<'a> {
     let server = &known.server;
-    let report = known.report.as_ref();
+    let report = known.report.as_ref().map(|known| &known.report);
     let failed = report.and_then(|report| {
         report
             .failed_starts

@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::node::Node;
 use crate::reports::INTERVAL;
+use crate::tally::{Counts, Tally};
 use host::LoadMeter;
 use std::time::Duration;
 use wire::control::{Answer, Report, Request};
@@ -13,12 +14,13 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// Reports as long as the server runs.
 pub async fn run(node: Node) {
     let mut meter = LoadMeter::new();
+    let mut tally = Tally::default();
     let mut offline_ends = crate::expiry::OfflineEnds::default();
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tick.tick().await;
-        let report = report(&node, &mut meter);
+        let report = report(&node, &mut meter, &mut tally);
         let (me, now) = (node.me(), clock::steady());
         node.0.reports.take(report.clone(), clock::calendar(), now);
         node.0.placing.reported(me);
@@ -42,14 +44,10 @@ pub async fn run(node: Node) {
     }
 }
 
-fn report(node: &Node, meter: &mut LoadMeter) -> Report {
+fn report(node: &Node, meter: &mut LoadMeter, tally: &mut Tally) -> Report {
     let load = meter.sample();
     let directory = node.directory();
-    let (mut sessions, mut clients) = (0, 0);
-    for session in directory.sessions_on(node.me()) {
-        sessions += 1;
-        clients += u32::from(session.state == model::SessionState::Active);
-    }
+    let Counts { sessions, clients } = tally.count(node.me(), &directory);
     Report {
         server: node.me(),
         at: clock::calendar(),

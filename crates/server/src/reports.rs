@@ -4,7 +4,7 @@
 
 use model::{ServerId, UnixMillis};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wire::control::Report;
 
@@ -26,7 +26,7 @@ pub struct Known {
 
 /// The last report of each server.
 #[derive(Debug, Default)]
-pub struct Reports(Mutex<BTreeMap<ServerId, Known>>);
+pub struct Reports(Mutex<BTreeMap<ServerId, Arc<Known>>>);
 
 impl Reports {
     /// Takes in what a server says of itself.
@@ -62,12 +62,12 @@ impl Reports {
             .get(&known.report.server)
             .is_none_or(|old| old.report.at < known.report.at);
         if newer && (all.len() < LIMIT || all.contains_key(&known.report.server)) {
-            all.insert(known.report.server, known);
+            all.insert(known.report.server, Arc::new(known));
         }
     }
 
     /// The last report of a server.
-    pub fn of(&self, server: ServerId) -> Option<Known> {
+    pub fn of(&self, server: ServerId) -> Option<Arc<Known>> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -76,7 +76,7 @@ impl Reports {
     }
 
     /// All of them.
-    pub fn all(&self) -> BTreeMap<ServerId, Known> {
+    pub fn all(&self) -> BTreeMap<ServerId, Arc<Known>> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -314,12 +314,12 @@ fn live_user(claims: &Claims, directory: &Directory) -> Result<Arc<User>, Ticket
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::nobody_in;
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-    use model::record::Group;
     use model::trust::Sealed;
     use model::user::PasswordHash;
-    use model::{Authority, Cause, Formation, FormationId, FormationRef, Record};
+    use model::{Authority, Record};
 
     const LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -343,38 +343,15 @@ mod tests {
     }
 
     fn directory(public: &[u8], user: Option<User>) -> Directory {
-        let group = Group {
-            id: GroupId::default(),
-            name: "testers".parse().unwrap(),
-            formation: Formation {
-                this: FormationRef {
-                    id: FormationId::default(),
-                    number: 0,
-                    fork_point: 0,
-                },
-                ancestors: Vec::new(),
-                cause: Cause::Founded,
-                original: FormationId::default(),
-                original_members: Vec::new(),
-                made: UnixMillis(0),
-            },
-            backups: Vec::new(),
-            primary: None,
-            primary_since: UnixMillis(0),
-            last_failover: None,
-            authority: Authority {
-                certificate: Vec::new(),
-                fingerprint: String::new(),
-                key: Sealed(Vec::new()),
-                ticket_public: public.to_vec(),
-                ticket_key: Sealed(Vec::new()),
-                expires: UnixMillis(0),
-            },
-            clock: UnixMillis(0),
-            number: 0,
-            last_event: 0,
-            feature_level: 0,
+        let authority = Authority {
+            certificate: Vec::new(),
+            fingerprint: String::new(),
+            key: Sealed(Vec::new()),
+            ticket_public: public.to_vec(),
+            ticket_key: Sealed(Vec::new()),
+            expires: UnixMillis(0),
         };
+        let group = nobody_in(GroupId::default(), "testers".parse().unwrap(), authority);
         let group = Record::Group(Arc::new(group));
         let user = user.map(|user| Record::User(Arc::new(user)));
         Directory::from_records([group].into_iter().chain(user)).unwrap()

@@ -4,7 +4,8 @@ use crate::identity::Identity;
 use model::record::Group;
 use model::trust::Sealed;
 use model::{
-    Authority, Cause, Directory, Formation, FormationId, FormationRef, Record, UnixMillis,
+    Authority, Cause, Directory, Formation, FormationId, FormationRef, GroupId, GroupName, Record,
+    UnixMillis,
 };
 use peer::trust_store::Trust;
 use replica::State;
@@ -36,9 +37,24 @@ pub(crate) fn empty_directory(identity: &Identity, trust: &Trust) -> Directory {
         .fingerprint()
         .map(|fingerprint| fingerprint.to_string())
         .unwrap_or_default();
-    let group = Group {
-        id: identity.group,
-        name: identity.group_name.clone(),
+    let authority = Authority {
+        certificate: authority,
+        fingerprint,
+        key: Sealed(Vec::new()),
+        ticket_public: Vec::new(),
+        ticket_key: Sealed(Vec::new()),
+        expires: UnixMillis(0),
+    };
+    let group = nobody_in(identity.group, identity.group_name.clone(), authority);
+    Directory::from_records([Record::Group(Arc::new(group))])
+        .expect("a group's record alone makes a directory")
+}
+
+/// A group of which nothing is known but what it is called and who signs for it.
+pub(crate) fn nobody_in(id: GroupId, name: GroupName, authority: Authority) -> Group {
+    Group {
+        id,
+        name,
         formation: Formation {
             this: FormationRef {
                 id: FormationId::default(),
@@ -55,19 +71,10 @@ pub(crate) fn empty_directory(identity: &Identity, trust: &Trust) -> Directory {
         primary: None,
         primary_since: UnixMillis(0),
         last_failover: None,
-        authority: Authority {
-            certificate: authority,
-            fingerprint,
-            key: Sealed(Vec::new()),
-            ticket_public: Vec::new(),
-            ticket_key: Sealed(Vec::new()),
-            expires: UnixMillis(0),
-        },
+        authority,
         clock: UnixMillis(0),
         number: 0,
         last_event: 0,
         feature_level: 0,
-    };
-    Directory::from_records([Record::Group(Arc::new(group))])
-        .expect("a group's record alone makes a directory")
+    }
 }

@@ -62,7 +62,7 @@ impl Node {
             .reports
             .all()
             .into_iter()
-            .map(|(server, known)| (server, known.report))
+            .map(|(server, known)| (server, known.report.clone()))
             .collect()
     }
 
