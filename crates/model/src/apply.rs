@@ -173,6 +173,7 @@ impl Applying<'_> {
                 first,
                 events,
             } => self.record_events(*server, *first, events),
+            Command::EditBackups { edit, reason } => self.edit_backups(*edit, reason.as_deref()),
             Command::SetAuthority { authority } => self.set_authority(authority),
         }
     }

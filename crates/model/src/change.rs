@@ -3,6 +3,7 @@
 //! [`Command`] and [`Outcome`] are stored and sent: entries are only ever added, at the end.
 
 use crate::application::Application;
+use crate::backups::BackupEdit;
 use crate::event::{Event, Reason};
 use crate::formation::ChangeName;
 use crate::id::{ChangeId, IncarnationId, InvitationId, ServerId, SessionId};
@@ -226,6 +227,13 @@ pub enum Command {
     SetAuthority {
         /// The authority.
         authority: Box<crate::trust::Authority>,
+    },
+    /// Changes one place of the list of backup primaries.
+    EditBackups {
+        /// How.
+        edit: BackupEdit,
+        /// Why, in the words of whoever asked for it.
+        reason: Option<String>,
     },
 }
 

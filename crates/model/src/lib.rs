@@ -6,6 +6,7 @@
 
 pub mod application;
 pub mod apply;
+pub mod backups;
 pub mod change;
 pub mod difference;
 pub mod directory;
@@ -23,6 +24,7 @@ pub mod trust;
 pub mod user;
 
 pub use application::{Application, Backend, Resumable};
+pub use backups::BackupEdit;
 pub use change::{Applied, Author, Change, Command, Outcome, Refusal};
 pub use difference::{Difference, difference};
 pub use directory::Directory;

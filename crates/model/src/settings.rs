@@ -94,6 +94,18 @@ pub enum BalanceMethod {
     RandomTwo,
 }
 
+/// What happens when the original primary is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrimaryReturn {
+    /// It becomes primary again.
+    Accept,
+    /// It stays a secondary.
+    AcceptSecondary,
+    /// It waits for an administrator.
+    Ignore,
+}
+
 /// The settings in force. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
@@ -344,6 +356,31 @@ impl Settings {
     /// `resilience.rank-delay`.
     pub fn rank_delay(&self) -> Duration {
         self.duration("resilience.rank-delay", None)
+    }
+
+    /// `resilience.primary-return`.
+    pub fn primary_return(&self) -> PrimaryReturn {
+        match self.known("resilience.primary-return", None) {
+            Value::Choice("accept-secondary") => PrimaryReturn::AcceptSecondary,
+            Value::Choice("ignore") => PrimaryReturn::Ignore,
+            _ => PrimaryReturn::Accept,
+        }
+    }
+
+    /// `resilience.return-delay`.
+    pub fn return_delay(&self) -> Duration {
+        self.duration("resilience.return-delay", None)
+    }
+
+    /// `resilience.max-moves`: how many, and within how long.
+    pub fn max_moves(&self) -> (usize, Duration) {
+        match self.known("resilience.max-moves", None) {
+            Value::Rate(count, span) => (
+                usize::try_from(count).unwrap_or(usize::MAX),
+                Duration::from_millis(span),
+            ),
+            other => unreachable!("invariant: a rate in the catalogue, found {other:?}"),
+        }
     }
 
     /// `sessions.history`, in sessions.

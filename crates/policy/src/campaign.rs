@@ -335,6 +335,11 @@ impl Campaign {
         self.stance() == Stance::Leads { caretaker: true }
     }
 
+    /// Whether the group changes its primary by itself.
+    pub fn is_automatic(&self) -> bool {
+        self.facts.failover
+    }
+
     /// When each step towards the present leader, or the next, was taken.
     pub fn timeline(&self) -> Timeline {
         self.timeline

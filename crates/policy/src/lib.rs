@@ -5,8 +5,10 @@
 //! (`handle(event, now)`, `handle_timeout(now)`, `poll_timeout()`); what is asked is a function of a [`view::View`].
 //! Every answer comes with its reasons. Start reading at [`explanation`] and [`campaign`].
 
+pub mod backups;
 pub mod campaign;
 pub mod explanation;
+pub mod failback;
 pub mod hosting;
 pub mod liveness;
 pub mod losses;

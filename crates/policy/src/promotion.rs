@@ -5,6 +5,7 @@ use crate::losses::protection;
 use crate::plan::{Check, Impact, Plan};
 use crate::view::View;
 use crate::{CAUGHT_UP_LAG, words};
+use model::settings::PrimaryReturn;
 use model::{Reason, Server, ServerId};
 use std::time::Duration;
 
@@ -13,8 +14,17 @@ pub const CLOCK_LIMIT_MS: u64 = 60_000;
 /// How long changes wait during a planned switchover that works.
 const SWITCHOVER: Duration = Duration::from_millis(20);
 
-/// Plans to make a server the primary. A server that is no member gives a plan that is refused.
+/// Plans to make a server the primary for good. A server that is no member gives a plan that is refused.
 pub fn promotion(view: &View<'_>, target: ServerId) -> Plan {
+    planned(view, target, false)
+}
+
+/// Plans to make a server the primary until the original one takes over again.
+pub fn temporary_promotion(view: &View<'_>, target: ServerId) -> Plan {
+    planned(view, target, true)
+}
+
+fn planned(view: &View<'_>, target: ServerId, temporary: bool) -> Plan {
     let name = view.name(target);
     let checks = promotion_checks(view, target);
     let group = view.directory.group();
@@ -34,10 +44,13 @@ pub fn promotion(view: &View<'_>, target: ServerId) -> Plan {
         "{name} records that it is primary and accepts the changes that waited"
     ));
     let head = group.backups.first().copied();
-    if head != Some(target) && group.backups.contains(&target) {
-        steps.push(format!(
-            "{name} goes to the head of the backup list, so that nothing fails back"
-        ));
+    if let Some(head) = head.filter(|head| *head != target && group.backups.contains(&target)) {
+        steps.push(match temporary {
+            true => stays_original(view, head),
+            false => {
+                format!("{name} goes to the head of the backup list, so that nothing fails back")
+            }
+        });
     }
     let impact = Impact {
         kept: words::len(view.directory.live_sessions()),
@@ -55,6 +68,19 @@ pub fn promotion(view: &View<'_>, target: ServerId) -> Plan {
         protection(view),
     )
     .with_outage(outage)
+}
+
+fn stays_original(view: &View<'_>, head: ServerId) -> String {
+    let (name, settings) = (view.name(head), view.directory.settings());
+    match settings.primary_return() {
+        PrimaryReturn::Accept => format!(
+            "{name} stays the original primary, and takes over again once it has been healthy for {}",
+            words::span(settings.return_delay())
+        ),
+        _ => format!(
+            "{name} stays the original primary, and does not take over by itself: resilience.primary-return is not accept"
+        ),
+    }
 }
 
 /// The backup list after a promotion for good: the new primary is the original one from then on, so that nothing fails back.

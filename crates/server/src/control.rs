@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::keys;
 use crate::node::{Node, not_primary};
+use crate::office::Promotion;
 use crate::submit::{Attempt, SubmitError};
 use bytes::Bytes;
 use model::{Change, ServerId};
@@ -59,7 +60,16 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             server,
             author,
             reason,
-        } => done(node, node.promote_here(server, author, reason).await),
+            temporary,
+        } => {
+            let wish = Promotion {
+                server,
+                author,
+                reason,
+                temporary,
+            };
+            done(node, node.promote_here(&wish).await)
+        }
         Request::RemoveServer {
             server,
             author,

@@ -10,6 +10,7 @@ use crate::office::{self, NotTaken, Won};
 use crate::peers::Contact;
 use model::{Command, EventKind, Reason, ServerId, Severity};
 use policy::campaign::{self, Campaign};
+use policy::failback::{Failback, Return};
 use policy::liveness::{self, Allowance, Liveness};
 use policy::voting::{self, Step, Voting};
 use replica::Status;
@@ -56,6 +57,7 @@ struct Duties {
     campaign: Campaign,
     liveness: Liveness,
     voting: Voting,
+    failback: Failback,
     leading: bool,
     taking_office: bool,
     /// The term in which this server said that it is primary.
@@ -113,6 +115,7 @@ impl Duties {
             campaign: Campaign::new(node.me(), facts, clock::steady()),
             liveness: Liveness::new(Allowance::of(directory.settings())),
             voting: Voting::new(),
+            failback: Failback::default(),
             leading: false,
             taking_office: false,
             office: None,
@@ -130,6 +133,7 @@ impl Duties {
             self.campaign.poll_timeout(),
             self.liveness.poll_timeout(),
             self.voting.poll_timeout(),
+            self.failback.poll_timeout(),
         ];
         due.into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
@@ -150,6 +154,7 @@ impl Duties {
         let status = self.node.replica().status();
         self.stand(&status, now);
         self.take_office(&status);
+        self.give_back(&status, now);
         self.watch_hosts(&status, now);
         self.tell_who_is_reached(&status);
         self.arrange_members(&status, now);
@@ -188,6 +193,10 @@ impl Duties {
         if leading {
             let peers = campaign::Event::Peers(self.node.seen());
             actions.extend(self.campaign.handle(peers, now));
+        }
+        if let Some(until) = self.node.take_order() {
+            let ordered = campaign::Event::Ordered { until };
+            actions.extend(self.campaign.handle(ordered, now));
         }
         actions.extend(self.campaign.handle_timeout(now));
         for action in actions {
@@ -242,6 +251,20 @@ impl Duties {
             }
             let _ = done.send(taken.map_or_else(Wakeup::NoOffice, Wakeup::TookOffice));
         });
+    }
+
+    /// Whether the office goes back to the original primary.
+    fn give_back(&mut self, status: &Status, now: Duration) {
+        // Before its first change of this term is through, this server's directory may be of the past.
+        let automatic = self.office == Some(status.term) && self.campaign.is_automatic();
+        let back = self.node.with_view(|view| {
+            self.failback
+                .handle(view, automatic, now, clock::calendar())
+        });
+        self.node.set_outlook(self.failback.outlook().clone());
+        if let Some(Return { server, reasons }) = back {
+            self.execute(campaign::Action::TransferTo { server, reasons });
+        }
     }
 
     /// Says in the log why this server cannot take its office, but not each time: the disk may be full.

@@ -31,6 +31,7 @@ use model::{
 };
 use peer::trust_store::Trust;
 use policy::Explanation;
+use policy::failback::Outlook;
 use relay::Stop;
 use replica::{Replica, Room};
 use std::fmt;
@@ -67,6 +68,10 @@ pub(crate) struct Inner {
     pub(crate) hosting: Hosting,
     pub(crate) decision: Mutex<Option<Explanation>>,
     pub(crate) leaving: Mutex<Option<ServerId>>,
+    /// Until when this server was told to campaign, on the steady clock.
+    pub(crate) ordered: Mutex<Option<Duration>>,
+    /// What becomes of the original primary, as this server saw it last.
+    pub(crate) outlook: Mutex<Outlook>,
     pub(crate) journal: watch::Sender<u64>,
     pub(crate) started: UnixMillis,
     pub(crate) stop: Stop,

@@ -2,10 +2,11 @@
 
 use crate::clock;
 use crate::node::Node;
-use crate::submit::{Attempt, SubmitError};
-use model::{Author, Change, ChangeId, Command, ServerId, UnixMillis};
+use crate::submit::{AskError, Attempt, SubmitError};
+use model::{Author, BackupEdit, Change, ChangeId, Command, ServerId, UnixMillis};
 use policy::campaign::Timeline;
 use policy::{Explanation, Plan};
+use std::sync::PoisonError;
 use std::time::Duration;
 use wire::control::{Answer, Request};
 
@@ -14,6 +15,19 @@ pub const TRANSFER_LIMIT: Duration = Duration::from_secs(2);
 /// How long each backup may take to catch up before an orderly stop.
 const HAND_OVER_LIMIT: Duration = Duration::from_millis(500);
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// A change of primary that somebody asked for.
+#[derive(Debug, Clone)]
+pub struct Promotion {
+    /// Who is to be primary.
+    pub server: ServerId,
+    /// Who asked.
+    pub author: Author,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Whether the original primary stays the original one, and takes over again by itself.
+    pub temporary: bool,
+}
 
 /// An office that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,58 +104,71 @@ pub(crate) async fn take(
 
 impl Node {
     /// What promoting a server would do, and what would refuse it.
-    pub fn promotion_plan(&self, server: ServerId) -> Plan {
-        self.with_view(|view| policy::promotion::promotion(view, server))
+    pub fn promotion_plan(&self, server: ServerId, temporary: bool) -> Plan {
+        self.with_view(|view| match temporary {
+            true => policy::promotion::temporary_promotion(view, server),
+            false => policy::promotion::promotion(view, server),
+        })
     }
 
-    /// Makes a server primary, from wherever it is asked.
+    /// What a change of the list of backup primaries would do, and what would refuse it.
+    pub fn backups_plan(&self, edit: BackupEdit) -> Plan {
+        self.with_view(|view| policy::backups::edit(view, edit))
+    }
+
+    /// Makes a server primary, from wherever it is asked. Without a primary the server is told to campaign at once.
     ///
     /// # Errors
     /// What refuses it, or that it did not come about.
-    pub async fn promote(
-        &self,
-        server: ServerId,
-        author: Author,
-        reason: Option<String>,
-    ) -> Result<(), SubmitError> {
-        self.at_primary(
-            Request::Promote {
-                server,
-                author: author.clone(),
-                reason: reason.clone(),
-            },
-            || self.promote_here(server, author.clone(), reason.clone()),
-        )
-        .await?;
-        self.wait_for_primary(server).await
+    pub async fn promote(&self, wish: Promotion) -> Result<(), SubmitError> {
+        let Promotion { server, .. } = wish;
+        let request = Request::Promote {
+            server,
+            author: wish.author.clone(),
+            reason: wish.reason.clone(),
+            temporary: wish.temporary,
+        };
+        match self.leader() {
+            Some(_) => {
+                self.at_primary(request, || self.promote_here(&wish))
+                    .await?;
+                self.wait_for_primary(server).await
+            }
+            None => {
+                self.check_promotion(server)?;
+                if server == self.me() {
+                    self.order_campaign();
+                } else {
+                    let answer = self.call(server, &request, ASK_LIMIT).await;
+                    done(self, answer)?;
+                }
+                self.wait_for_primary(server).await?;
+                self.make_original(&wish).await
+            }
+        }
     }
 
-    /// Hands the office over to a server; this one must hold it.
-    pub(crate) async fn promote_here(
-        &self,
-        server: ServerId,
-        author: Author,
-        reason: Option<String>,
-    ) -> Result<(), SubmitError> {
-        let plan = self.promotion_plan(server);
-        if !plan.is_possible() {
-            return Err(SubmitError::Unfit {
-                decision: plan.refusals.join("; "),
-                candidates: Vec::new(),
-            });
+    fn check_promotion(&self, server: ServerId) -> Result<(), SubmitError> {
+        let plan = self.promotion_plan(server, false);
+        if plan.is_possible() {
+            return Ok(());
         }
-        // The original primary is the head of the list: whoever is promoted for good goes there.
-        let mut backups = self.directory().group().backups.clone();
-        let is_first = backups.first() == Some(&server);
-        if !is_first {
-            backups.retain(|backup| *backup != server);
-            backups.insert(0, server);
+        Err(SubmitError::Unfit {
+            decision: plan.refusals.join("; "),
+            candidates: Vec::new(),
+        })
+    }
+
+    /// Hands the office over to a server. Who holds it does; where nobody does, the server itself campaigns.
+    pub(crate) async fn promote_here(&self, wish: &Promotion) -> Result<(), SubmitError> {
+        let server = wish.server;
+        self.check_promotion(server)?;
+        if self.leader().is_none() && server == self.me() {
+            self.order_campaign();
+            return Ok(());
         }
-        tracing::info!(%server, reason, "the office of primary is handed over as asked");
-        if !is_first || reason.is_some() {
-            let command = Command::SetBackups { backups, reason };
-            self.submit(None, author, command).await?;
-        }
+        tracing::info!(%server, reason = wish.reason, temporary = wish.temporary, "the office of primary is handed over as asked");
+        self.make_original(wish).await?;
         self.replica()
             .transfer_to(server, TRANSFER_LIMIT)
             .await
@@ -152,6 +179,38 @@ impl Node {
                 ),
                 candidates: Vec::new(),
             })
+    }
+
+    /// The original primary is the head of the list: whoever is promoted for good goes there.
+    async fn make_original(&self, wish: &Promotion) -> Result<(), SubmitError> {
+        let before = self.directory().group().backups.clone();
+        let backups = match wish.temporary {
+            true => before.clone(),
+            false => policy::promotion::backups_after(&before, wish.server),
+        };
+        if backups == before && wish.reason.is_none() {
+            return Ok(());
+        }
+        let (reason, author) = (wish.reason.clone(), wish.author.clone());
+        let command = Command::SetBackups { backups, reason };
+        self.submit(None, author, command).await.map(|_| ())
+    }
+
+    /// Has this server campaign at once, whatever its rank.
+    fn order_campaign(&self) {
+        let until = clock::steady() + ASK_LIMIT;
+        *self
+            .0
+            .ordered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// Until when this server was told to campaign, if it was since the last look.
+    pub(crate) fn take_order(&self) -> Option<Duration> {
+        let mut ordered = self.0.ordered.lock();
+        let ordered = ordered.as_deref_mut().ok()?;
+        ordered.take()
     }
 
     async fn wait_for_primary(&self, server: ServerId) -> Result<(), SubmitError> {
@@ -181,18 +240,23 @@ impl Node {
     {
         match self.leader() {
             Some(leader) if leader == self.me() => here().await,
-            Some(leader) => match self.call(leader, &request, ASK_LIMIT * 2).await {
-                Ok(Answer::Done) => Ok(()),
-                Ok(Answer::Failed(failure)) => Err(SubmitError::of_failure(failure, self)),
-                Ok(_) => Err(SubmitError::Invalid {
-                    why: "the primary's answer makes no sense".to_owned(),
-                }),
-                Err(_) => Err(SubmitError::OutcomeUnknown),
-            },
+            Some(leader) => done(self, self.call(leader, &request, ASK_LIMIT * 2).await),
             None => Err(SubmitError::NoPrimary {
                 detail: self.missing(),
             }),
         }
+    }
+}
+
+/// What a member answered to a request that it can only do or refuse.
+fn done(node: &Node, answer: Result<Answer, AskError>) -> Result<(), SubmitError> {
+    match answer {
+        Ok(Answer::Done) => Ok(()),
+        Ok(Answer::Failed(failure)) => Err(SubmitError::of_failure(failure, node)),
+        Ok(_) => Err(SubmitError::Invalid {
+            why: "the member's answer makes no sense".to_owned(),
+        }),
+        Err(_) => Err(SubmitError::OutcomeUnknown),
     }
 }
 

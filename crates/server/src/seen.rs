@@ -4,6 +4,7 @@ use crate::clock;
 use crate::node::Node;
 use model::{ServerId, UnixMillis};
 use peer::identity::CertificateFacts;
+use policy::failback::Outlook;
 use policy::voting;
 use policy::{Explanation, Peer, View};
 use replica::Status;
@@ -54,6 +55,20 @@ impl Node {
     /// What the group can still lose, in figures and in words.
     pub fn protection(&self) -> policy::Protection {
         self.with_view(policy::losses::protection)
+    }
+
+    /// What becomes of the original primary, as this server saw it last. Only a primary that acts looks.
+    pub(crate) fn outlook(&self) -> Outlook {
+        let outlook = self.0.outlook.lock();
+        outlook.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_outlook(&self, outlook: Outlook) {
+        *self
+            .0
+            .outlook
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = outlook;
     }
 
     /// Why a server is not primary now.

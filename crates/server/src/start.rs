@@ -237,6 +237,8 @@ async fn start(
         hosting: Hosting::default(),
         decision: Mutex::default(),
         leaving: Mutex::default(),
+        ordered: Mutex::default(),
+        outlook: Mutex::new(policy::failback::Outlook::Nothing),
         journal: watch::Sender::new(0),
         started: clock::calendar(),
         stop,

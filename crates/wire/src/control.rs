@@ -49,6 +49,8 @@ pub enum Request {
         author: Author,
         /// Why, in words.
         reason: Option<String>,
+        /// Whether the original primary stays the original one.
+        temporary: bool,
     },
     /// Remove that server from the group.
     RemoveServer {

@@ -3,6 +3,7 @@
 //! Always true: only members that may lead are on the list of backup primaries, each once.
 
 use super::{Applying, bounds};
+use crate::backups::BackupEdit;
 use crate::change::{Outcome, Refusal};
 use crate::event::{EventKind, Reason, Severity};
 use crate::id::ServerId;
@@ -98,6 +99,26 @@ impl Applying<'_> {
             self.backups_event(reason);
         }
         Ok(Outcome::Done)
+    }
+
+    pub(super) fn edit_backups(
+        &mut self,
+        edit: BackupEdit,
+        reason: Option<&str>,
+    ) -> Result<Outcome, Refusal> {
+        let server = self.member(edit.server())?;
+        let next = edit.applied_to(&self.directory.group.backups);
+        let next = next.map_err(|error| Refusal::Unfit {
+            name: server.name.clone(),
+            what: match edit {
+                BackupEdit::Add { .. } => format!("added to the backup primaries: {error}"),
+                BackupEdit::Move { .. } => format!("moved among the backup primaries: {error}"),
+                BackupEdit::Remove { .. } => {
+                    format!("taken off the backup primaries: {error}")
+                }
+            },
+        })?;
+        self.set_backups(&next, reason)
     }
 
     pub(super) fn backups_event(&mut self, reason: Option<&str>) {

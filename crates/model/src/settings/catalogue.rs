@@ -64,6 +64,9 @@ const fn count(
 /// The words of `balance.method`.
 pub(super) const METHODS: &[&str] = &["least-load", "least-sessions", "round-robin", "random-two"];
 
+/// The words of `resilience.primary-return`.
+pub(super) const RETURNS: &[&str] = &["accept", "accept-secondary", "ignore"];
+
 /// Every setting, by key.
 pub static CATALOGUE: &[Setting] = &[
     Setting {
@@ -89,6 +92,17 @@ pub static CATALOGUE: &[Setting] = &[
         help: "Whether a backup primary takes over by itself when the primary is lost; when false, only an administrator promotes.",
         per_server: false,
     },
+    Setting {
+        key: "resilience.max-moves",
+        kind: Kind::Rate {
+            most: 1_000,
+            longest: DAY,
+        },
+        default: "3 in 10m",
+        unit: "moves in a time with unit: s, m, h or d",
+        help: "How often the office of primary may go back to the original primary by itself, planned changes of primary counted too.",
+        per_server: false,
+    },
     count(
         "resilience.monitor-attempts",
         (3, 100),
@@ -102,11 +116,25 @@ pub static CATALOGUE: &[Setting] = &[
         "100ms",
         "How often servers hear from each other.",
     ),
+    Setting {
+        key: "resilience.primary-return",
+        kind: Kind::Choice(RETURNS),
+        default: "accept",
+        unit: "",
+        help: "What happens when the original primary is back: it becomes primary again (accept), stays a secondary (accept-secondary), or waits for an administrator (ignore).",
+        per_server: false,
+    },
     span(
         "resilience.rank-delay",
         (10, 60 * SECOND),
         "150ms",
         "How much later each next server of the backup list steps forward when the primary is lost.",
+    ),
+    span(
+        "resilience.return-delay",
+        (SECOND, DAY),
+        "30s",
+        "How long the original primary must be healthy and caught up before it becomes primary again.",
     ),
     count(
         "sessions.history",
@@ -207,7 +235,10 @@ mod tests {
                 "{} has no sentence of help",
                 setting.key
             );
-            let numeric = matches!(setting.kind, Kind::Integer { .. } | Kind::Duration { .. });
+            let numeric = matches!(
+                setting.kind,
+                Kind::Integer { .. } | Kind::Duration { .. } | Kind::Rate { .. }
+            );
             assert_eq!(
                 numeric,
                 !setting.unit.is_empty(),

@@ -35,6 +35,13 @@ pub enum Kind {
         /// The most words.
         most: usize,
     },
+    /// So many in a span of time: `3 in 10m`.
+    Rate {
+        /// The largest count.
+        most: u64,
+        /// The longest span, in milliseconds; the shortest is a second.
+        longest: u64,
+    },
 }
 
 /// A value of a setting.
@@ -52,6 +59,8 @@ pub enum Value {
     Choice(&'static str),
     /// Words, in order.
     List(Vec<String>),
+    /// So many in a span of time, in milliseconds.
+    Rate(u64, u64),
 }
 
 /// A text that does not fit a kind.
@@ -80,6 +89,7 @@ impl Kind {
             Self::Text { .. } => "text",
             Self::Choice(_) => "choice",
             Self::List { .. } => "list",
+            Self::Rate { .. } => "rate",
         }
     }
 
@@ -94,6 +104,11 @@ impl Kind {
             Self::Text { most } => format!("at most {most} characters"),
             Self::Choice(words) => words.join(", "),
             Self::List { most } => format!("at most {most} words with commas between them"),
+            Self::Rate { most, longest } => format!(
+                "COUNT in TIME: 0 to {most} in {} to {}",
+                duration_text(SHORTEST_RATE),
+                duration_text(longest)
+            ),
         }
     }
 
@@ -156,6 +171,7 @@ impl Kind {
                     nearest: words.into_iter().take(most).collect::<Vec<_>>().join(","),
                 })
             }
+            Self::Rate { most, longest } => parse_rate(text, most, longest),
         }
     }
 }
@@ -169,8 +185,33 @@ impl fmt::Display for Value {
             Self::Text(value) => f.write_str(value),
             Self::Choice(value) => f.write_str(value),
             Self::List(value) => f.write_str(&value.join(",")),
+            Self::Rate(count, span) => write!(f, "{count} in {}", duration_text(*span)),
         }
     }
+}
+
+/// The shortest span of a rate, in milliseconds.
+const SHORTEST_RATE: u64 = 1_000;
+
+fn parse_rate(text: &str, most: u64, longest: u64) -> Result<Value, Misfit> {
+    let lower = text.to_ascii_lowercase();
+    let (count, span) = lower.split_once("in").unwrap_or((&lower, ""));
+    let (count, span) = (count.trim(), span.trim());
+    let read = (count.parse::<u64>().ok(), parse_duration(span));
+    if let (Some(count), Some(span)) = read
+        && count <= most
+        && (SHORTEST_RATE..=longest).contains(&span)
+    {
+        return Ok(Value::Rate(count, span));
+    }
+    let count = read.0.unwrap_or_else(|| beyond(count, 0, most)).min(most);
+    let span = read
+        .1
+        .unwrap_or_else(|| guess_duration(span, SHORTEST_RATE, longest));
+    let span = duration_text(span.clamp(SHORTEST_RATE, longest));
+    Err(Misfit {
+        nearest: format!("{count} in {span}"),
+    })
 }
 
 fn parse_bool(text: &str) -> Result<Value, Misfit> {
@@ -323,6 +364,32 @@ mod tests {
             "18446744073709551615d",
         ] {
             assert_eq!(parse_duration(text), None, "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn rates_as_text() {
+        let kind = Kind::Rate {
+            most: 1_000,
+            longest: 86_400_000,
+        };
+        for text in ["3 in 10m", "3in10m", " 3 IN 600s "] {
+            let value = kind.parse(text).unwrap();
+            assert_eq!(value, Value::Rate(3, 600_000), "{text}");
+            assert_eq!(value.to_string(), "3 in 10m");
+        }
+        for (text, nearest) in [
+            ("3 in 2d", "3 in 1d"),
+            ("5000 in 10m", "1000 in 10m"),
+            ("3 in 10", "3 in 10s"),
+            ("3", "3 in 1s"),
+            ("in", "0 in 1s"),
+            ("-1 in 5m", "0 in 5m"),
+            ("3 in 1ms", "3 in 1s"),
+        ] {
+            let misfit = kind.parse(text).unwrap_err();
+            assert_eq!(misfit.nearest, nearest, "{text}");
+            assert!(kind.parse(&misfit.nearest).is_ok());
         }
     }
 

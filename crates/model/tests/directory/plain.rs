@@ -141,6 +141,7 @@ impl Plain {
                 ..
             } => self.report(number, *server, *incarnation),
             Command::SetBackups { backups, .. } => self.set_backups(backups),
+            Command::EditBackups { edit, .. } => self.edit_backups(*edit),
             Command::TakePrimary { server, .. } => self.take_primary(*server),
             other => panic!("the twin was not taught {other:?}"),
         }
@@ -698,6 +699,33 @@ impl Plain {
         }
         self.backups = backups.to_vec();
         Ok(Outcome::Done)
+    }
+
+    fn edit_backups(&mut self, edit: BackupEdit) -> Answer {
+        self.known(edit.server())?;
+        let listed = self.backups.contains(&edit.server());
+        let mut next = self.backups.clone();
+        next.retain(|id| *id != edit.server());
+        let place = match edit {
+            BackupEdit::Add { place, .. } if !listed => {
+                place.map_or(next.len(), |place| place as usize)
+            }
+            BackupEdit::Move { place, .. } if listed => place as usize,
+            BackupEdit::Remove { .. } if listed => {
+                self.backups = next;
+                return Ok(Outcome::Done);
+            }
+            _ => return Err("unfit"),
+        };
+        let place = if place > next.len() {
+            next.len()
+        } else {
+            place.max(1) - 1
+        };
+        let last = matches!(edit, BackupEdit::Add { place: None, .. });
+        let place = if last { next.len() } else { place };
+        next.insert(place, edit.server());
+        self.set_backups(&next)
     }
 
     fn take_primary(&mut self, id: ServerId) -> Answer {

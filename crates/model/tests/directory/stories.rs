@@ -532,6 +532,22 @@ fn the_primary_changes() {
         },
     );
     story.tell("seattle cannot take it", take(SEATTLE, false, START));
+    let edit = |edit, reason: Option<&str>| Command::EditBackups {
+        edit,
+        reason: reason.map(str::to_owned),
+    };
+    let (server, first) = (SEATTLE, Some(1));
+    let add = BackupEdit::Add {
+        server,
+        place: first,
+    };
+    story.tell("seattle is put first", edit(add, Some("new disks")));
+    story.tell("seattle is put there again", edit(add, None));
+    let last = BackupEdit::Move { server, place: 9 };
+    story.tell("seattle goes to the end", edit(last, None));
+    let gone = BackupEdit::Remove { server };
+    story.tell("seattle is taken off", edit(gone, None));
+    story.tell("seattle is taken off again", edit(gone, None));
     let failover = story.told.directory.group().last_failover.clone();
     writeln!(story.text, "{failover:#?}").unwrap();
     let spooled = |kind, words: &str| Event {

@@ -216,6 +216,21 @@ fn group_command() -> impl Strategy<Value = Command> {
             backups,
             reason: None
         }),
+        (any_server(), 0..5u32, 0..4u8).prop_map(|(server, place, kind)| Command::EditBackups {
+            edit: match kind {
+                0 => BackupEdit::Add {
+                    server,
+                    place: None
+                },
+                1 => BackupEdit::Add {
+                    server,
+                    place: Some(place)
+                },
+                2 => BackupEdit::Move { server, place },
+                _ => BackupEdit::Remove { server },
+            },
+            reason: None,
+        }),
         (any_server(), any::<bool>()).prop_map(|(server, planned)| Command::TakePrimary {
             server,
             planned,

@@ -7,6 +7,7 @@
 )]
 
 mod campaign;
+mod failback;
 mod fixture;
 mod group;
 mod hosting;

@@ -7,6 +7,7 @@ use super::show::{Moment, by_name};
 use crate::node::{Heard, Node};
 use model::{Mode, Server, UnixMillis};
 use policy::Protection;
+use policy::failback::Outlook;
 use std::time::Duration;
 
 /// A clock that is further off is pointed out.
@@ -107,12 +108,33 @@ fn about_group(
                 .remedy("stead config unset resilience.failover"),
         );
     }
+    items.extend(held_back(node, moment));
     items.extend(expiry(
         node.now(),
         group.authority.expires,
         "the group's authority",
     ));
     items
+}
+
+/// The original primary would take over again, but the office moved too often.
+fn held_back(node: &Node, moment: &Moment) -> Option<Attention> {
+    let Outlook::HeldBack {
+        server,
+        moves,
+        within,
+    } = node.outlook()
+    else {
+        return None;
+    };
+    let name = moment.directory.name_of(server);
+    let minutes = within.as_secs().div_ceil(60);
+    let what = format!(
+        "{name} does not take over again yet: the office of primary moved {moves} times within {minutes} min (resilience.max-moves)"
+    );
+    Some(warning(what).remedy(format!(
+        "see `stead event list --kind switchover`; `stead group promote {name}` moves it at once"
+    )))
 }
 
 fn no_primary(node: &Node, moment: &Moment) -> Attention {

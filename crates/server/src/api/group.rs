@@ -10,6 +10,7 @@ use super::problem::Problem;
 use super::servers::checked_reason;
 use super::show::{Moment, by_name, server_named, standing};
 use crate::node::Node;
+use crate::office::Promotion as Wish;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -24,7 +25,7 @@ use serde::Deserialize;
 #[into_params(parameter_in = Query)]
 pub(super) struct DryRun {
     /// Only say what would happen.
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 /// How a server is removed.
@@ -33,9 +34,9 @@ pub(super) struct DryRun {
 #[into_params(parameter_in = Query)]
 pub(super) struct Removal {
     /// Only say what would happen.
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Why, in words; kept in the history.
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 /// Lists the members.
@@ -96,13 +97,19 @@ pub(super) async fn promote(
     Body(request): Body<PromotionRequest>,
 ) -> Result<Response, Problem> {
     let server = id_of(&node, &request.server)?;
-    let plan = node.promotion_plan(server);
+    let plan = node.promotion_plan(server, request.temporary);
     if asked.dry_run {
         return Ok(Json(shown(plan)).into_response());
     }
     let reason = checked_reason(request.reason)?;
     let before = Moment::new(&node).primary;
-    node.promote(server, caller.author, reason).await?;
+    node.promote(Wish {
+        server,
+        author: caller.author,
+        reason,
+        temporary: request.temporary,
+    })
+    .await?;
     let directory = node.directory();
     let promotion = Promotion {
         from: before
@@ -148,11 +155,11 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn id_of(node: &Node, name: &str) -> Result<ServerId, Problem> {
+pub(super) fn id_of(node: &Node, name: &str) -> Result<ServerId, Problem> {
     Ok(server_named(&node.directory(), name)?.id)
 }
 
-fn shown(plan: policy::Plan) -> Plan {
+pub(super) fn shown(plan: policy::Plan) -> Plan {
     let sessions = |affected: &policy::plan::Affected| -> Vec<PlannedSession> {
         let named = affected.sessions.iter().map(|session| PlannedSession {
             id: session.id.clone(),

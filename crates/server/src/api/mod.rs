@@ -6,6 +6,7 @@
 
 mod apps;
 mod attention;
+mod backups;
 pub mod bodies;
 mod caller;
 mod events;

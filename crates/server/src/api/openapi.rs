@@ -1,8 +1,8 @@
 //! `/v1/openapi.json`: the description of the API, made from the code.
 
 use super::{
-    apps, bodies, events, explain, group, health, login, metrics, problem, servers, sessions,
-    settings, status, trust, users,
+    apps, backups, bodies, events, explain, group, health, login, metrics, problem, servers,
+    sessions, settings, status, trust, users,
 };
 use axum::Json;
 use utoipa::openapi::OpenApi as Document;
@@ -29,6 +29,7 @@ use utoipa::{Modify, OpenApi};
         sessions::list, sessions::open, sessions::show, sessions::end,
         events::list, events::kinds,
         group::members, group::remove, group::invite, group::promote,
+        backups::list, backups::add, backups::place, backups::remove,
         trust::show
     ),
     components(schemas(problem::Problem, bodies::Plan)),

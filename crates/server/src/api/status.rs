@@ -4,15 +4,17 @@
 
 use super::attention::attention;
 use super::bodies::{
-    Attention, Failover, FormationSummary, Primary, Quorum, Status, View, rfc3339,
+    Attention, Failover, FormationSummary, Primary, Quorum, Returning, Status, View, rfc3339,
 };
 use super::guard::change_text;
 use super::show::{Moment, by_name, count};
+use crate::clock;
 use crate::node::Node;
 use axum::Json;
 use axum::extract::State;
 use model::{Directory, ServerId};
 use policy::Protection;
+use policy::failback::Outlook;
 use std::time::Duration;
 
 /// How long members may take to say how they see the group.
@@ -58,6 +60,7 @@ pub(super) async fn status(State(node): State<Node>) -> Json<Status> {
             .iter()
             .map(|backup| moment.directory.name_of(*backup))
             .collect(),
+        returning: returning(&node, &moment.directory),
         addresses: Vec::new(),
         last_failover: group.last_failover.as_ref().map(|failover| Failover {
             at: rfc3339(failover.at),
@@ -89,6 +92,17 @@ fn formation(directory: &Directory) -> FormationSummary {
         original_members: original.map(|server| directory.name_of(*server)).collect(),
         made: rfc3339(formation.made),
     }
+}
+
+fn returning(node: &Node, directory: &Directory) -> Option<Returning> {
+    let Outlook::Waits { server, until } = node.outlook() else {
+        return None;
+    };
+    let in_ms = until.saturating_sub(clock::steady()).as_millis();
+    Some(Returning {
+        name: directory.name_of(server),
+        in_ms: u64::try_from(in_ms).unwrap_or(u64::MAX),
+    })
 }
 
 /// The whole state in one sentence.

@@ -5,8 +5,8 @@
 
 use super::guard::{Gate, Need, guard};
 use super::{
-    apps, events, explain, group, health, login, metrics, openapi, servers, sessions, settings,
-    status, trust, users,
+    apps, backups, events, explain, group, health, login, metrics, openapi, servers, sessions,
+    settings, status, trust, users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -127,6 +127,10 @@ fn of_group() -> Vec<Route> {
         to("/v1/group/members/{name}", DELETE, ADMIN, group::remove),
         to("/v1/group/invitations", POST, ADMIN, group::invite),
         to("/v1/group/promote", POST, OPERATOR, group::promote),
+        to("/v1/group/backups", GET, VIEWER, backups::list),
+        to("/v1/group/backups", POST, ADMIN, backups::add),
+        to("/v1/group/backups/{name}", PUT, ADMIN, backups::place),
+        to("/v1/group/backups/{name}", DELETE, ADMIN, backups::remove),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! `stead group`: the group's shape.
 
+mod backups;
+
 use super::Context;
 use crate::door::{Door, Method, escape, with_query};
 use crate::errors::Failure;
@@ -24,6 +26,7 @@ enum Verb {
     List(List),
     Promote(Promote),
     Remove(Remove),
+    Backups(backups::Backups),
 }
 
 /// Prints a join code for a new server; it works once, within 15 minutes
@@ -55,7 +58,8 @@ struct List {}
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stead group promote chicago --dry-run
-  stead group promote chicago --reason 'boston gets more memory'")]
+  stead group promote chicago --reason 'boston gets more memory'
+  stead group promote chicago --temporary    boston takes over again by itself")]
 struct Promote {
     /// Which server.
     #[arg(value_name = "SERVER")]
@@ -63,6 +67,9 @@ struct Promote {
     /// Why; kept in the history.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// The original primary stays the original one, and takes over again by itself after resilience.return-delay.
+    #[arg(long)]
+    temporary: bool,
     /// Print what would happen, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -94,6 +101,7 @@ impl Group {
             Verb::List(_) => list(context, &door).await,
             Verb::Promote(verb) => verb.run(context, &door).await,
             Verb::Remove(verb) => verb.run(context, &door).await,
+            Verb::Backups(verb) => verb.run(context, &door).await,
         }
     }
 }
@@ -178,6 +186,7 @@ impl Promote {
         let request = PromotionRequest {
             server: self.name.to_string(),
             reason: self.reason,
+            temporary: self.temporary,
         };
         if self.dry_run {
             let plan: Plan = door

@@ -111,6 +111,14 @@ fn facts(status: &bodies::Status) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    if let Some(returning) = &status.returning {
+        let seconds = returning.in_ms.div_ceil(1000);
+        let words = format!(
+            "{} takes over again in {seconds} s if it stays healthy",
+            returning.name
+        );
+        facts.push(("returning", words));
+    }
     if let Some(failover) = &status.last_failover {
         let from = failover.from.as_deref().unwrap_or("nobody");
         let words = format!(

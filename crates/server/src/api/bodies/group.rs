@@ -67,6 +67,51 @@ pub struct PromotionRequest {
     /// Why, in words; kept in the history.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Whether the original primary stays the original one, and takes over again by itself.
+    #[serde(default)]
+    pub temporary: bool,
+}
+
+/// A backup primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Backup {
+    /// Which server.
+    pub name: String,
+    /// Its place on the list, from 1.
+    pub place: u32,
+    /// Whether it is the original primary: the first of the list.
+    pub original: bool,
+    /// Whether it is primary now.
+    pub primary: bool,
+    /// Whether it was heard within the grace period.
+    pub reachable: bool,
+    /// Whether it counts towards the quorum now.
+    pub voter: bool,
+}
+
+/// Puts a server on the list of backup primaries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackupAddition {
+    /// Which server.
+    pub server: String,
+    /// Where, from 1; last when absent.
+    #[serde(default)]
+    pub place: Option<u32>,
+    /// Why, in words; kept in the history.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Gives a server of the list another place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackupMove {
+    /// Where it stands afterwards, from 1.
+    pub place: u32,
+    /// Why, in words; kept in the history.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// What came of a planned change of primary.

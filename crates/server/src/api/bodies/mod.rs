@@ -11,15 +11,16 @@ mod time;
 
 pub use events::{Event, EventKindInfo, ExplainedCandidate, Explanation, Reason};
 pub use group::{
-    Certificate, Invitation, InvitationRequest, Login, LoginRequest, Member, OpenInvitation, Plan,
-    PlanCheck, PlannedSession, Promotion, PromotionRequest, Trust,
+    Backup, BackupAddition, BackupMove, Certificate, Invitation, InvitationRequest, Login,
+    LoginRequest, Member, OpenInvitation, Plan, PlanCheck, PlannedSession, Promotion,
+    PromotionRequest, Trust,
 };
 pub use records::{
     App, AppChange, Offline, OfflineRequest, Override, Password, PasswordRequest, Server, Session,
     SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,
 };
 pub use status::{
-    Attention, Failover, FormationSummary, Primary, Quorum, ServerStatus, Status, View,
+    Attention, Failover, FormationSummary, Primary, Quorum, Returning, ServerStatus, Status, View,
 };
 pub use time::rfc3339;
 

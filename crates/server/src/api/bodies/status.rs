@@ -36,6 +36,8 @@ pub struct Status {
     pub servers: Vec<ServerStatus>,
     /// The backup primaries, highest first; the original primary at the head.
     pub backups: Vec<String>,
+    /// The original primary, when it is about to take over again; only the primary knows.
+    pub returning: Option<Returning>,
     /// HA addresses.
     pub addresses: Vec<String>,
     /// The newest change of primary that was not planned.
@@ -84,6 +86,15 @@ pub struct Primary {
     pub name: String,
     /// Since when.
     pub since: String,
+}
+
+/// The original primary, which is healthy again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Returning {
+    /// Its name.
+    pub name: String,
+    /// When it takes over again, if it stays healthy, in milliseconds from now.
+    pub in_ms: u64,
 }
 
 /// Voters and how many of them are needed.
