@@ -2,6 +2,7 @@
 
 use crate::framing::{Frame, Kind};
 use crate::link::LinkEnd;
+use crate::trips::RoundTrips;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,7 @@ pub struct Heard {
     start: Instant,
     /// Milliseconds after `start`, plus one; zero for never.
     at: Arc<AtomicU64>,
+    trips: RoundTrips,
 }
 
 impl Default for Heard {
@@ -26,6 +28,7 @@ impl Default for Heard {
         Self {
             start: Instant::now(),
             at: Arc::new(AtomicU64::new(0)),
+            trips: RoundTrips::default(),
         }
     }
 }
@@ -35,6 +38,11 @@ impl Heard {
     pub fn now(&self) {
         let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.at.fetch_max(elapsed + 1, Ordering::Relaxed);
+    }
+
+    /// How long messages take to it and back.
+    pub fn trips(&self) -> &RoundTrips {
+        &self.trips
     }
 
     /// When it was last heard, to the millisecond; none when never.

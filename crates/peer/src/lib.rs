@@ -32,6 +32,7 @@ pub mod secret;
 pub mod serve;
 pub mod socket;
 pub mod tls;
+pub mod trips;
 pub mod trust_store;
 pub mod verify;
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// What bounds a multiplexed connection. Both ends must have the same bounds of what is in flight.
 #[derive(Debug, Clone, Copy)]
@@ -154,6 +154,8 @@ struct Shared {
     next_number: AtomicU64,
     end: watch::Sender<Option<Arc<LinkEnd>>>,
     heard: Heard,
+    /// When the ping was sent that is not answered yet.
+    pinged: Mutex<Option<Instant>>,
 }
 
 /// Requests in flight, or why there will be none.
@@ -204,6 +206,7 @@ impl Link {
             next_number: AtomicU64::new(1),
             end: watch::Sender::new(None),
             heard,
+            pinged: Mutex::default(),
         });
         let driven = Arc::clone(&shared);
         let task = tokio::spawn(async move {
@@ -221,7 +224,7 @@ impl Link {
     /// # Errors
     /// When no answer comes; [`CallError::outcome_unknown`] says whether the other server may have acted.
     pub async fn call(&self, request: Bytes, limit: Duration) -> Result<Bytes, CallError> {
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         let reply = timeout(limit, self.send(request))
             .await
             .map_err(|_| CallError::NotSent)??;
@@ -330,6 +333,19 @@ impl Shared {
         }
     }
 
+    /// A ping is sent. One that is not answered yet goes on being measured.
+    fn pings(&self) {
+        let mut pinged = self.pinged.lock().unwrap_or_else(PoisonError::into_inner);
+        pinged.get_or_insert_with(Instant::now);
+    }
+
+    fn ponged(&self) {
+        let mut pinged = self.pinged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sent) = pinged.take() {
+            self.heard.trips().took(sent.elapsed());
+        }
+    }
+
     fn answer(&self, number: u64, answer: Result<Bytes, CallError>) -> Result<(), LinkEnd> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let request = waiting
@@ -370,7 +386,10 @@ where
             let taken = match frame.kind {
                 Kind::Response => shared.answer(frame.number, Ok(frame.payload)),
                 Kind::Unanswerable => shared.answer(frame.number, Err(CallError::Unanswerable)),
-                Kind::Pong => Ok(()),
+                Kind::Pong => {
+                    shared.ponged();
+                    Ok(())
+                }
                 Kind::Goodbye => Err(LinkEnd::Goodbye),
                 Kind::Request | Kind::Ping => Err(LinkEnd::Violation(Violation::OutOfPlace)),
             };
@@ -395,6 +414,7 @@ async fn ping(shared: &Shared) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        shared.pings();
         if shared.outgoing.send(Outgoing::bare(Kind::Ping)).is_err() {
             return;
         }

@@ -5,6 +5,7 @@
 //! (`handle(event, now)`, `handle_timeout(now)`, `poll_timeout()`); what is asked is a function of a [`view::View`].
 //! Every answer comes with its reasons. Start reading at [`explanation`] and [`campaign`].
 
+pub mod advice;
 pub mod backups;
 pub mod campaign;
 pub mod explanation;

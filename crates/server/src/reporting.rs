@@ -5,8 +5,9 @@ use crate::node::Node;
 use crate::reports::INTERVAL;
 use crate::tally::{Counts, Tally};
 use host::LoadMeter;
+use model::Directory;
 use std::time::Duration;
-use wire::control::{Answer, Report, Request};
+use wire::control::{Answer, Report, Request, RoundTrip};
 
 /// How long the primary may take to answer a report.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -61,8 +62,25 @@ fn report(node: &Node, meter: &mut LoadMeter, tally: &mut Tally) -> Report {
         disk_free: host::load::disk_free(node.data()),
         warnings: node.warnings(),
         certificate_expires: node.certificate_expires(),
+        round_trips: round_trips(node, &directory),
         lease_ms: node.replica().timing().map_or(0, |timing| {
             timing.lease().as_millis().try_into().unwrap_or(u64::MAX)
         }),
     }
+}
+
+/// How long messages take to the other members and back.
+fn round_trips(node: &Node, directory: &Directory) -> Vec<RoundTrip> {
+    let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let others = directory.servers().filter(|server| server.id != node.me());
+    let measured = others.filter_map(|server| {
+        let summary = node.0.peers.heard(server.id).trips().summary()?;
+        Some(RoundTrip {
+            to: server.id,
+            median_us: micros(summary.median),
+            worst_us: micros(summary.worst),
+            samples: summary.samples,
+        })
+    });
+    measured.collect()
 }

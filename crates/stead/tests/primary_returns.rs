@@ -192,3 +192,33 @@ fn with_failover_off_only_an_administrator_promotes() {
     let at_itself = group.json(2, &["group", "backups", "move", "s2", "2"]);
     assert_eq!(at_itself.as_array().map(Vec::len), Some(3));
 }
+
+#[test]
+fn what_the_settings_lead_to_is_measured() {
+    let _machine = Machine::alone();
+    let group = three();
+    let advice = || group.json(1, &["config", "advise", "resilience"]);
+    eventually(seconds(30), "every pair to be measured both ways", || {
+        advice()["round_trips"]
+            .as_array()
+            .is_some_and(|trips| trips.len() == 6)
+    });
+    let told = advice();
+    for trip in told["round_trips"].as_array().expect("an array") {
+        let (median, worst) = (trip["median_ms"].as_f64(), trip["worst_ms"].as_f64());
+        assert!(median > Some(0.0) && median <= worst, "{trip:#}");
+    }
+    let in_force = &told["in_force"];
+    assert_eq!(in_force["grace_period_ms"], 500);
+    let expected = in_force["expected_outage_ms"].as_u64();
+    assert!(
+        expected.is_some_and(|ms| (500..1_000).contains(&ms)),
+        "{told:#}"
+    );
+    assert!(expected <= in_force["worst_outage_ms"].as_u64(), "{told:#}");
+    assert_eq!(told["alternatives"].as_array().map(Vec::len), Some(3));
+    group.json(0, &["config", "set", "resilience.failover", "false"]);
+    eventually(seconds(20), "nobody to take over", || {
+        advice()["in_force"]["expected_outage_ms"].is_null()
+    });
+}

@@ -194,6 +194,21 @@ pub struct Report {
     pub certificate_expires: UnixMillis,
     /// The lease that its consensus core runs with, in milliseconds.
     pub lease_ms: u64,
+    /// How long messages took to others and back in the last minute.
+    pub round_trips: Vec<RoundTrip>,
+}
+
+/// Round trips from the sender of a report to another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundTrip {
+    /// To whom.
+    pub to: ServerId,
+    /// Half of them took no longer, in microseconds.
+    pub median_us: u64,
+    /// None of them took longer, in microseconds.
+    pub worst_us: u64,
+    /// How many were measured.
+    pub samples: u32,
 }
 
 /// How one server sees the group.

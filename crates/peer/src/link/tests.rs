@@ -196,7 +196,7 @@ async fn a_server_that_dies_in_the_middle_of_a_call_leaves_the_outcome_unknown()
 async fn silence_ends_a_link_at_either_end() {
     let (near, mut far) = duplex(64 * 1024);
     let link = Link::open(near, LinkLimits::default(), Heard::default());
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     let reply = link.send(Bytes::new()).await.unwrap();
     assert!(matches!(*link.ended().await, LinkEnd::Silent(_)));
     assert!(reply.await.unwrap_err().outcome_unknown());
@@ -255,7 +255,7 @@ async fn a_long_message_over_a_slow_line_is_not_silence() {
         async move { serve(far, &echo_length, LinkLimits::default(), Heard::default()).await },
     );
     let link = Link::open(near, LinkLimits::default(), Heard::default());
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     let answer = link
         .call(vec![0; PAYLOAD_LIMIT].into(), 100 * LIMIT)
         .await

@@ -4,6 +4,7 @@
 //! answers are JSON with stable names ([`bodies`]), errors are problem documents ([`problem`]); sizes and times of
 //! requests are bounded. Start at [`table`].
 
+mod advice;
 mod apps;
 mod attention;
 mod backups;

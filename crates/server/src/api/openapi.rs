@@ -1,8 +1,8 @@
 //! `/v1/openapi.json`: the description of the API, made from the code.
 
 use super::{
-    apps, backups, bodies, events, explain, group, health, login, metrics, problem, servers,
-    sessions, settings, status, trust, users,
+    advice, apps, backups, bodies, events, explain, group, health, login, metrics, problem,
+    servers, sessions, settings, status, trust, users,
 };
 use axum::Json;
 use utoipa::openapi::OpenApi as Document;
@@ -23,6 +23,7 @@ use utoipa::{Modify, OpenApi};
         health::healthy, health::ready, health::primary, health::secondary, metrics::metrics,
         login::login, document, status::status, explain::explain,
         servers::list, servers::show, servers::online, servers::offline,
+        advice::of_resilience,
         settings::list, settings::show, settings::set, settings::unset,
         users::list, users::show, users::add, users::change, users::remove, users::set_password,
         apps::list, apps::show, apps::add, apps::change, apps::remove,

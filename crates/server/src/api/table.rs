@@ -5,8 +5,8 @@
 
 use super::guard::{Gate, Need, guard};
 use super::{
-    apps, backups, events, explain, group, health, login, metrics, openapi, servers, sessions,
-    settings, status, trust, users,
+    advice, apps, backups, events, explain, group, health, login, metrics, openapi, servers,
+    sessions, settings, status, trust, users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -88,6 +88,7 @@ fn about_servers() -> Vec<Route> {
 /// Settings, accounts, applications, sessions.
 fn of_records() -> Vec<Route> {
     vec![
+        to("/v1/advice/resilience", GET, VIEWER, advice::of_resilience),
         to("/v1/settings", GET, VIEWER, settings::list),
         to("/v1/settings/{key}", GET, VIEWER, settings::show),
         to("/v1/settings/{key}", PUT, ADMIN, settings::set),

@@ -1,5 +1,7 @@
 //! `stead config`: settings of the group, and of single servers.
 
+mod advise;
+
 use super::Context;
 use crate::door::{Door, Method, escape, with_query};
 use crate::errors::Failure;
@@ -23,6 +25,7 @@ enum Verb {
     Set(Set),
     Unset(Unset),
     Describe(Describe),
+    Advise(advise::Advise),
 }
 
 /// Lists every setting with its value
@@ -91,6 +94,7 @@ impl Config {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let door = Door::open(context)?;
         match self.verb {
+            Verb::Advise(verb) => verb.run(context, &door).await,
             Verb::List(verb) => list(context, &door, verb.on).await,
             Verb::Get(verb) => {
                 let what = format!("{} was not shown", verb.key);

@@ -3,12 +3,14 @@
 //! Always true: a server is given by its name, times are RFC 3339 in UTC, and a length of time is in the unit that its
 //! field's name ends with. The command line reads these types too, so that both ends agree. Start at [`status`].
 
+mod advice;
 mod events;
 mod group;
 mod records;
 mod status;
 mod time;
 
+pub use advice::{AdvisedSettings, MeasuredTrip, ResilienceAdvice};
 pub use events::{Event, EventKindInfo, ExplainedCandidate, Explanation, Reason};
 pub use group::{
     Backup, BackupAddition, BackupMove, Certificate, Invitation, InvitationRequest, Login,
