@@ -13,6 +13,7 @@ use std::sync::Arc;
 mod apps;
 mod bounds;
 mod journal;
+mod pause;
 mod primary;
 mod registration;
 mod servers;
@@ -175,6 +176,7 @@ impl Applying<'_> {
             } => self.record_events(*server, *first, events),
             Command::EditBackups { edit, reason } => self.edit_backups(*edit, reason.as_deref()),
             Command::SetAuthority { authority } => self.set_authority(authority),
+            Command::ChangePause { change } => self.change_pause(change),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::event::{Event, Reason};
 use crate::formation::ChangeName;
 use crate::id::{ChangeId, IncarnationId, InvitationId, ServerId, SessionId};
 use crate::name::{AppName, Token, UserName};
+use crate::pause::PauseChange;
 use crate::server::{Mode, Server};
 use crate::session::{Observation, Registration};
 use crate::time::UnixMillis;
@@ -237,6 +238,11 @@ pub enum Command {
         edit: BackupEdit,
         /// Why, in the words of whoever asked for it.
         reason: Option<String>,
+    },
+    /// Begins or ends a pause of automatic failover.
+    ChangePause {
+        /// How.
+        change: PauseChange,
     },
 }
 

@@ -78,11 +78,15 @@ pub enum EventKind {
     PrimaryResumed,
     /// The group's authority was renewed.
     AuthorityChanged,
+    /// Automatic failover was paused.
+    GroupPaused,
+    /// A pause of automatic failover ended.
+    GroupResumed,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -106,6 +110,8 @@ impl EventKind {
         Self::BackupsChanged,
         Self::PrimaryResumed,
         Self::AuthorityChanged,
+        Self::GroupPaused,
+        Self::GroupResumed,
     ];
 
     /// The word used everywhere.
@@ -134,6 +140,8 @@ impl EventKind {
             Self::BackupsChanged => "backups-changed",
             Self::PrimaryResumed => "primary-resumed",
             Self::AuthorityChanged => "authority-changed",
+            Self::GroupPaused => "group-paused",
+            Self::GroupResumed => "group-resumed",
         }
     }
 
@@ -165,6 +173,8 @@ impl EventKind {
                 "The primary accepts changes again after a pause, without another having taken its place."
             }
             Self::AuthorityChanged => "The group's authority was renewed or sealed anew.",
+            Self::GroupPaused => "Automatic failover was paused for maintenance.",
+            Self::GroupResumed => "A pause of automatic failover ended, by hand or by itself.",
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod fields;
 pub mod formation;
 pub mod id;
 pub mod name;
+pub mod pause;
 pub mod record;
 pub mod server;
 pub mod session;
@@ -35,6 +36,7 @@ pub use id::{
     ChangeId, FormationId, GroupId, IncarnationId, InvitationId, ServerId, SessionId, StreamId,
 };
 pub use name::{AppName, GroupName, NameError, ServerName, Token, UserName};
+pub use pause::{Pause, PauseChange};
 pub use record::{Group, Key, Record};
 pub use server::{Mode, Server, Standing};
 pub use session::{EndReason, Observation, Registration, Seen, Session, SessionState};

@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::formation::Formation;
 use crate::id::{ChangeId, GroupId, InvitationId, ServerId, SessionId};
 use crate::name::{AppName, GroupName, UserName};
+use crate::pause::{self, Pause};
 use crate::server::Server;
 use crate::session::Session;
 use crate::time::UnixMillis;
@@ -116,6 +117,16 @@ pub struct Group {
     pub last_event: u64,
     /// The feature level that the group works at.
     pub feature_level: u32,
+    /// A pause of automatic failover, until its end is recorded; see [`Group::pause_at`].
+    #[serde(deserialize_with = "pause::or_none")]
+    pub pause: Option<Pause>,
+}
+
+impl Group {
+    /// The pause of automatic failover that holds at `now`, a time of the calendar.
+    pub fn pause_at(&self, now: UnixMillis) -> Option<&Pause> {
+        self.pause.as_ref().filter(|pause| pause.holds(now))
+    }
 }
 
 /// A change of primary that was not planned.

@@ -263,6 +263,7 @@ fn found_trust(
         number: 0,
         last_event: 0,
         feature_level: FEATURE_LEVEL,
+        pause: None,
     };
     Ok((trust, group, expires))
 }

@@ -85,6 +85,7 @@ pub(crate) fn directory() -> Directory {
         number: 0,
         last_event: 0,
         feature_level: model::FEATURE_LEVEL,
+        pause: None,
     };
     let name = UserName::new("admin").expect("invariant: a valid name");
     Directory::founded(group, server(1), user(name, Role::Admin))

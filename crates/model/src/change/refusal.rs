@@ -168,6 +168,9 @@ pub enum Refusal {
         /// The application.
         app: AppName,
     },
+    /// There is nothing to resume.
+    #[error("automatic failover is not paused")]
+    NotPaused,
 }
 
 /// Kinds of records, for messages.

@@ -126,6 +126,7 @@ pub(crate) fn founded() -> Directory {
         number: 0,
         last_event: 0,
         feature_level: 0,
+        pause: None,
     };
     Directory::founded(
         group,
@@ -241,7 +242,11 @@ impl Told {
 /// Servers speak for themselves; all else is the administrator's doing.
 fn author(command: &Command) -> Author {
     match command {
-        Command::SetVoting { .. } | Command::OrphanSessions { .. } => Author::Server(BOSTON),
+        Command::SetVoting { .. }
+        | Command::OrphanSessions { .. }
+        | Command::ChangePause {
+            change: PauseChange::RunOut,
+        } => Author::Server(BOSTON),
         Command::ReportServer { server, .. }
         | Command::TakePrimary { server, .. }
         | Command::RecordEvents { server, .. } => Author::Server(*server),

@@ -36,6 +36,7 @@ pub(crate) fn word(refusal: &Refusal) -> &'static str {
         Refusal::LastVoter { .. } => "last voter",
         Refusal::TooOld { .. } => "too old",
         Refusal::OtherUser { .. } => "other user",
+        Refusal::NotPaused => "not paused",
         Refusal::Full { .. } | Refusal::TooLarge { .. } | Refusal::StructureBusy { .. } => "bounds",
     }
 }
@@ -46,6 +47,7 @@ pub(crate) struct Plain {
     pub(crate) removed: Vec<ServerId>,
     pub(crate) backups: Vec<ServerId>,
     pub(crate) primary: Option<ServerId>,
+    pub(crate) pause: Option<Pause>,
     pub(crate) users: Vec<User>,
     pub(crate) apps: Vec<Application>,
     pub(crate) sessions: Vec<Session>,
@@ -66,6 +68,7 @@ impl Plain {
             removed: Vec::new(),
             backups: directory.group().backups.clone(),
             primary: directory.group().primary,
+            pause: None,
             users: directory.users().map(|user| (**user).clone()).collect(),
             apps: Vec::new(),
             sessions: Vec::new(),
@@ -143,8 +146,44 @@ impl Plain {
             Command::SetBackups { backups, .. } => self.set_backups(backups),
             Command::EditBackups { edit, .. } => self.edit_backups(*edit),
             Command::TakePrimary { server, .. } => self.take_primary(*server),
+            Command::ChangePause { change } => match change {
+                PauseChange::Begin { reason, span_ms } => self.pause(reason, *span_ms),
+                PauseChange::End { .. } => self.resume(),
+                PauseChange::RunOut => self.end_pause(),
+            },
             other => panic!("the twin was not taught {other:?}"),
         }
+    }
+
+    /// All pauses of the random changes are ann's.
+    fn pause(&mut self, reason: &str, span_ms: u64) -> Answer {
+        if reason.is_empty() || !(60_000..=604_800_000).contains(&span_ms) {
+            return Err("invalid");
+        }
+        self.pause = Some(Pause {
+            by: "ann".to_owned(),
+            reason: reason.to_owned(),
+            since: self.clock,
+            until: UnixMillis(self.clock.0 + span_ms),
+        });
+        Ok(Outcome::Done)
+    }
+
+    fn resume(&mut self) -> Answer {
+        match &self.pause {
+            Some(pause) if self.clock < pause.until => {
+                self.pause = None;
+                Ok(Outcome::Done)
+            }
+            _ => Err("not paused"),
+        }
+    }
+
+    fn end_pause(&mut self) -> Answer {
+        if matches!(&self.pause, Some(pause) if self.clock >= pause.until) {
+            self.pause = None;
+        }
+        Ok(Outcome::Done)
     }
 
     fn put_user(&mut self, number: u64, user: &User, expect: Option<u64>) -> Answer {

@@ -576,6 +576,71 @@ fn the_primary_changes() {
 }
 
 #[test]
+fn automatic_failover_is_paused() {
+    let mut story = Transcript::of(Told::four_servers());
+    let minutes = |count: u64| count * 60_000;
+    let change = |change| Command::ChangePause { change };
+    let pause = |reason: &str, span_ms| {
+        change(PauseChange::Begin {
+            reason: reason.to_owned(),
+            span_ms,
+        })
+    };
+    let resume = |reason: Option<&str>| {
+        change(PauseChange::End {
+            reason: reason.map(str::to_owned),
+        })
+    };
+    let run_out = || change(PauseChange::RunOut);
+    story.tell("nothing is there to resume", resume(None));
+    story.tell("ann gives no reason", pause(" ", minutes(60)));
+    story.tell("ann wants a second", pause("new switches", 1_000));
+    story.tell("ann wants a month", pause("new switches", minutes(43_200)));
+    story.tell("ann tells all", pause(&"x".repeat(1_025), minutes(60)));
+    story.tell("ann breaks lines", pause("new\nswitches", minutes(60)));
+    story.tell("ann pauses it", pause("new switches", minutes(60)));
+    let told = &story.told;
+    let paused = |at| told.directory.group().pause_at(at).map(ToString::to_string);
+    let now = told.now();
+    assert_eq!(
+        paused(now).as_deref(),
+        Some("automatic failover is paused by ann until 2023-11-14T23:13:43.000Z: new switches")
+    );
+    let last = now.after(std::time::Duration::from_millis(minutes(60) - 1));
+    assert!(paused(last).is_some() && paused(UnixMillis(last.0 + 1)).is_none());
+    story.tell("a server is in a hurry", run_out());
+    story.tell("ann needs longer", pause("and new cables", minutes(90)));
+    story.told.wait(minutes(61));
+    story.tell("the first hour is over", run_out());
+    story.tell("all is well", resume(Some("done early")));
+    story.tell("and said twice", resume(None));
+    story.tell("ann pauses it again", pause("cleaning", minutes(1)));
+    story.told.wait(minutes(1));
+    story.tell("a minute later it is too late to resume", resume(None));
+    story.tell("the primary says that it is over", run_out());
+    story.tell("and says it again", run_out());
+    assert_eq!(story.told.directory.group().pause, None);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn the_groups_record_of_before_there_were_pauses_is_read() {
+    let mut told = Told::founded();
+    let read = |bytes: &[u8]| postcard::from_bytes::<Group>(bytes).unwrap();
+    let bytes = postcard::to_stdvec(told.directory.group()).unwrap();
+    let (_, before) = bytes.split_last().unwrap();
+    assert_eq!(&read(before), told.directory.group());
+    told.all([Command::ChangePause {
+        change: PauseChange::Begin {
+            reason: "new switches".to_owned(),
+            span_ms: 60_000,
+        },
+    }]);
+    let bytes = postcard::to_stdvec(told.directory.group()).unwrap();
+    assert_eq!(&read(&bytes), told.directory.group());
+}
+
+#[test]
 fn the_other_session_that_was_used_last_is_taken() {
     let mut told = Told::four_servers();
     let lost = |host| Command::OrphanSessions {

@@ -180,6 +180,21 @@ fn session_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// Changes are a second apart: the shortest pauses run out on the way.
+fn pause_command() -> impl Strategy<Value = Command> {
+    let reason = select(&["new switches", "new disks", ""][..]);
+    let span = select(&[59_999, 60_000, 60_000, 60_000, 604_800_000, 604_800_001][..]);
+    prop_oneof![
+        3 => (reason, span).prop_map(|(reason, span_ms)| PauseChange::Begin {
+            reason: reason.to_owned(),
+            span_ms,
+        }),
+        1 => Just(PauseChange::End { reason: None }),
+        3 => Just(PauseChange::RunOut),
+    ]
+    .prop_map(|change| Command::ChangePause { change })
+}
+
 fn group_command() -> impl Strategy<Value = Command> {
     let standing = select(&[Standing::Voter, Standing::NonVoter, Standing::Witness][..]);
     let name = select(&["boston", "newyork", "detroit", "seattle", "denver"][..]);
@@ -262,6 +277,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => (people, select(&[0, 0, 0, 1, 2][..])).prop_map(|(command, version)| Step::Put(Box::new(command), version)),
         1 => removal.prop_map(|command| Step::Tell(Box::new(command))),
         2 => any_setting().prop_map(|command| Step::Tell(Box::new(command))),
+        2 => pause_command().prop_map(|command| Step::Tell(Box::new(command))),
         4 => group_command().prop_map(|command| Step::Tell(Box::new(command))),
         2 => (1..20usize, session_command()).prop_map(|(back, command)| Step::Again(back, Box::new(command))),
     ]
@@ -336,6 +352,7 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
     );
     prop_assert_eq!(&directory.group().backups, &plain.backups);
     prop_assert_eq!(directory.group().primary, plain.primary);
+    prop_assert_eq!(&directory.group().pause, &plain.pause);
     let settings: BTreeMap<_, _> = directory
         .settings()
         .entries()

@@ -6,8 +6,8 @@ use model::server::Offline;
 use model::trust::Sealed;
 use model::{
     AppName, Application, Authority, Cause, Directory, EndReason, Formation, FormationId,
-    FormationRef, GroupId, GroupName, IncarnationId, Mode, Server, ServerId, ServerName, Session,
-    SessionId, SessionState, Standing, Token, UnixMillis, UserName,
+    FormationRef, GroupId, GroupName, IncarnationId, Mode, Pause, Server, ServerId, ServerName,
+    Session, SessionId, SessionState, Standing, Token, UnixMillis, UserName,
 };
 use policy::{Explanation, Peer, View};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +74,16 @@ pub(crate) fn offline(by: &str, reason: Option<&str>) -> Mode {
         since: AT,
         until: None,
     })
+}
+
+/// A pause of automatic failover from [`AT`] on.
+pub(crate) fn paused(by: &str, span: Duration) -> Pause {
+    Pause {
+        by: by.to_owned(),
+        reason: "new switches".to_owned(),
+        since: AT,
+        until: AT.after(span),
+    }
 }
 
 pub(crate) fn app(name: &str) -> Application {
@@ -154,6 +164,7 @@ pub(crate) fn made() -> Made {
             number: 100,
             last_event: 0,
             feature_level: 1,
+            pause: None,
         },
         servers: vec![
             server(BOSTON, Standing::Voter),

@@ -77,6 +77,7 @@ fn directory() -> Directory {
         number: 0,
         last_event: 0,
         feature_level: 1,
+        pause: None,
     };
     let admin = model::User {
         name: model::UserName::new("admin").expect("a name"),

@@ -103,6 +103,7 @@ pub(crate) fn directory() -> Directory {
         number: 0,
         last_event: 0,
         feature_level: model::FEATURE_LEVEL,
+        pause: None,
     };
     let admin = user(UserName::new("admin").expect("a name"), UserRole::Admin);
     Directory::founded(group, server(1), admin)

@@ -76,5 +76,6 @@ pub(crate) fn nobody_in(id: GroupId, name: GroupName, authority: Authority) -> G
         number: 0,
         last_event: 0,
         feature_level: 0,
+        pause: None,
     }
 }

@@ -1,0 +1,93 @@
+//! Pauses of automatic failover: asked for, taken back, and over.
+//!
+//! Always true: a pause has a reason and an end within [`Pause::SPAN_RANGE`]; one that has run out is none any more, whether
+//! its end was recorded or not.
+
+use super::{Applying, bounds};
+use crate::change::{Author, Outcome, Refusal};
+use crate::event::{EventKind, Severity};
+use crate::pause::{Pause, PauseChange};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Applying<'_> {
+    pub(super) fn change_pause(&mut self, change: &PauseChange) -> Result<Outcome, Refusal> {
+        match change {
+            PauseChange::Begin { reason, span_ms } => self.begin_pause(reason, *span_ms),
+            PauseChange::End { reason } => self.end_pause(reason.as_deref()),
+            PauseChange::RunOut => self.run_out(),
+        }
+    }
+
+    /// Begins a pause now, in place of the one that there may be.
+    fn begin_pause(&mut self, reason: &str, span_ms: u64) -> Result<Outcome, Refusal> {
+        bounds::line("reason", reason, bounds::REMARK)?;
+        if reason.trim().is_empty() {
+            return Err(bounds::invalid("reason", "a pause has one"));
+        }
+        let span = Duration::from_millis(span_ms);
+        if !Pause::SPAN_RANGE.contains(&span) {
+            return Err(bounds::invalid("span", "a pause lasts from 1m to 7d"));
+        }
+        let pause = Pause {
+            by: self.author_in_words(),
+            reason: reason.to_owned(),
+            since: self.at,
+            until: self.at.after(span),
+        };
+        let fields = [
+            ("by", pause.by.clone()),
+            ("reason", pause.reason.clone()),
+            ("until_unix_ms", pause.until.0.to_string()),
+        ];
+        let group = Arc::make_mut(&mut self.directory.group);
+        group.pause = Some(pause);
+        let subject = group.name.clone();
+        self.event(EventKind::GroupPaused, Severity::Warning, subject, fields);
+        Ok(Outcome::Done)
+    }
+
+    /// Ends the pause at once.
+    fn end_pause(&mut self, reason: Option<&str>) -> Result<Outcome, Refusal> {
+        bounds::line("reason", reason.unwrap_or_default(), bounds::REMARK)?;
+        if self.directory.group.pause_at(self.at).is_none() {
+            return Err(Refusal::NotPaused);
+        }
+        self.leave_pause(reason);
+        Ok(Outcome::Done)
+    }
+
+    /// Records that the pause has run out. One that was begun in its place since goes on.
+    fn run_out(&mut self) -> Result<Outcome, Refusal> {
+        if self.directory.group.pause_at(self.at).is_none() {
+            self.leave_pause(None);
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn leave_pause(&mut self, reason: Option<&str>) {
+        let group = Arc::make_mut(&mut self.directory.group);
+        let Some(pause) = group.pause.take() else {
+            return;
+        };
+        let subject = group.name.clone();
+        let by_itself = !pause.holds(self.at);
+        let fields = [
+            ("by_itself", by_itself.to_string()),
+            ("paused_by", pause.by),
+            ("paused_reason", pause.reason),
+            ("until_unix_ms", pause.until.0.to_string()),
+        ];
+        let reason = reason.map(|reason| ("reason", reason.to_owned()));
+        let fields = fields.into_iter().chain(reason);
+        self.event(EventKind::GroupResumed, Severity::Info, subject, fields);
+    }
+
+    /// Who asked for the change, a server that did by itself included.
+    fn author_in_words(&self) -> String {
+        match self.author {
+            Author::Server(server) => self.directory.name_of(*server),
+            _ => self.by().unwrap_or_default(),
+        }
+    }
+}
