@@ -1,7 +1,7 @@
 //! When this server steps forward as primary, and when it passes the role on.
 //!
 //! Always true: a server that is no voter never campaigns; nobody campaigns before the lease on the leader that it heard
-//! last, and one lease since its own start, have run out (a sole voter has no lease); with `resilience.failover` off, or an
+//! last, and one lease since its own start, have run out (a sole voter has no lease); with failover off or paused, or an
 //! empty list of backups, only the recorded primary does, or whom an administrator told to.
 //! The order in which servers step forward is [`Facts::order`]; start at [`Campaign::handle`].
 
@@ -122,6 +122,8 @@ pub struct Campaign {
     leading: bool,
     peers: BTreeMap<ServerId, Peer>,
     ordered_until: Option<Duration>,
+    /// When failover was off or paused for the last time.
+    released: Duration,
     last_attempt: Option<Duration>,
     attempts: u32,
     last_handover: Option<Duration>,
@@ -140,6 +142,7 @@ impl Campaign {
             leading: false,
             peers: BTreeMap::new(),
             ordered_until: None,
+            released: Duration::ZERO,
             last_attempt: None,
             attempts: 0,
             last_handover: None,
@@ -156,7 +159,7 @@ impl Campaign {
             Event::Leading => self.leads(now),
             Event::Following => self.follows(now),
             Event::Refused => self.last_attempt = self.last_attempt.map(|_| now),
-            Event::Facts(facts) => self.facts = *facts,
+            Event::Facts(facts) => self.learns(*facts, now),
             Event::Peers(peers) => self.peers = peers,
             Event::Ordered { until } => self.ordered_until = Some(until),
         }
@@ -165,6 +168,13 @@ impl Campaign {
         } else {
             None
         }
+    }
+
+    fn learns(&mut self, facts: Facts, now: Duration) {
+        if !self.facts.fails_over() && facts.fails_over() {
+            self.released = now;
+        }
+        self.facts = facts;
     }
 
     fn heard(&mut self, leader: ServerId, at: Duration) {
@@ -258,8 +268,10 @@ impl Campaign {
             return None;
         };
         let timing = self.facts.timing;
+        // All learn at once that they may step forward again: they do so in their order.
         let first = self
             .quiet_at()
+            .max(self.released)
             .saturating_add(timing.rank_delay.saturating_mul(rank));
         let again = self.last_attempt.map(|last| {
             last.saturating_add(timing.retry)
@@ -319,14 +331,14 @@ impl Campaign {
         }
     }
 
-    /// The recorded primary, where only it may lead. A list of backups that is empty says so, and failover that is off.
+    /// The recorded primary, where only it may lead. A list of backups that is empty says so, and failover that is off or paused.
     ///
     /// Where the list is empty and the recorded primary does not count any more (it lost its log), the others may lead, so
     /// that it can be made to count again; as caretakers, since they are not on the list.
     fn waits_for(&self) -> Option<ServerId> {
         let primary = self.facts.primary?;
         let counts = self.facts.voters.contains_key(&primary);
-        let only = !self.facts.failover || (self.facts.backups.is_empty() && counts);
+        let only = !self.facts.fails_over() || (self.facts.backups.is_empty() && counts);
         only.then_some(primary)
     }
 
@@ -337,7 +349,7 @@ impl Campaign {
 
     /// Whether the group changes its primary by itself.
     pub fn is_automatic(&self) -> bool {
-        self.facts.failover
+        self.facts.fails_over()
     }
 
     /// When each step towards the present leader, or the next, was taken.

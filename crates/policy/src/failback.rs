@@ -2,7 +2,7 @@
 //!
 //! Always true: it goes back only from a primary that acts, to a server that passes every check of a planned promotion and
 //! did so without a break for `resilience.return-delay`; not oftener than `resilience.max-moves` allows; and never with
-//! `resilience.primary-return` other than `accept`, or with failover off. Start at [`Failback::handle`].
+//! `resilience.primary-return` other than `accept`, or with failover off or paused. Start at [`Failback::handle`].
 
 use crate::explanation::reason;
 use crate::promotion::promotion_checks;

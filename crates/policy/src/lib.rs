@@ -13,6 +13,7 @@ pub mod failback;
 pub mod hosting;
 pub mod liveness;
 pub mod losses;
+pub mod pause;
 pub mod placement;
 pub mod plan;
 pub mod promotion;

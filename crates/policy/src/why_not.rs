@@ -2,6 +2,7 @@
 
 use crate::explanation::{Candidate, Explanation, reason};
 use crate::losses::protection;
+use crate::pause;
 use crate::promotion::{
     clock_agrees, has_caught_up, is_listed, is_new_enough, is_reachable, is_voter,
 };
@@ -23,9 +24,9 @@ pub fn why_not(view: &View<'_>, target: ServerId, at: UnixMillis) -> Explanation
             candidates: vec![Candidate::judged(target, target.to_string(), reasons)],
         };
     };
-    let reasons = reasons(view, server);
+    let reasons = reasons(view, server, at);
     Explanation {
-        decision: decision(view, server, &reasons),
+        decision: decision(view, server, &reasons, at),
         at,
         candidates: vec![Candidate::judged(target, server.name.to_string(), reasons)],
     }
@@ -40,17 +41,17 @@ pub fn who_is_primary(view: &View<'_>, at: UnixMillis) -> Explanation {
         (place.unwrap_or(usize::MAX), server.name.clone())
     });
     let candidates = servers.into_iter().map(|server| {
-        let reasons = reasons(view, server);
+        let reasons = reasons(view, server, at);
         Candidate::judged(server.id, server.name.to_string(), reasons)
     });
     Explanation {
-        decision: primary_words(view),
+        decision: primary_words(view, at),
         at,
         candidates: candidates.collect(),
     }
 }
 
-fn reasons(view: &View<'_>, server: &Server) -> Vec<Reason> {
+fn reasons(view: &View<'_>, server: &Server, at: UnixMillis) -> Vec<Reason> {
     let mut reasons = vec![
         is_voter(view, server),
         is_listed(view, server),
@@ -72,10 +73,11 @@ fn reasons(view: &View<'_>, server: &Server) -> Vec<Reason> {
     if !protection.has_quorum() {
         reasons.push(reason("quorum", false, protection.sentence));
     }
+    reasons.extend(pause::holds_back(view, server.id, at));
     reasons
 }
 
-fn primary_words(view: &View<'_>) -> String {
+fn primary_words(view: &View<'_>, at: UnixMillis) -> String {
     let recorded = view.directory.group().primary;
     match (view.leader, recorded) {
         (Some(leader), Some(recorded)) if leader == recorded => {
@@ -89,10 +91,13 @@ fn primary_words(view: &View<'_>) -> String {
             "nobody is primary: {} leads as caretaker, until a backup can",
             view.name(leader)
         ),
-        (None, Some(recorded)) => format!(
-            "nobody is primary now; {} was the last",
-            view.name(recorded)
-        ),
+        (None, Some(recorded)) => {
+            let name = view.name(recorded);
+            match pause::stopped(view, at) {
+                Some(why) => format!("nobody is primary now; {name} was the last; {why}"),
+                None => format!("nobody is primary now; {name} was the last"),
+            }
+        }
         (None, None) => "nobody is primary now".to_owned(),
     }
 }
@@ -106,7 +111,7 @@ fn may_stay(view: &View<'_>, leader: ServerId) -> bool {
             .is_some_and(|server| server.standing.may_lead())
 }
 
-fn decision(view: &View<'_>, server: &Server, reasons: &[Reason]) -> String {
+fn decision(view: &View<'_>, server: &Server, reasons: &[Reason], at: UnixMillis) -> String {
     let name = &server.name;
     if view.leader == Some(server.id) && view.directory.group().primary == Some(server.id) {
         return match server.id == view.me && !view.acting {
@@ -124,7 +129,7 @@ fn decision(view: &View<'_>, server: &Server, reasons: &[Reason]) -> String {
     if against.is_empty() {
         return format!(
             "{name} could be primary, and is not because {}",
-            primary_words(view)
+            primary_words(view, at)
         );
     }
     format!(

@@ -110,7 +110,7 @@ impl Duties {
     fn new(node: Node, done: mpsc::UnboundedSender<Wakeup>) -> Self {
         let directory = node.directory();
         let status = node.replica().status();
-        let facts = campaign::Facts::of(&directory, &status.voters);
+        let facts = campaign::Facts::of(&directory, &status.voters, clock::calendar());
         Self {
             campaign: Campaign::new(node.me(), facts, clock::steady()),
             liveness: Liveness::new(Allowance::of(directory.settings())),
@@ -176,7 +176,8 @@ impl Duties {
                     .handle(campaign::Event::Heard { leader, at }, now),
             );
         }
-        let facts = campaign::Facts::of(&directory, &status.voters);
+        // Each look tells them anew, so that a pause ends here on time whether or not a primary is there to record it.
+        let facts = campaign::Facts::of(&directory, &status.voters, clock::calendar());
         actions.extend(
             self.campaign
                 .handle(campaign::Event::Facts(Box::new(facts)), now),

@@ -4,7 +4,7 @@
 //! once.
 
 use model::settings::Settings;
-use model::{Directory, ServerId};
+use model::{Directory, Pause, ServerId, UnixMillis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -53,13 +53,17 @@ pub struct Facts {
     pub primary: Option<ServerId>,
     /// `resilience.failover`.
     pub failover: bool,
+    /// The pause of automatic failover that holds now.
+    pub paused: Option<Pause>,
     /// The spans to keep to.
     pub timing: Timing,
 }
 
 impl Facts {
-    /// What a directory says, and who counts as consensus has it.
-    pub fn of(directory: &Directory, voters: &BTreeSet<ServerId>) -> Self {
+    /// What a directory says at `now`, a time of the calendar, and who counts as consensus has it.
+    ///
+    /// A pause that has run out counts no more, whether its end was recorded or not: while the primary is lost nobody can.
+    pub fn of(directory: &Directory, voters: &BTreeSet<ServerId>, now: UnixMillis) -> Self {
         let voter = |id: &ServerId| {
             let may_lead = directory
                 .server(*id)
@@ -77,8 +81,14 @@ impl Facts {
             backups: directory.group().backups.clone(),
             primary: directory.group().primary,
             failover: directory.settings().failover(),
+            paused: directory.group().pause_at(now).cloned(),
             timing: Timing::of(directory.settings()),
         }
+    }
+
+    /// Whether another server than the recorded primary may step forward by itself, as far as administrators say.
+    pub fn fails_over(&self) -> bool {
+        self.failover && self.paused.is_none()
     }
 
     /// The voters in the order in which they step forward after `lost` was heard no more, or after a start in which no

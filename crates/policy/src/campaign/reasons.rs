@@ -144,12 +144,15 @@ impl Campaign {
 
     fn why_waits(&self, primary: ServerId) -> String {
         let name = self.facts.name(primary);
-        if self.facts.failover {
-            return format!("the backup list is empty: only {name} may lead");
+        match &self.facts.paused {
+            _ if !self.facts.failover => format!(
+                "resilience.failover is off: only {name} may lead until an administrator promotes another"
+            ),
+            Some(pause) => format!(
+                "{pause}; only {name} may lead until then, or until an administrator promotes another"
+            ),
+            None => format!("the backup list is empty: only {name} may lead"),
         }
-        format!(
-            "resilience.failover is off: only {name} may lead until an administrator promotes another"
-        )
     }
 
     fn decision(&self, now: Duration) -> String {

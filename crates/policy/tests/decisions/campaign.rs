@@ -1,8 +1,10 @@
 //! Campaigning by rank: stories, rules, and a dumb twin.
 
-use crate::fixture::{ALL, AT, BOSTON, DENVER, DETROIT, NEWYORK, SEATTLE, ms};
+use crate::fixture::{
+    ALL, AT, BOSTON, DENVER, DETROIT, Made, NEWYORK, SEATTLE, made, ms, paused, secs,
+};
 use crate::group::{World, facts};
-use model::ServerId;
+use model::{ServerId, UnixMillis};
 use policy::Peer;
 use policy::campaign::{Action, Campaign, Event, Facts, Stance};
 use proptest::prelude::*;
@@ -90,6 +92,57 @@ fn without_failover_only_the_recorded_primary_leads() {
         world.primary() == Some(DETROIT)
     });
     insta::assert_snapshot!(world.told());
+}
+
+#[test]
+fn during_a_pause_only_the_recorded_primary_leads() {
+    let mut world = running(&facts(&THREE, &[], &THREE));
+    world.tell("ann pauses automatic failover");
+    world.learn(|facts| facts.paused = Some(paused("ann", secs(3_600))));
+    world.stop(BOSTON);
+    world.run(ms(20_000));
+    assert_eq!(world.leader(), None, "{}", world.told());
+    assert_eq!(world.stance(NEWYORK), Stance::Waits);
+    world.start(BOSTON);
+    world.run_until("boston is primary again", |world| {
+        world.primary() == Some(BOSTON)
+    });
+    world.stop(BOSTON);
+    world.run(ms(20_000));
+    assert_eq!(world.leader(), None, "{}", world.told());
+    world.tell("the pause runs out: all step forward again, in their order");
+    world.learn(|facts| facts.paused = None);
+    world.run_until("newyork is primary", |world| {
+        world.primary() == Some(NEWYORK)
+    });
+    insta::assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_pause_counts_until_it_has_run_out() {
+    let mut made = made();
+    made.group.pause = Some(paused("ann", secs(60)));
+    let fails_over = |made: &Made, now| {
+        let facts = Facts::of(&made.directory(), &made.voters(), now);
+        assert_eq!(facts.fails_over(), facts.paused.is_none() && facts.failover);
+        let automatic = facts.fails_over();
+        // So the office does not go back to the original primary by itself either.
+        assert_eq!(
+            Campaign::new(NEWYORK, facts, ms(0)).is_automatic(),
+            automatic
+        );
+        automatic
+    };
+    let until = AT.after(secs(60));
+    assert!(!fails_over(&made, AT));
+    assert!(!fails_over(&made, UnixMillis(until.0 - 1)));
+    assert!(fails_over(&made, until), "nobody recorded its end");
+    assert!(
+        !fails_over(&made, UnixMillis(AT.0 - 5_000)),
+        "by a clock that is behind"
+    );
+    made.settings.push(("resilience.failover", "false"));
+    assert!(!fails_over(&made, until));
 }
 
 #[test]
@@ -307,7 +360,12 @@ fn the_explanation_names_everybody_in_order() {
     );
     let mut told = campaign.explain(ms(3_400), AT).to_string();
     facts.failover = false;
-    campaign.handle(Event::Facts(Box::new(facts)), ms(3_400));
+    campaign.handle(Event::Facts(Box::new(facts.clone())), ms(3_400));
+    told.push('\n');
+    told.push_str(&campaign.explain(ms(9_000), AT).to_string());
+    facts.failover = true;
+    facts.paused = Some(paused("ann", secs(3_600)));
+    campaign.handle(Event::Facts(Box::new(facts)), ms(9_000));
     told.push('\n');
     told.push_str(&campaign.explain(ms(9_000), AT).to_string());
     insta::assert_snapshot!(told);
@@ -320,6 +378,8 @@ struct Twin {
     heard: Vec<(Duration, ServerId)>,
     attempts: Vec<Duration>,
     leading: bool,
+    /// When others than the recorded primary were let step forward for the last time.
+    released: Duration,
 }
 
 impl Twin {
@@ -333,7 +393,7 @@ impl Twin {
         if let Some((at, _)) = last {
             quiet += at;
         }
-        let only = !facts.failover || facts.backups.is_empty();
+        let only = !facts.failover || facts.paused.is_some() || facts.backups.is_empty();
         if only && facts.primary != Some(self.me) {
             return false;
         }
@@ -342,7 +402,7 @@ impl Twin {
         } else {
             self.rank(last.map(|(_, leader)| leader))
         };
-        let first = quiet + facts.timing.rank_delay * rank;
+        let first = quiet.max(self.released) + facts.timing.rank_delay * rank;
         let since_heard = |at: &&Duration| last.is_none_or(|(heard, _)| **at >= heard);
         let place = facts.voters.keys().position(|id| *id == self.me).unwrap();
         let again = facts.timing.retry + ms(u64::try_from(place).unwrap());
@@ -373,6 +433,7 @@ impl Twin {
 enum Happens {
     Heard(usize),
     Failover(bool),
+    Paused(bool),
     Backups(Vec<ServerId>),
     Leading,
     Following,
@@ -386,6 +447,7 @@ fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
         4 => (0..4usize).prop_map(Happens::Heard),
         1 => any::<bool>().prop_map(Happens::Failover),
+        1 => any::<bool>().prop_map(Happens::Paused),
         1 => backups.prop_map(Happens::Backups),
         1 => Just(Happens::Leading),
         1 => Just(Happens::Following),
@@ -402,7 +464,7 @@ proptest! {
         let mut facts = facts(&ALL, &witnesses, &THREE);
         let me = ALL[me];
         let mut campaign = Campaign::new(me, facts.clone(), ms(0));
-        let mut twin = Twin { me, facts: facts.clone(), heard: Vec::new(), attempts: Vec::new(), leading: false };
+        let mut twin = Twin { me, facts: facts.clone(), heard: Vec::new(), attempts: Vec::new(), leading: false, released: ms(0) };
         let mut now = ms(0);
         for event in events {
             let action = match event {
@@ -412,11 +474,16 @@ proptest! {
                     }
                     campaign.handle(Event::Heard { leader: ALL[from], at: now }, now)
                 }
-                Happens::Failover(_) | Happens::Backups(_) => {
+                Happens::Failover(_) | Happens::Paused(_) | Happens::Backups(_) => {
                     match event {
                         Happens::Failover(on) => facts.failover = on,
+                        Happens::Paused(on) => facts.paused = on.then(|| paused("ann", secs(60))),
                         Happens::Backups(backups) => facts.backups = backups,
                         _ => unreachable!(),
+                    }
+                    let held = !twin.facts.failover || twin.facts.paused.is_some();
+                    if held && facts.failover && facts.paused.is_none() {
+                        twin.released = now;
                     }
                     twin.facts = facts.clone();
                     campaign.handle(Event::Facts(Box::new(facts.clone())), now)

@@ -27,6 +27,7 @@ pub(crate) fn facts(voters: &[ServerId], witnesses: &[ServerId], backups: &[Serv
         backups: backups.to_vec(),
         primary: backups.first().copied(),
         failover: true,
+        paused: None,
         timing: Timing {
             grace: ms(500),
             rank_delay: ms(150),
@@ -147,6 +148,16 @@ impl World {
             self.happen(running, Event::Facts(facts));
         }
         self.disk.insert(id, (self.up[&leader].facts.clone(), 0, 0));
+    }
+
+    /// Every server that is up learns other facts.
+    pub(crate) fn learn(&mut self, change: impl Fn(&mut Facts)) {
+        for id in self.up.keys().copied().collect::<Vec<_>>() {
+            let node = self.up.get_mut(&id).unwrap();
+            change(&mut node.facts);
+            let facts = Box::new(node.facts.clone());
+            self.happen(id, Event::Facts(facts));
+        }
     }
 
     /// The leader that a majority follows, if there is one.

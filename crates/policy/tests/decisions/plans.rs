@@ -1,11 +1,12 @@
 //! Promotion, removal, what the group can lose, and why a server is not primary: as they are printed, and rule by rule.
 
 use crate::fixture::{
-    AT, BOSTON, DETROIT, Made, NEWYORK, SEATTLE, Seen, made, objections, secs, session,
+    AT, BOSTON, DETROIT, Made, NEWYORK, SEATTLE, Seen, made, objections, paused, secs, session,
 };
 use model::{ServerId, SessionState, Standing};
 use policy::Plan;
 use policy::losses::{Protection, is_quorum, needed, protection};
+use policy::pause::{pause, resume};
 use policy::plan::{Affected, NAMED_LIMIT};
 use policy::promotion::{backups_after, promotion};
 use policy::removal::removal;
@@ -282,6 +283,70 @@ fn why_a_server_is_not_primary() {
             .decision
             .ends_with("is no member of the group")
     );
+}
+
+#[test]
+fn pausing_and_resuming() {
+    let mut made = three();
+    let until = AT.after(secs(7_200));
+    let seen = Seen::by(NEWYORK, &made);
+    let mut told = vec![
+        pause(&seen.view(), AT, until).to_string(),
+        resume(&seen.view(), AT).to_string(),
+    ];
+    made.group.pause = Some(paused("ann", secs(3_600)));
+    made.group.primary = Some(NEWYORK);
+    let mut seen = Seen::by(NEWYORK, &made);
+    seen.leader = Some(NEWYORK);
+    told.push(pause(&seen.view(), AT, until).to_string());
+    told.push(resume(&seen.view(), AT).to_string());
+    let over = AT.after(secs(3_600));
+    assert_eq!(refusals(&resume(&seen.view(), over)), ["paused"]);
+    made.settings.push(("resilience.failover", "false"));
+    let mut seen = Seen::by(NEWYORK, &made);
+    told.push(pause(&seen.view(), AT, until).to_string());
+    told.push(resume(&seen.view(), AT).to_string());
+    seen.leader = None;
+    assert_eq!(refusals(&pause(&seen.view(), AT, until)), ["primary-there"]);
+    assert_eq!(refusals(&resume(&seen.view(), AT)), ["primary-there"]);
+    insta::assert_snapshot!(told.join("\n\n"));
+}
+
+#[test]
+fn why_nobody_is_primary_during_a_pause() {
+    let mut made = three();
+    made.group.pause = Some(paused("ann", secs(3_600)));
+    let mut seen = Seen::by(NEWYORK, &made).lost(BOSTON, secs(3));
+    seen.leader = None;
+    let decision = |seen: &Seen, at| who_is_primary(&seen.view(), at).decision;
+    assert_eq!(
+        decision(&seen, AT),
+        "nobody is primary now; boston was the last; automatic failover is paused by ann until 2027-01-15T09:00:00.000Z: new \
+         switches"
+    );
+    let all = who_is_primary(&seen.view(), AT);
+    assert_eq!(objections(&all, BOSTON), ["reachable", "caught-up"]);
+    assert_eq!(objections(&all, NEWYORK), ["failover"]);
+    let why = why_not(&seen.view(), NEWYORK, AT).decision;
+    assert_eq!(
+        why,
+        "newyork is not primary and cannot be: automatic failover is paused by ann until 2027-01-15T09:00:00.000Z: new \
+         switches; only boston becomes primary by itself"
+    );
+    let over = AT.after(secs(3_600));
+    assert_eq!(
+        decision(&seen, over),
+        "nobody is primary now; boston was the last"
+    );
+    seen.leader = Some(BOSTON);
+    assert_eq!(
+        objections(&who_is_primary(&seen.view(), AT), NEWYORK),
+        Vec::<&str>::new()
+    );
+    made.settings.push(("resilience.failover", "false"));
+    let mut seen = Seen::by(NEWYORK, &made).lost(BOSTON, secs(3));
+    seen.leader = None;
+    assert!(decision(&seen, AT).ends_with("resilience.failover is off"));
 }
 
 #[test]
