@@ -1,9 +1,10 @@
-//! What ends by itself: a server's offline mode with an end. The primary proposes it.
+//! What ends by itself: a server's offline mode with an end, and a pause of automatic failover. The primary proposes it.
 
 use crate::clock;
 use crate::node::Node;
-use model::{Command, Mode, ServerId};
+use model::{Command, Mode, PauseChange, ServerId};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Ends offline modes whose time is over.
@@ -44,5 +45,32 @@ impl OfflineEnds {
 
     fn proposed(&self) -> std::sync::MutexGuard<'_, BTreeSet<ServerId>> {
         self.proposed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Records the end of a pause of automatic failover whose time is over.
+#[derive(Debug, Default)]
+pub struct PauseEnds {
+    proposed: Arc<AtomicBool>,
+}
+
+impl PauseEnds {
+    /// Looks whether its time is over; only an acting primary does something.
+    pub fn look(&mut self, node: &Node) {
+        let directory = node.directory();
+        let group = directory.group();
+        let over = group.pause.is_some() && group.pause_at(clock::calendar()).is_none();
+        if !over || !node.acting() || self.proposed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (node, proposed) = (node.clone(), self.proposed.clone());
+        tokio::spawn(async move {
+            let change = PauseChange::RunOut;
+            let command = Command::ChangePause { change };
+            if let Err(error) = node.submit(None, node.author(), command).await {
+                tracing::warn!(%error, "the end of a pause of automatic failover was not recorded; it is tried again");
+            }
+            proposed.store(false, Ordering::Release);
+        });
     }
 }

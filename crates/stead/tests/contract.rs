@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use testkit::{Group, Machine, PASSWORD, Process, eventually, seconds, text};
 
 /// What `status --json` has at least.
-const STATUS: [&str; 14] = [
+const STATUS: [&str; 15] = [
     "group",
     "formation",
     "primary",
@@ -28,6 +28,7 @@ const STATUS: [&str; 14] = [
     "servers",
     "addresses",
     "last_failover",
+    "paused",
     "peer_address",
     "client_address",
     "nbd_address",
@@ -96,6 +97,7 @@ fn what_scripts_rely_on() {
     status_at_every_server(&group);
     explanations_and_trust(&group);
     servers_offline_and_online(&group);
+    failover_paused_and_resumed(&group);
     each_server_is_promoted(&group);
     a_fourth_joins_and_leaves(&mut group);
     the_primary_dies_and_is_removed(&mut group);
@@ -598,6 +600,97 @@ fn servers_offline_and_online(group: &Group) {
             (&json!("online"), &Value::Null)
         );
     }
+}
+
+fn failover_paused_and_resumed(group: &Group) {
+    let fields = ["paused", "by", "reason", "since", "until"];
+    let paused = |index: usize| group.json(index, &["status"])["paused"].clone();
+    let resume = ["group", "resume", "--reason", "done early"];
+    let refused = group.fails(1, 4, &resume);
+    assert!(
+        refused.contains("automatic failover is not paused"),
+        "{refused}"
+    );
+    assert_eq!(paused(0), Value::Null);
+    let pause = ["group", "pause", "--reason", "new switches"];
+    let with = |more: &[&'static str]| [&pause[..], more].concat();
+    let plan = group.json(1, &with(&["--for", "2h", "--dry-run"]));
+    assert_eq!(plan["allowed"], true, "{plan:#}");
+    assert!(
+        plan["warnings"]
+            .to_string()
+            .contains("does not fail over by itself until"),
+        "{plan:#}"
+    );
+    assert_eq!(paused(1), Value::Null, "a dry run changed something");
+    for (span, nearest) in [("59s", "1m"), ("8d", "7d")] {
+        let refused = group.fails(0, 4, &with(&["--for", span]));
+        let near = format!("the nearest is {nearest}");
+        assert!(refused.contains(&near), "{refused}");
+    }
+    assert_eq!(group.run(0, &["group", "pause"]).code, Some(2));
+    group.fails(0, 4, &["group", "pause", "--reason", " "]);
+
+    group.json(2, &["group", "pause", "--reason", "cleaning"]);
+    let told = group.json(1, &with(&["--for", "2h"]));
+    assert_has(&told, &fields);
+    assert_times_and_units(&told, "group pause");
+    assert_eq!(
+        (&told["paused"], &told["reason"]),
+        (&json!(true), &json!("new switches"))
+    );
+    let lasts = |pause: &Value| {
+        let at = |field| text(pause, field).parse::<jiff::Timestamp>();
+        let (since, until) = (at("since").expect("a time"), at("until").expect("a time"));
+        until.duration_since(since).as_secs()
+    };
+    assert_eq!(lasts(&told), 7_200);
+    for index in 0..3 {
+        eventually(seconds(10), "all to know of the pause", || {
+            paused(index)["reason"] == "new switches"
+        });
+        let status = group.json(index, &["status"]);
+        for field in &fields[1..] {
+            assert_eq!(status["paused"][field], told[field], "{status:#}");
+        }
+        let words = format!(
+            "automatic failover is paused by {} until {}: new switches",
+            text(&told, "by"),
+            text(&told, "until")
+        );
+        assert!(
+            list(&status["warnings"]).contains(&json!(words)),
+            "{status:#}"
+        );
+        let shown = group.run(index, &["status"]).output;
+        assert!(shown.contains("paused by"), "{shown}");
+    }
+    let plan = group.json(0, &["group", "resume", "--dry-run"]);
+    assert_eq!(plan["allowed"], true, "{plan:#}");
+    let ended = group.json(2, &resume);
+    assert_has(&ended, &fields);
+    assert_times_and_units(&ended, "group resume");
+    assert_eq!(
+        (&ended["paused"], &ended["until"]),
+        (&json!(false), &told["until"])
+    );
+    let again = group.fails(2, 4, &resume);
+    assert!(
+        again.contains("automatic failover is not paused"),
+        "{again}"
+    );
+    let plan = group.json(2, &["group", "resume", "--dry-run"]);
+    assert_eq!(plan["allowed"], false, "{plan:#}");
+    assert_eq!(paused(2), Value::Null);
+    let events = |kind| list(&group.json(2, &["event", "list", "--kind", kind])).to_vec();
+    assert_eq!(events("group-paused").len(), 2);
+    let resumed = events("group-resumed");
+    assert_eq!(resumed.len(), 1);
+    let fields = &resumed[0]["fields"];
+    assert_eq!(
+        (&fields["by_itself"], &fields["reason"]),
+        (&json!("false"), &json!("done early"))
+    );
 }
 
 fn each_server_is_promoted(group: &Group) {

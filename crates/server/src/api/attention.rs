@@ -5,7 +5,7 @@
 use super::bodies::{Attention, View, rfc3339};
 use super::show::{Moment, by_name};
 use crate::node::{Heard, Node};
-use model::{Mode, Server, UnixMillis};
+use model::{Mode, Pause, Server, UnixMillis};
 use policy::Protection;
 use policy::failback::Outlook;
 use std::time::Duration;
@@ -109,6 +109,7 @@ fn about_group(
         );
     }
     items.extend(held_back(node, moment));
+    items.extend(moment.paused().map(paused));
     items.extend(expiry(
         node.now(),
         group.authority.expires,
@@ -135,6 +136,10 @@ fn held_back(node: &Node, moment: &Moment) -> Option<Attention> {
     Some(warning(what).remedy(format!(
         "see `stead event list --kind switchover`; `stead group promote {name}` moves it at once"
     )))
+}
+
+fn paused(pause: &Pause) -> Attention {
+    warning(pause.to_string()).remedy("it ends by itself, or at once by `stead group resume`")
 }
 
 fn no_primary(node: &Node, moment: &Moment) -> Attention {

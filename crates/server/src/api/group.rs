@@ -159,6 +159,7 @@ pub(super) fn id_of(node: &Node, name: &str) -> Result<ServerId, Problem> {
     Ok(server_named(&node.directory(), name)?.id)
 }
 
+/// A plan as the API shows it.
 pub(super) fn shown(plan: policy::Plan) -> Plan {
     let sessions = |affected: &policy::plan::Affected| -> Vec<PlannedSession> {
         let named = affected.sessions.iter().map(|session| PlannedSession {

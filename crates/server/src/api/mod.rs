@@ -19,6 +19,7 @@ mod health;
 mod login;
 mod metrics;
 mod openapi;
+mod pause;
 pub mod problem;
 mod retry;
 mod serve;

@@ -1,7 +1,7 @@
 //! `/v1/openapi.json`: the description of the API, made from the code.
 
 use super::{
-    advice, apps, backups, bodies, events, explain, group, health, login, metrics, problem,
+    advice, apps, backups, bodies, events, explain, group, health, login, metrics, pause, problem,
     servers, sessions, settings, status, trust, users,
 };
 use axum::Json;
@@ -31,6 +31,7 @@ use utoipa::{Modify, OpenApi};
         events::list, events::kinds,
         group::members, group::remove, group::invite, group::promote,
         backups::list, backups::add, backups::place, backups::remove,
+        pause::pause, pause::resume,
         trust::show
     ),
     components(schemas(problem::Problem, bodies::Plan)),

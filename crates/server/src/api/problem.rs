@@ -308,6 +308,8 @@ impl From<Refusal> for Problem {
                     .remedy(wait_for(&server))
                     .retry_after(1)
             }
+            Refusal::NotPaused => conflict("not-paused", "There is nothing to resume")
+                .remedy("nothing has to be done; `stead status` shows a pause while there is one"),
             _ => conflict("refused", "The change was refused"),
         }
     }

@@ -37,6 +37,11 @@ impl Moment {
         }
     }
 
+    /// The pause of automatic failover that holds, by the answering server's clock.
+    pub(super) fn paused(&self) -> Option<&model::Pause> {
+        self.directory.group().pause_at(self.node.now())
+    }
+
     /// Whether the answering server hears a member.
     pub(super) fn reaches(&self, server: ServerId) -> bool {
         server == self.node.me() || self.heard.get(&server).is_some_and(|heard| heard.reachable)

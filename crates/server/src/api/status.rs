@@ -61,6 +61,7 @@ pub(super) async fn status(State(node): State<Node>) -> Json<Status> {
             .map(|backup| moment.directory.name_of(*backup))
             .collect(),
         returning: returning(&node, &moment.directory),
+        paused: moment.paused().map(Into::into),
         addresses: Vec::new(),
         last_failover: group.last_failover.as_ref().map(|failover| Failover {
             at: rfc3339(failover.at),
@@ -129,13 +130,18 @@ fn sentence(
         (reached, all) if reached == all => format!("all {all} servers are reached"),
         (reached, all) => format!("{reached} of {all} servers are reached"),
     };
+    let paused = if moment.paused().is_some() {
+        "; automatic failover is paused"
+    } else {
+        ""
+    };
     let errors = attention.iter().any(|item| item.severity == "error");
     let tail = if errors {
         "; something needs attention"
     } else {
         ""
     };
-    format!("Group {group}: {who}, {servers}; {lost}{tail}.")
+    format!("Group {group}: {who}, {servers}; {lost}{paused}{tail}.")
 }
 
 /// Each server's view, where they do not agree on who is a voter or who leads; nothing where they do.

@@ -5,7 +5,7 @@
 
 use super::guard::{Gate, Need, guard};
 use super::{
-    advice, apps, backups, events, explain, group, health, login, metrics, openapi, servers,
+    advice, apps, backups, events, explain, group, health, login, metrics, openapi, pause, servers,
     sessions, settings, status, trust, users,
 };
 use crate::node::Node;
@@ -132,6 +132,8 @@ fn of_group() -> Vec<Route> {
         to("/v1/group/backups", POST, ADMIN, backups::add),
         to("/v1/group/backups/{name}", PUT, ADMIN, backups::place),
         to("/v1/group/backups/{name}", DELETE, ADMIN, backups::remove),
+        to("/v1/group/pause", POST, ADMIN, pause::pause),
+        to("/v1/group/pause", DELETE, ADMIN, pause::resume),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! `stead group`: the group's shape.
 
 mod backups;
+mod pause;
 
 use super::Context;
 use crate::door::{Door, Method, escape, with_query};
@@ -12,7 +13,7 @@ use server::api::bodies::{
     Invitation, InvitationRequest, Member, Plan, Promotion, PromotionRequest,
 };
 
-/// Invites, lists, promotes and removes servers
+/// Invites, lists, promotes and removes servers; pauses failover
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Group {
@@ -27,6 +28,8 @@ enum Verb {
     Promote(Promote),
     Remove(Remove),
     Backups(backups::Backups),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
 }
 
 /// Prints a join code for a new server; it works once, within 15 minutes
@@ -102,6 +105,8 @@ impl Group {
             Verb::Promote(verb) => verb.run(context, &door).await,
             Verb::Remove(verb) => verb.run(context, &door).await,
             Verb::Backups(verb) => verb.run(context, &door).await,
+            Verb::Pause(verb) => verb.run(context, &door).await,
+            Verb::Resume(verb) => verb.run(context, &door).await,
         }
     }
 }

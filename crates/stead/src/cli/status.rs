@@ -119,6 +119,13 @@ fn facts(status: &bodies::Status) -> Vec<(&'static str, String)> {
         );
         facts.push(("returning", words));
     }
+    if let Some(pause) = &status.paused {
+        let words = format!(
+            "paused by {} since {} until {}: {}",
+            pause.by, pause.since, pause.until, pause.reason
+        );
+        facts.push(("failover", words));
+    }
     if let Some(failover) = &status.last_failover {
         let from = failover.from.as_deref().unwrap_or("nobody");
         let words = format!(

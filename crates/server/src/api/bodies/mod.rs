@@ -6,6 +6,7 @@
 mod advice;
 mod events;
 mod group;
+mod pause;
 mod records;
 mod status;
 mod time;
@@ -17,6 +18,7 @@ pub use group::{
     LoginRequest, Member, OpenInvitation, Plan, PlanCheck, PlannedSession, Promotion,
     PromotionRequest, Trust,
 };
+pub use pause::{GroupPause, Pause, PauseRequest};
 pub use records::{
     App, AppChange, Offline, OfflineRequest, Override, Password, PasswordRequest, Server, Session,
     SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,

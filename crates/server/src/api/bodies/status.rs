@@ -1,5 +1,6 @@
 //! The state of the group as one server sees it: `GET /v1/status`.
 
+use super::pause::Pause;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -38,6 +39,8 @@ pub struct Status {
     pub backups: Vec<String>,
     /// The original primary, when it is about to take over again; only the primary knows.
     pub returning: Option<Returning>,
+    /// The pause of automatic failover; absent while there is none.
+    pub paused: Option<Pause>,
     /// HA addresses.
     pub addresses: Vec<String>,
     /// The newest change of primary that was not planned.
