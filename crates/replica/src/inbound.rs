@@ -15,6 +15,7 @@ use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::StateMachine;
 use crate::types::{Consensus, Vote};
 use model::ServerId;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{Fatal, RaftError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use openraft::storage::Snapshot;
@@ -170,7 +171,10 @@ impl Inbound {
                 Ok(response) => response,
                 Err(_) => Response::Refused(Refused::Stopped("the queue is closed".into())),
             },
-            Request::Heartbeat(request) if request.entries.is_empty() => self.append(request).await,
+            Request::Heartbeat(request) if request.entries.is_empty() => {
+                self.note_leader(&request.vote);
+                self.append(request).await
+            }
             Request::Heartbeat(_) => Response::Refused(Refused::Busy),
             Request::Transfer(request) => match self.raft.handle_transfer_leader(request).await {
                 Ok(response) => Response::Transfer(response),
@@ -194,6 +198,15 @@ impl Inbound {
         }
     }
 
+    /// A message of the leader that is known already came in: it is there, however long this server's disk takes. The answer
+    /// has to wait for what was appended before it, and a disk may stall for longer than the grace period.
+    fn note_leader(&self, vote: &Vote) {
+        let metrics = self.raft.metrics();
+        if vote.committed && metrics.borrow_watched().vote == *vote {
+            self.heard.now();
+        }
+    }
+
     fn holding(&self, transfer: bool) -> Option<Refused> {
         let left = self.holds_until.since(Moment::now());
         if transfer || left.is_zero() {
@@ -214,6 +227,7 @@ impl Inbound {
         place: Place,
         request: AppendRequest,
     ) -> oneshot::Receiver<Response> {
+        self.note_leader(&request.vote);
         let (answer, answered) = oneshot::channel();
         if !self.rows().take(request.vote.leader_id.node_id, place) {
             // Who asked is right here.

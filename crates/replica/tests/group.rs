@@ -353,6 +353,7 @@ async fn a_full_disk_refuses_changes_and_recovers() {
     disk.set_weather(Weather {
         capacity: Some(3 * SEGMENT),
         broken: false,
+        ..Weather::default()
     });
     let mut number = 1000;
     let refused = loop {
@@ -390,6 +391,7 @@ async fn a_secondary_with_a_full_disk_does_not_stop_the_group() {
     disk.set_weather(Weather {
         capacity: Some(0),
         broken: false,
+        ..Weather::default()
     });
     let mut expected = BTreeSet::new();
     wait_until(|| (full.room() != Room::Making).then_some(()), String::new).await;
@@ -402,6 +404,39 @@ async fn a_secondary_with_a_full_disk_does_not_stop_the_group() {
     assert_eq!(full.status().stopped, None);
     disk.set_weather(Weather::default());
     group.wait_for_users(&full, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_whose_disk_stalls_does_not_miss_its_primary() {
+    let mut group = Group::found().await;
+    group.grow(&[2]).await;
+    let disk = MemoryDisk::new();
+    group.prepare(3, Arc::new(disk.clone()), 3);
+    let stalled = group.start(3).await;
+    let primary = group.replica(1);
+    primary
+        .add_learner(server_id(3), PATIENCE)
+        .await
+        .expect("a learner");
+    let all = BTreeSet::from([1, 2, 3].map(server_id));
+    primary.set_voters(all, PATIENCE).await.expect("voters");
+    let mut expected = BTreeSet::from([group.add().await]);
+    group.wait_for_users(&stalled, &expected).await;
+    disk.set_weather(Weather {
+        stalled: true,
+        ..Weather::default()
+    });
+    // Entries wait for the disk, and the answers to all that came after them with them.
+    let (begin, lease) = (Instant::now(), Timing::default().lease());
+    while begin.elapsed() < lease * 6 {
+        expected.insert(group.add().await);
+        let heard = stalled.last_heard().expect("the primary was heard");
+        assert!(heard.ago() < lease, "not heard for {:?}", heard.ago());
+    }
+    let behind = stalled.state().applied < primary.state().applied;
+    assert!(behind, "the disk did not stall");
+    disk.set_weather(Weather::default());
+    group.wait_for_users(&stalled, &expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A disk writes this much at once or not at all.
 const SECTOR: usize = 512;
@@ -21,6 +21,8 @@ pub struct Weather {
     pub capacity: Option<u64>,
     /// Every sync fails with an I/O error.
     pub broken: bool,
+    /// Syncs of files do not come back while it is so. The thread that asked waits: not for simulations, which have one.
+    pub stalled: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -45,6 +47,7 @@ struct State {
 #[derive(Debug, Clone, Default)]
 pub struct MemoryDisk {
     medium: Arc<Mutex<State>>,
+    weather_changed: Arc<Condvar>,
     life: u64,
 }
 
@@ -76,6 +79,7 @@ impl MemoryDisk {
     /// Changes what the disk does from now on.
     pub fn set_weather(&self, weather: Weather) {
         self.medium().weather = weather;
+        self.weather_changed.notify_all();
     }
 
     /// The machine stops at this moment. Returns the disk as the machine finds it when it starts again.
@@ -92,6 +96,7 @@ impl MemoryDisk {
         }
         Self {
             medium: self.medium.clone(),
+            weather_changed: self.weather_changed.clone(),
             life: state.life,
         }
     }
@@ -328,9 +333,15 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if self.disk.state()?.weather.broken {
+        let mut state = self.disk.state()?;
+        while state.weather.stalled {
+            let changed = self.disk.weather_changed.wait(state);
+            state = changed.unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.weather.broken {
             return Err(io::Error::other("the disk is broken"));
         }
+        drop(state);
         self.with(Content::sync)
     }
 }
@@ -367,6 +378,7 @@ mod tests {
         disk.set_weather(Weather {
             capacity: Some(1000),
             broken: false,
+            ..Weather::default()
         });
         let error = disk.create(Path::new("/f"), 1001).expect_err("too large");
         assert!(super::super::is_full(&error));

@@ -253,6 +253,7 @@ async fn a_full_disk_is_seen_before_writing_and_passes() {
     disk.set_weather(Weather {
         capacity: Some(2 * SMALL.segment_size),
         broken: false,
+        ..Weather::default()
     });
     let mut index = 0;
     let refused = loop {
@@ -289,6 +290,7 @@ async fn after_an_error_nothing_is_called_written() {
     disk.set_weather(Weather {
         capacity: None,
         broken: true,
+        ..Weather::default()
     });
     assert!(append(&log, vec![entry(1, 2, 10)]).await.is_err());
     disk.set_weather(Weather::default());

@@ -176,6 +176,7 @@ fn a_full_disk_leaves_the_old_file_and_no_half_one() {
     disk.set_weather(Weather {
         capacity: Some(used + 100),
         broken: false,
+        ..Weather::default()
     });
     let error = write_snapshot(&disk, Path::new(FILE), &meta(6), &directory).expect_err("full");
     assert!(is_full(&error), "{error}");
