@@ -163,7 +163,7 @@ fn alternatives(median: Duration, worst: Duration) -> Vec<Alternative> {
         ),
         (
             "balanced",
-            "for most groups: no false alarms on busy machines",
+            "for most groups: leaves room for machines that are busy at times",
             (100, 3),
             5,
             150,

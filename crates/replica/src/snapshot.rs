@@ -26,7 +26,7 @@ const HASH: u64 = 32;
 const MAX_META: usize = 1 << 20;
 /// The largest record of a directory, in bytes.
 const MAX_RECORD: usize = 4 << 20;
-/// Records are compressed in pieces of about so many bytes: one by one takes twice as long.
+/// Records are given to the compressor in pieces of about so many bytes: each call costs something.
 const PIECE: usize = 1 << 17;
 const END: u32 = u32::MAX;
 /// Fast; a directory is read rarely and written often.
