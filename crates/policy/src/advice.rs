@@ -5,8 +5,8 @@
 //! which is just before it dies when changes are made; then come a pre-vote, a vote and the first change, each one round trip
 //! and one write to disk.
 
-use crate::words;
-use model::Settings;
+use crate::{pause, words};
+use model::{Directory, Settings, UnixMillis};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -103,9 +103,10 @@ impl Values {
     }
 }
 
-/// Judges the settings by the round trips that were measured; `takes_over` is whether any backup would by itself.
-pub fn resilience(settings: &Settings, takes_over: bool, trips: &[Trip]) -> Advice {
-    let values = Values::of(settings);
+/// Judges a group's settings at `now`, a time of the calendar, by the round trips that were measured.
+pub fn resilience(directory: &Directory, now: UnixMillis, trips: &[Trip]) -> Advice {
+    let values = Values::of(directory.settings());
+    let takes_over = takes_over(directory, now);
     let median = trips.iter().map(|trip| trip.median).max();
     let slowest = trips.iter().max_by_key(|trip| trip.worst);
     let (median, worst) = (
@@ -129,6 +130,13 @@ pub fn resilience(settings: &Settings, takes_over: bool, trips: &[Trip]) -> Advi
             .unwrap_or_default(),
         warnings,
     }
+}
+
+/// Whether a backup takes over by itself when the primary is lost.
+fn takes_over(directory: &Directory, now: UnixMillis) -> bool {
+    let group = directory.group();
+    let others = group.backups.iter().any(|id| group.primary != Some(*id));
+    others && pause::stopped(directory, now).is_none()
 }
 
 fn against(values: Values, slowest: &Trip) -> Vec<String> {

@@ -9,7 +9,7 @@ use crate::promotion::promotion_checks;
 use crate::view::View;
 use crate::words;
 use model::settings::PrimaryReturn;
-use model::{EventKind, Reason, ServerId, UnixMillis};
+use model::{Directory, EventKind, Reason, ServerId, UnixMillis};
 use std::time::Duration;
 
 /// How long after an attempt the next one starts.
@@ -83,7 +83,8 @@ impl Failback {
         now: Duration,
         calendar: UnixMillis,
     ) -> Option<Return> {
-        let Some(server) = awaited(view, automatic) else {
+        let leads = view.acting && view.leader == Some(view.me);
+        let Some(server) = awaited(view.directory, view.me, leads, automatic) else {
             self.fit_since = None;
             self.outlook = Outlook::Nothing;
             return None;
@@ -109,7 +110,10 @@ impl Failback {
             .map_or(Duration::ZERO, |last| last.saturating_add(RETRY));
         let until = since.saturating_add(delay).max(again);
         if now < until {
-            self.outlook = Outlook::Waits { server, until };
+            // What held it back is looked at again when its time comes, and is so until then.
+            if !matches!(self.outlook, Outlook::HeldBack { server: held, .. } if held == server) {
+                self.outlook = Outlook::Waits { server, until };
+            }
             return None;
         }
         let (most, within) = view.directory.settings().max_moves();
@@ -125,22 +129,10 @@ impl Failback {
             return None;
         }
         self.last_attempt = Some(now);
-        let fit = format!(
-            "{} is the original primary, and has been fit for {}",
-            view.name(server),
-            words::span(now.saturating_sub(since))
-        );
-        let room = format!(
-            "the office moved {} in the last {}, and may {most}",
-            words::count(moves as u64, "time"),
-            words::span(within)
-        );
+        let fit_for = now.saturating_sub(since);
         Some(Return {
             server,
-            reasons: vec![
-                reason("original-primary", true, fit),
-                reason("max-moves", true, room),
-            ],
+            reasons: why(view, server, fit_for, (moves, most, within)),
         })
     }
 
@@ -159,13 +151,41 @@ impl Failback {
     }
 }
 
-/// The original primary, where the one that acts waits for it.
-fn awaited(view: &View<'_>, automatic: bool) -> Option<ServerId> {
-    let group = view.directory.group();
+/// The original primary, where the one that leads and acts waits for it: what can be told without a look at the others.
+pub fn awaited(
+    directory: &Directory,
+    me: ServerId,
+    leads: bool,
+    automatic: bool,
+) -> Option<ServerId> {
+    let group = directory.group();
     let head = *group.backups.first()?;
-    let accepts = view.directory.settings().primary_return() == PrimaryReturn::Accept;
-    let here = view.acting && view.leader == Some(view.me) && group.primary == Some(view.me);
-    (automatic && accepts && here && head != view.me).then_some(head)
+    let accepts = directory.settings().primary_return() == PrimaryReturn::Accept;
+    let here = leads && group.primary == Some(me);
+    (automatic && accepts && here && head != me).then_some(head)
+}
+
+/// Why the office goes back, with the figures.
+fn why(
+    view: &View<'_>,
+    server: ServerId,
+    fit_for: Duration,
+    (moves, most, within): (usize, usize, Duration),
+) -> Vec<Reason> {
+    let fit = format!(
+        "{} is the original primary, and has been fit for {}",
+        view.name(server),
+        words::span(fit_for)
+    );
+    let room = format!(
+        "the office moved {} in the last {}, and may {most}",
+        words::count(words::len(moves), "time"),
+        words::span(within)
+    );
+    vec![
+        reason("original-primary", true, fit),
+        reason("max-moves", true, room),
+    ]
 }
 
 /// How many planned changes of primary there were within a time, at most `most`.

@@ -5,7 +5,7 @@ use crate::losses::protection;
 use crate::plan::{Check, Impact, Plan};
 use crate::view::View;
 use crate::words;
-use model::{Pause, Reason, UnixMillis};
+use model::{Directory, Pause, Reason, UnixMillis};
 
 /// Plans to pause automatic failover from `now` until `until`, both by the calendar.
 pub fn pause(view: &View<'_>, now: UnixMillis, until: UnixMillis) -> Plan {
@@ -126,7 +126,7 @@ pub(crate) fn holds_back(
         return None;
     }
     let name = view.name(recorded);
-    let detail = stopped(view, now)?;
+    let detail = stopped(view.directory, now)?;
     Some(reason(
         "failover",
         false,
@@ -135,10 +135,10 @@ pub(crate) fn holds_back(
 }
 
 /// What keeps the group from failing over by itself, as administrators wanted it; none where nothing does.
-pub(crate) fn stopped(view: &View<'_>, now: UnixMillis) -> Option<String> {
-    if !view.directory.settings().failover() {
+pub(crate) fn stopped(directory: &Directory, now: UnixMillis) -> Option<String> {
+    if !directory.settings().failover() {
         return Some("resilience.failover is off".to_owned());
     }
-    let pause = view.directory.group().pause_at(now);
+    let pause = directory.group().pause_at(now);
     pause.map(Pause::to_string)
 }

@@ -93,7 +93,7 @@ fn primary_words(view: &View<'_>, at: UnixMillis) -> String {
         ),
         (None, Some(recorded)) => {
             let name = view.name(recorded);
-            match pause::stopped(view, at) {
+            match pause::stopped(view.directory, at) {
                 Some(why) => format!("nobody is primary now; {name} was the last; {why}"),
                 None => format!("nobody is primary now; {name} was the last"),
             }

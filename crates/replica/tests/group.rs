@@ -374,13 +374,13 @@ async fn a_full_disk_refuses_changes_and_recovers() {
         .expect("applied");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_secondary_with_a_full_disk_does_not_stop_the_group() {
+/// A group of three voters, the third with a disk in memory.
+async fn three_with_the_last_in_memory() -> (Group, MemoryDisk) {
     let mut group = Group::found().await;
     group.grow(&[2]).await;
     let disk = MemoryDisk::new();
     group.prepare(3, Arc::new(disk.clone()), 3);
-    let full = group.start(3).await;
+    group.start(3).await;
     let primary = group.replica(1);
     primary
         .add_learner(server_id(3), PATIENCE)
@@ -388,6 +388,13 @@ async fn a_secondary_with_a_full_disk_does_not_stop_the_group() {
         .expect("a learner");
     let all = BTreeSet::from([1, 2, 3].map(server_id));
     primary.set_voters(all, PATIENCE).await.expect("voters");
+    (group, disk)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_with_a_full_disk_does_not_stop_the_group() {
+    let (group, disk) = three_with_the_last_in_memory().await;
+    let full = group.replica(3);
     disk.set_weather(Weather {
         capacity: Some(0),
         broken: false,
@@ -408,18 +415,8 @@ async fn a_secondary_with_a_full_disk_does_not_stop_the_group() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secondary_whose_disk_stalls_does_not_miss_its_primary() {
-    let mut group = Group::found().await;
-    group.grow(&[2]).await;
-    let disk = MemoryDisk::new();
-    group.prepare(3, Arc::new(disk.clone()), 3);
-    let stalled = group.start(3).await;
-    let primary = group.replica(1);
-    primary
-        .add_learner(server_id(3), PATIENCE)
-        .await
-        .expect("a learner");
-    let all = BTreeSet::from([1, 2, 3].map(server_id));
-    primary.set_voters(all, PATIENCE).await.expect("voters");
+    let (group, disk) = three_with_the_last_in_memory().await;
+    let (primary, stalled) = (group.replica(1), group.replica(3));
     let mut expected = BTreeSet::from([group.add().await]);
     group.wait_for_users(&stalled, &expected).await;
     disk.set_weather(Weather {

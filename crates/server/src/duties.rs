@@ -10,7 +10,7 @@ use crate::office::{self, NotTaken, Won};
 use crate::peers::Contact;
 use model::{Command, EventKind, Reason, ServerId, Severity};
 use policy::campaign::{self, Campaign};
-use policy::failback::{Failback, Outlook, Return};
+use policy::failback::{self, Failback, Outlook, Return};
 use policy::liveness::{self, Allowance, Liveness};
 use policy::voting::{self, Step, Voting};
 use replica::Status;
@@ -258,9 +258,9 @@ impl Duties {
     fn give_back(&mut self, status: &Status, now: Duration) {
         // Before its first change of this term is through, this server's directory may be of the past.
         let automatic = self.office == Some(status.term) && self.campaign.is_automatic();
-        let head = self.node.directory().group().backups.first().copied();
-        let awaited = head.is_some_and(|head| head != self.node.me());
-        if !(automatic && awaited && status.acting.is_yes()) {
+        let (directory, me) = (self.node.directory(), self.node.me());
+        let leads = status.acting.is_yes();
+        if failback::awaited(&directory, me, leads, automatic).is_none() {
             // The rest costs a look at every member, at every wake-up of every server.
             self.failback = Failback::default();
             self.node.set_outlook(Outlook::Nothing);

@@ -110,6 +110,15 @@ impl Output {
         }
     }
 
+    /// What should be changed, a line each.
+    pub(crate) fn warnings(self, warnings: &[String]) -> String {
+        let word = self.tone("warning", Tone::Warning);
+        let lines = warnings.iter();
+        lines
+            .map(|warning| format!("  {word}: {}\n", printable(warning)))
+            .collect()
+    }
+
     /// A heading.
     pub(crate) fn heading(self, text: &str) -> String {
         if self.colour {

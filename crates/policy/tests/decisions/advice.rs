@@ -1,8 +1,8 @@
 //! What the settings of resilience are said to lead to, on networks of several kinds.
 
-use crate::fixture::{made, ms};
-use model::Settings;
-use policy::advice::{Advice, Trip, resilience};
+use crate::fixture::{AT, made, ms};
+use model::{Directory, Record};
+use policy::advice::{Advice, Trip, Values, resilience};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -16,10 +16,16 @@ fn trip(median: Duration, worst: Duration) -> Trip {
     }
 }
 
-fn settings(of: &[(&'static str, &'static str)]) -> Settings {
-    let mut made = made();
-    made.settings = of.to_vec();
-    made.directory().settings().clone()
+fn group(settings: &[(&str, &str)]) -> Directory {
+    let made = made().directory();
+    let settings = settings.iter();
+    let settings =
+        settings.map(|(key, value)| Record::Setting((*key).to_owned(), None, (*value).to_owned()));
+    Directory::from_records(made.records().chain(settings)).unwrap()
+}
+
+fn advised(group: &Directory, trips: &[Trip]) -> Advice {
+    resilience(group, AT, trips)
 }
 
 fn in_words(advice: &Advice) -> String {
@@ -42,26 +48,26 @@ fn in_words(advice: &Advice) -> String {
 #[test]
 fn as_it_is_told() {
     let (near, far) = (trip(ms(1), ms(4)), trip(ms(90), ms(220)));
-    let defaults = settings(&[]);
-    let fast = settings(&[
+    let defaults = group(&[]);
+    let fast = group(&[
         ("resilience.monitor-interval", "50ms"),
         ("resilience.monitor-attempts", "4"),
     ]);
     let all = [
         (
             "defaults, one room",
-            resilience(&defaults, true, std::slice::from_ref(&near)),
+            advised(&defaults, std::slice::from_ref(&near)),
         ),
         (
             "fast, one room",
-            resilience(&fast, true, std::slice::from_ref(&near)),
+            advised(&fast, std::slice::from_ref(&near)),
         ),
+        ("defaults, far apart", advised(&defaults, &[near, far])),
+        ("nothing measured", advised(&defaults, &[])),
         (
-            "defaults, far apart",
-            resilience(&defaults, true, &[near, far]),
+            "failover off",
+            advised(&group(&[("resilience.failover", "false")]), &[]),
         ),
-        ("nothing measured", resilience(&defaults, true, &[])),
-        ("failover off", resilience(&defaults, false, &[])),
     ];
     let told = all.map(|(what, advice)| format!("{what}\n{}", in_words(&advice)));
     insta::assert_snapshot!(told.join("\n"));
@@ -71,29 +77,24 @@ fn as_it_is_told() {
 fn what_is_advised_is_allowed_and_draws_no_warning() {
     for worst in [0, 1, 3, 30, 100, 500, 900] {
         let trips = [trip(ms(worst / 2), ms(worst))];
-        let advice = resilience(&settings(&[]), true, &trips);
+        let advice = advised(&group(&[]), &trips);
         let mut last = Duration::ZERO;
         for other in &advice.alternatives {
             assert!(other.outage.expected <= other.outage.worst && other.outage.expected > last);
             last = other.outage.expected;
-            let mut chosen = Settings::default();
             let ms_of = |span: Duration| format!("{}ms", span.as_millis());
-            let values = other.values;
-            for (key, value) in [
-                (
-                    "resilience.monitor-interval",
-                    ms_of(values.monitor_interval),
-                ),
-                (
-                    "resilience.monitor-attempts",
-                    values.monitor_attempts.to_string(),
-                ),
-                ("resilience.rank-delay", ms_of(values.rank_delay)),
-            ] {
-                chosen.set(key, None, &value).unwrap();
-            }
-            chosen.check().unwrap();
-            let again = resilience(&chosen, true, &trips);
+            let Values {
+                monitor_interval,
+                monitor_attempts,
+                rank_delay,
+            } = other.values;
+            let chosen = group(&[
+                ("resilience.monitor-interval", &ms_of(monitor_interval)),
+                ("resilience.monitor-attempts", &monitor_attempts.to_string()),
+                ("resilience.rank-delay", &ms_of(rank_delay)),
+            ]);
+            chosen.settings().check().unwrap();
+            let again = advised(&chosen, &trips);
             assert_eq!(
                 again.warnings,
                 Vec::<String>::new(),

@@ -149,17 +149,20 @@ fn an_office_that_moved_too_often_stays() {
         (back, failback)
     };
     assert_eq!(after(&moved(&[30, 11, 9])).0, Some(BOSTON));
-    let (back, failback) = after(&moved(&[30, 9, 1]));
+    let often = moved(&[30, 9, 1]);
+    let (back, mut failback) = after(&often);
     assert_eq!(back, None);
-    assert_eq!(
-        *failback.outlook(),
-        Outlook::HeldBack {
-            server: BOSTON,
-            moves: 2,
-            within: secs(600)
-        }
-    );
-    assert_eq!(failback.poll_timeout(), Some(secs(60) + RETRY));
+    let held = Outlook::HeldBack {
+        server: BOSTON,
+        moves: 2,
+        within: secs(600),
+    };
+    assert_eq!(*failback.outlook(), held);
+    let again = secs(60) + RETRY;
+    assert_eq!(failback.poll_timeout(), Some(again));
+    assert_eq!(look(&mut failback, &often, again - ms(1)), None);
+    assert_eq!(*failback.outlook(), held, "it is still so");
+    assert_eq!(look(&mut failback, &moved(&[30]), again), Some(BOSTON));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::bodies::{AdvisedSettings, MeasuredTrip, ResilienceAdvice};
 use crate::node::Node;
 use axum::Json;
 use axum::extract::State;
-use model::{Directory, UnixMillis};
+use model::Directory;
 use policy::advice::{Alternative, Outage, Trip, Values, resilience};
 use std::time::Duration;
 
@@ -13,8 +13,7 @@ use std::time::Duration;
 pub(super) async fn of_resilience(State(node): State<Node>) -> Json<ResilienceAdvice> {
     let directory = node.directory();
     let trips = measured(&node, &directory);
-    let takes_over = takes_over(&directory, node.now());
-    let advice = resilience(directory.settings(), takes_over, &trips);
+    let advice = resilience(&directory, node.now(), &trips);
     let round_trips = trips.iter().map(|trip| MeasuredTrip {
         name: format!("{} to {}", trip.from, trip.to),
         from: trip.from.clone(),
@@ -29,13 +28,6 @@ pub(super) async fn of_resilience(State(node): State<Node>) -> Json<ResilienceAd
         round_trips: round_trips.collect(),
         warnings: advice.warnings,
     })
-}
-
-/// Whether a backup takes over by itself when the primary is lost.
-fn takes_over(directory: &Directory, now: UnixMillis) -> bool {
-    let group = directory.group();
-    let others = group.backups.iter().any(|id| group.primary != Some(*id));
-    directory.settings().failover() && group.pause_at(now).is_none() && others
 }
 
 /// What all voters have measured, as they reported it last.

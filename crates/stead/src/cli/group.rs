@@ -303,12 +303,6 @@ fn plan_text(output: Output, plan: &Plan) -> String {
         plan.outage_ms
     ));
     text.push_str(&format!("afterwards: {}\n", printable(&plan.afterwards)));
-    for warning in &plan.warnings {
-        text.push_str(&format!(
-            "  {}: {}\n",
-            output.tone("warning", Tone::Warning),
-            printable(warning)
-        ));
-    }
+    text.push_str(&output.warnings(&plan.warnings));
     text
 }

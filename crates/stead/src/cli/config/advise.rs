@@ -88,12 +88,6 @@ fn text(output: Output, advice: &ResilienceAdvice) -> String {
             trip.samples
         ));
     }
-    for warning in &advice.warnings {
-        text.push_str(&format!(
-            "  {}: {}\n",
-            output.tone("warning", Tone::Warning),
-            printable(warning)
-        ));
-    }
+    text.push_str(&output.warnings(&advice.warnings));
     text
 }
