@@ -3,7 +3,8 @@
 //! Pure: no clock, randomness, threads or I/O. `now` is a `Duration` on a steady clock that also counts suspended time,
 //! from a start that the caller chose; random numbers come in as parameters. What happens over time is a state machine
 //! (`handle(event, now)`, `handle_timeout(now)`, `poll_timeout()`); what is asked is a function of a [`view::View`].
-//! Every answer comes with its reasons. Start reading at [`explanation`] and [`campaign`].
+//! Every answer comes with its reasons. Start reading at [`explanation`] and [`campaign`];
+//! [`office`] puts together what one server needs.
 
 pub mod advice;
 pub mod backups;
@@ -13,11 +14,13 @@ pub mod failback;
 pub mod hosting;
 pub mod liveness;
 pub mod losses;
+pub mod office;
 pub mod pause;
 pub mod placement;
 pub mod plan;
 pub mod promotion;
 pub mod removal;
+pub mod timing;
 pub mod view;
 pub mod voting;
 pub mod why_not;

@@ -8,11 +8,12 @@ use crate::clock;
 use crate::node::Node;
 use crate::office::{self, NotTaken, Won};
 use crate::peers::Contact;
-use model::{Command, EventKind, Reason, ServerId, Severity};
-use policy::campaign::{self, Campaign};
-use policy::failback::{self, Failback, Outlook, Return};
+use model::{Command, Directory, EventKind, Reason, ServerId, Severity};
+use policy::campaign;
+use policy::failback::Return;
 use policy::liveness::{self, Allowance, Liveness};
-use policy::voting::{self, Step, Voting};
+use policy::office::{Look, Office};
+use policy::voting::{Membership, Step};
 use replica::Status;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,17 +55,10 @@ enum Wakeup {
 /// The policies and what they were last told.
 struct Duties {
     node: Node,
-    campaign: Campaign,
+    office: Office,
     liveness: Liveness,
-    voting: Voting,
-    failback: Failback,
-    leading: bool,
-    taking_office: bool,
-    /// The term in which this server said that it is primary.
-    office: Option<u64>,
-    /// When the log last said why it cannot.
+    /// When the log last said why this server cannot say that it is primary.
     complained: Option<Duration>,
-    changing_members: bool,
     /// The members that were reachable at the last look.
     reachable: BTreeMap<ServerId, bool>,
     /// When the newest report of each server was learnt that the policies know.
@@ -110,17 +104,11 @@ impl Duties {
     fn new(node: Node, done: mpsc::UnboundedSender<Wakeup>) -> Self {
         let directory = node.directory();
         let status = node.replica().status();
-        let facts = campaign::Facts::of(&directory, &status.voters, clock::calendar());
+        let (now, members) = (clock::steady(), members(&status));
         Self {
-            campaign: Campaign::new(node.me(), facts, clock::steady()),
+            office: Office::new(&look(&node, &directory, &status, &members, now), now),
             liveness: Liveness::new(Allowance::of(directory.settings())),
-            voting: Voting::new(),
-            failback: Failback::default(),
-            leading: false,
-            taking_office: false,
-            office: None,
             complained: None,
-            changing_members: false,
             reachable: BTreeMap::new(),
             reported: BTreeMap::new(),
             done,
@@ -129,78 +117,37 @@ impl Duties {
     }
 
     fn due(&self) -> Duration {
-        let due = [
-            self.campaign.poll_timeout(),
-            self.liveness.poll_timeout(),
-            self.voting.poll_timeout(),
-            self.failback.poll_timeout(),
-        ];
+        let due = [self.office.poll_timeout(), self.liveness.poll_timeout()];
         due.into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
 
     fn handle(&mut self, wakeup: Wakeup, now: Duration) {
         match wakeup {
-            Wakeup::MembersDone => self.changing_members = false,
-            Wakeup::TookOffice(won) => {
-                self.taking_office = false;
-                self.office = Some(won.term);
-            }
+            Wakeup::MembersDone => self.office.members_done(),
+            Wakeup::TookOffice(won) => self.office.took(won.term),
             Wakeup::NoOffice(why) => {
-                self.taking_office = false;
+                self.office.not_taken();
                 self.complain(&why, now);
             }
             _ => {}
         }
         let status = self.node.replica().status();
-        self.stand(&status, now);
-        self.take_office(&status);
-        self.give_back(&status, now);
+        let directory = self.node.directory();
+        let members = members(&status);
+        let look = look(&self.node, &directory, &status, &members, now);
+        self.stand(&look, now);
+        self.take_office(&look, now);
+        self.give_back(&look, now);
         self.watch_hosts(&status, now);
         self.tell_who_is_reached(&status);
-        self.arrange_members(&status, now);
+        self.arrange_members(&look, &status, now);
     }
 
     /// Whether to step forward as primary, or to hand over.
-    fn stand(&mut self, status: &Status, now: Duration) {
-        let directory = self.node.directory();
-        let me = self.node.me();
-        let leading = status.leader == Some(me) && status.role == replica::Role::Leader;
-        let mut actions = Vec::new();
-        if let (Some(leader), Some(heard)) = (
-            status.leader.filter(|leader| *leader != me),
-            status.last_heard,
-        ) {
-            let at = now.saturating_sub(heard.ago());
-            actions.extend(
-                self.campaign
-                    .handle(campaign::Event::Heard { leader, at }, now),
-            );
-        }
-        // Each look tells them anew, so that a pause ends here on time whether or not a primary is there to record it.
-        let facts = campaign::Facts::of(&directory, &status.voters, clock::calendar());
-        actions.extend(
-            self.campaign
-                .handle(campaign::Event::Facts(Box::new(facts)), now),
-        );
-        if leading != self.leading {
-            self.leading = leading;
-            let event = if leading {
-                campaign::Event::Leading
-            } else {
-                campaign::Event::Following
-            };
-            actions.extend(self.campaign.handle(event, now));
-        }
-        if leading {
-            let peers = campaign::Event::Peers(self.node.seen());
-            actions.extend(self.campaign.handle(peers, now));
-        }
-        if let Some(until) = self.node.take_order() {
-            let ordered = campaign::Event::Ordered { until };
-            actions.extend(self.campaign.handle(ordered, now));
-        }
-        actions.extend(self.campaign.handle_timeout(now));
-        for action in actions {
+    fn stand(&mut self, look: &Look<'_>, now: Duration) {
+        let ordered = self.node.take_order();
+        let seen = || self.node.seen();
+        for action in self.office.stand(look, seen, ordered, now) {
             self.execute(action);
         }
     }
@@ -231,22 +178,14 @@ impl Duties {
         }
     }
 
-    /// A new primary's first change says that it is: it proves that changes are accepted.
-    fn take_office(&mut self, status: &Status) {
-        let acting = status.acting.is_yes();
-        if !acting
-            || self.taking_office
-            || self.campaign.is_caretaker()
-            || self.office == Some(status.term)
-        {
+    /// A new primary's first change says that it is.
+    fn take_office(&mut self, look: &Look<'_>, now: Duration) {
+        let Some(taking) = self.office.take(look, now) else {
             return;
-        }
-        self.taking_office = true;
-        let (node, done, term) = (self.node.clone(), self.done.clone(), status.term);
-        let timeline = self.campaign.timeline();
-        let explanation = self.campaign.explain(clock::steady(), clock::calendar());
+        };
+        let (node, done) = (self.node.clone(), self.done.clone());
         tokio::spawn(async move {
-            let taken = office::take(&node, term, timeline, explanation).await;
+            let taken = office::take(&node, taking).await;
             if taken.is_err() {
                 sleep(OFFICE_PAUSE).await;
             }
@@ -255,22 +194,10 @@ impl Duties {
     }
 
     /// Whether the office goes back to the original primary.
-    fn give_back(&mut self, status: &Status, now: Duration) {
-        // Before its first change of this term is through, this server's directory may be of the past.
-        let automatic = self.office == Some(status.term) && self.campaign.is_automatic();
-        let (directory, me) = (self.node.directory(), self.node.me());
-        let leads = status.acting.is_yes();
-        if failback::awaited(&directory, me, leads, automatic).is_none() {
-            // The rest costs a look at every member, at every wake-up of every server.
-            self.failback = Failback::default();
-            self.node.set_outlook(Outlook::Nothing);
-            return;
-        }
-        let back = self.node.with_view(|view| {
-            self.failback
-                .handle(view, automatic, now, clock::calendar())
-        });
-        self.node.set_outlook(self.failback.outlook().clone());
+    fn give_back(&mut self, look: &Look<'_>, now: Duration) {
+        let seen = || self.node.seen();
+        let back = self.office.give_back(look, seen, now);
+        self.node.set_outlook(self.office.outlook().clone());
         if let Some(Return { server, reasons }) = back {
             self.execute(campaign::Action::TransferTo { server, reasons });
         }
@@ -391,32 +318,13 @@ impl Duties {
     }
 
     /// Brings the members of consensus to what the directory says, one step at a time.
-    fn arrange_members(&mut self, status: &Status, now: Duration) {
-        // Before its first change of this term is through, this server's directory may be of the past.
-        if !status.acting.is_yes() || self.office != Some(status.term) {
-            self.voting = Voting::new();
-            return;
-        }
-        if self.changing_members {
-            return;
-        }
-        let directory = self.node.directory();
-        let facts = voting::Facts {
-            me: self.node.me(),
-            members: voting::Facts::members_of(&directory),
-            consensus: voting::Membership {
-                voters: status.voters.clone(),
-                learners: status.learners.clone(),
-                changing: status.members_changing,
-            },
-            progress: self.node.progress(status),
-            leaving: self.node.leaving(),
-        };
-        let Some(step) = self.voting.handle(&facts, now).step else {
+    fn arrange_members(&mut self, look: &Look<'_>, status: &Status, now: Duration) {
+        let progress = || self.node.progress(status);
+        let leaving = self.node.leaving();
+        let Some(step) = self.office.arrange(look, progress, leaving, now) else {
             return;
         };
         tracing::info!(?step, "a step towards the members that the directory names");
-        self.changing_members = true;
         let (node, done) = (self.node.clone(), self.done.clone());
         tokio::spawn(async move {
             if let Err(error) = carry_out(&node, step).await {
@@ -425,6 +333,41 @@ impl Duties {
             }
             let _ = done.send(Wakeup::MembersDone);
         });
+    }
+}
+
+/// Who takes part in consensus, in the words of the policies.
+fn members(status: &Status) -> Membership {
+    Membership {
+        voters: status.voters.clone(),
+        learners: status.learners.clone(),
+        changing: status.members_changing,
+    }
+}
+
+/// What this server sees at this moment, in the words of the policies.
+fn look<'a>(
+    node: &Node,
+    directory: &'a Directory,
+    status: &Status,
+    consensus: &'a Membership,
+    now: Duration,
+) -> Look<'a> {
+    let me = node.me();
+    let heard = status
+        .leader
+        .filter(|leader| *leader != me)
+        .zip(status.last_heard);
+    Look {
+        me,
+        directory,
+        calendar: clock::calendar(),
+        term: status.term,
+        leads: status.leader == Some(me) && status.role == replica::Role::Leader,
+        acting: status.acting.is_yes(),
+        leader: node.leader(),
+        heard: heard.map(|(leader, heard)| (leader, now.saturating_sub(heard.ago()))),
+        consensus,
     }
 }
 

@@ -4,8 +4,8 @@ use crate::clock;
 use crate::node::Node;
 use crate::submit::{AskError, Attempt, SubmitError};
 use model::{Author, BackupEdit, Change, ChangeId, Command, ServerId, UnixMillis};
-use policy::campaign::Timeline;
-use policy::{Explanation, Plan};
+use policy::Plan;
+use policy::office::Taking;
 use std::sync::PoisonError;
 use std::time::Duration;
 use wire::control::{Answer, Request};
@@ -46,12 +46,12 @@ pub(crate) enum NotTaken {
 }
 
 /// Says in the directory that this server is primary: the first change of a new primary.
-pub(crate) async fn take(
-    node: &Node,
-    term: u64,
-    timeline: Timeline,
-    explanation: Explanation,
-) -> Result<Won, NotTaken> {
+pub(crate) async fn take(node: &Node, taking: Taking) -> Result<Won, NotTaken> {
+    let Taking {
+        term,
+        timeline,
+        explanation,
+    } = taking;
     node.open_ticket_key();
     let (now, calendar) = (clock::steady(), clock::calendar());
     let stamp =

@@ -1,10 +1,10 @@
 //! Keeps the times of consensus in step with the settings, in an order in which no two leases can overlap.
 //!
-//! A longer lease is taken up by the servers that follow first, and by the primary once all voters report it; a shorter
-//! one by the primary first, and by the others once it reports it.
+//! Always true: they change only when [`Turn::has_come`] says so.
 
 use crate::node::Node;
 use model::Directory;
+use policy::timing::Turn;
 use replica::{Role, Timing};
 use std::time::Duration;
 
@@ -38,18 +38,15 @@ impl Node {
         let reports = self.reports();
         let lease_of = |server| {
             reports
-                .get(server)
+                .get(&server)
                 .map(|report| Duration::from_millis(report.lease_ms))
         };
-        if status.role == Role::Leader {
-            let others = || status.voters.iter().filter(|voter| **voter != self.me());
-            return wanted <= now
-                || others().all(|voter| lease_of(voter).is_some_and(|lease| lease >= wanted));
-        }
-        // Before any leader was heard nobody holds a lease that this server could shorten.
-        match status.leader {
-            Some(leader) if wanted < now => lease_of(&leader).is_some_and(|lease| lease <= wanted),
-            _ => true,
-        }
+        let turn = Turn {
+            me: self.me(),
+            leads: status.role == Role::Leader,
+            leader: status.leader,
+            voters: &status.voters,
+        };
+        turn.has_come(lease_of, now, wanted)
     }
 }
