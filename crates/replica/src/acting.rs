@@ -3,7 +3,8 @@
 //! Always true: at most one server of a formation acts at a moment. Leader, handing nothing over, and now is before the
 //! last acknowledgement of a quorum + lease − margin, on a clock that counts suspended time. The acknowledgement counts
 //! from when the acknowledged message was *sent*, and a voter gives no vote for a lease after it *received* one. A sole
-//! voter is its own quorum and has no lease. Start at [`Replica::acting`].
+//! voter is its own quorum and has no lease; where it must reach tie-breakers to act alone, it acts no longer than their last
+//! answer allows. Start at [`Replica::acting`].
 
 use crate::clock::Moment;
 use crate::core::Core;
@@ -47,6 +48,11 @@ pub enum NotActing {
         /// The voters that it has not heard.
         missing: Vec<ServerId>,
     },
+    /// It alone counts, and may not act alone: what it must reach for that has not answered.
+    #[error(
+        "it may not act alone: the tie-breakers do not answer, or have not been asked again yet"
+    )]
+    Alone,
     /// Consensus does not run here.
     #[error("consensus is not running on this server")]
     NotRunning,
@@ -118,6 +124,8 @@ pub struct Status {
     pub snapshot: u64,
     /// How far the others are; known to the leader only.
     pub progress: BTreeMap<ServerId, Progress>,
+    /// The followers without which no change is acknowledged now; known to the leader only.
+    pub in_sync: BTreeSet<ServerId>,
     /// What the disk has for further changes.
     pub room: Room,
     /// Why consensus stopped by itself, in words: the disk failed, or a change could not be read.
@@ -144,6 +152,7 @@ pub(crate) fn acting(
     core: &Core,
     me: ServerId,
     handing_over: bool,
+    guarded_until: Option<Moment>,
 ) -> Acting {
     if core.stopped(metrics).is_some() {
         return Acting::No(NotActing::NotRunning);
@@ -158,7 +167,10 @@ pub(crate) fn acting(
     let term = metrics.current_term;
     let mut voters = metrics.membership_config.membership().voter_ids();
     if voters.next() == Some(me) && voters.next().is_none() {
-        return Acting::Yes { term, until: None };
+        return match guarded_until {
+            Some(until) if Moment::now() >= until => Acting::No(NotActing::Alone),
+            until => Acting::Yes { term, until },
+        };
     }
     let until = metrics
         .last_quorum_acked
@@ -216,7 +228,14 @@ impl Replica {
             Ok(core) => {
                 let metrics = core.raft.metrics();
                 let handing_over = *self.inner.handing_over.borrow_watched();
-                acting(&metrics.borrow_watched(), &core, self.me(), handing_over)
+                let guard = self.ground().guarded_until();
+                acting(
+                    &metrics.borrow_watched(),
+                    &core,
+                    self.me(),
+                    handing_over,
+                    guard,
+                )
             }
             Err(_) => Acting::No(NotActing::NotRunning),
         }
@@ -230,13 +249,14 @@ impl Replica {
 
     /// When this server last heard from the leader that it follows; none: not since it started. Constant time.
     pub fn last_heard(&self) -> Option<Moment> {
-        self.inner.ground.heard.last()
+        self.ground().heard.last()
     }
 
     /// What this server knows of its formation at this moment.
     pub fn status(&self) -> Status {
-        let state = self.state();
-        let last_heard = self.inner.ground.heard.last();
+        let ground = self.ground();
+        let state = ground.published.own();
+        let last_heard = ground.heard.last();
         let mut status = Status {
             me: self.me(),
             role: Role::Stopped,
@@ -249,17 +269,16 @@ impl Replica {
             voters: state.voters(),
             learners: BTreeSet::new(),
             members_changing: false,
-            last_entry: self.inner.ground.log.ends().1.map_or(0, |id| id.index),
+            last_entry: ground.log.ends().1.map_or(0, |id| id.index),
             committed: state.applied,
             applied: state.applied,
-            snapshot: self
-                .inner
-                .ground
+            snapshot: ground
                 .snapshots
                 .current()
                 .and_then(|file| file.meta().last)
                 .map_or(0, |id| id.index),
             progress: BTreeMap::new(),
+            in_sync: BTreeSet::new(),
             room: self.room(),
             stopped: None,
         };
@@ -285,6 +304,7 @@ impl Replica {
             .or(metrics.local_committed)
             .map_or(status.committed, |id| id.index);
         status.progress = progress(&metrics, self.me());
+        status.in_sync = core.acknowledged.borrow_watched().by.clone();
         status
     }
 }

@@ -50,7 +50,7 @@ fn size(state: &State) -> u64 {
 pub(crate) async fn run(raft: Raft, ground: Ground) {
     let mut applied = ground.published.applied();
     let mut bytes_then = 0;
-    let mut records = size(&ground.published.state());
+    let mut records = size(&ground.published.own());
     while applied.changed().await.is_ok() {
         applied.mark_unchanged();
         let covered = ground
@@ -65,7 +65,7 @@ pub(crate) async fn run(raft: Raft, ground: Ground) {
         if !due {
             continue;
         }
-        let state = ground.published.state();
+        let state = ground.published.own();
         bytes_then = ground.log.bytes_written();
         records = size(&state);
         let snapshots = ground.snapshots.clone();

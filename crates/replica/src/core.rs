@@ -6,6 +6,7 @@
 use crate::clock::Moment;
 use crate::compaction;
 use crate::gather;
+use crate::in_sync::{self, Acknowledged};
 use crate::inbound::{Heard, Inbound};
 use crate::log::Log;
 use crate::network::{Links, PeerFactory};
@@ -15,15 +16,17 @@ use crate::state_machine::{Published, StateMachine};
 use crate::storage::LogStorage;
 use crate::timing::{Timing, millis};
 use crate::types::Consensus;
+use crate::watch::{OrderedSender, OrderedWatch};
 use model::{FormationId, ServerId};
-use openraft::async_runtime::watch::WatchReceiver;
+use openraft::async_runtime::watch::{Watch, WatchReceiver};
 use openraft::errors::Fatal;
 use openraft::{AsyncRuntime, Config, SnapshotPolicy};
 use rand::Rng;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -50,6 +53,24 @@ pub(crate) struct Ground {
     pub(crate) role_changed: watch::Sender<u64>,
     pub(crate) compaction: compaction::Limits,
     pub(crate) threads: bool,
+    /// Whether this server answers nobody, because it has not asked yet which formation is in force.
+    pub(crate) silent: Arc<AtomicBool>,
+    /// Servers that do not count, and without which no change is acknowledged while they follow closely.
+    pub(crate) followers: watch::Sender<BTreeSet<ServerId>>,
+    /// Until when a sole voter may act; no limit where there is none.
+    pub(crate) guard: Arc<Mutex<Option<Moment>>>,
+}
+
+impl Ground {
+    /// Until when a sole voter may act.
+    pub(crate) fn guarded_until(&self) -> Option<Moment> {
+        *self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this server answers nobody yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Acquire)
+    }
 }
 
 /// Why the core does not start.
@@ -125,6 +146,8 @@ pub(crate) struct Core {
     pub(crate) inbound: Arc<Inbound>,
     /// Proposals on their way in.
     pub(crate) proposals: mpsc::UnboundedSender<gather::Waiting>,
+    /// How far changes are acknowledged, and by which followers.
+    pub(crate) acknowledged: OrderedSender<Acknowledged>,
     pub(crate) timing: Timing,
     pub(crate) holds_until: Moment,
     /// Whether openraft ended, by itself or by a panic, which its metrics do not tell.
@@ -143,6 +166,7 @@ async fn start_raft(ground: &Ground, timing: Timing, place: &Place) -> Result<Ra
     );
     let peers = PeerFactory {
         me: ground.me,
+        formation: ground.formation,
         links: ground.links.clone(),
         snapshots: ground.snapshots.clone(),
         append_limit: timing.lease(),
@@ -201,13 +225,20 @@ impl Core {
         let compacting = place.spawn(compaction::run(raft.clone(), ground.clone()));
         let watching = place.spawn(follow_role(
             raft.clone(),
-            ground.role_changed,
+            ground.role_changed.clone(),
             ended.clone(),
         ));
         let taking = place.spawn(inbound.clone().take_entries(queue));
+        let acknowledged = OrderedWatch::channel(Acknowledged::default()).0;
+        let following = place.spawn(in_sync::run(
+            raft.clone(),
+            ground.clone(),
+            timing.lease(),
+            acknowledged.clone(),
+        ));
         let (proposals, gathered) = mpsc::unbounded_channel();
         let gathering = place.spawn(gather::run(raft.clone(), gathered));
-        let helpers = [compacting, watching, taking, gathering]
+        let helpers = [compacting, watching, taking, following, gathering]
             .iter()
             .map(|task| task.abort_handle())
             .collect();
@@ -215,6 +246,7 @@ impl Core {
             raft,
             inbound,
             proposals,
+            acknowledged,
             timing,
             holds_until,
             ended,

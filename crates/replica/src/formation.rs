@@ -1,9 +1,11 @@
 //! Formations on disk: a folder for each, and the name of the one in force.
 //!
 //! ```text
-//! <data>/formations/<id>/   log segments, snapshot
+//! <data>/formations/<id>/   log segments, snapshot, base
 //! <data>/formations/current the id of the one in force
 //! ```
+//!
+//! A formation that went on from another one keeps what it began with in `base`, for the comparison when the two meet again.
 //!
 //! Always true: `current` is replaced by one rename, after the folder that it names is whole; a crash leaves the old
 //! formation or the new one. A formation begins from a snapshot and a promise that was not yet kept (the snapshot's
@@ -12,7 +14,7 @@
 
 use crate::disk::{SharedDisk, read_all, replace};
 use crate::log::{Log, LogOwner, OpenLogError};
-use crate::snapshot::Meta;
+use crate::snapshot::{Meta, SnapshotError, read_snapshot, write_snapshot};
 use crate::snapshot_store::write_first;
 use crate::state_machine::State;
 use crate::types::{LeaderId, LogId, Membership, StoredMembership, Vote};
@@ -26,6 +28,7 @@ use std::sync::Arc;
 
 const FORMATIONS: &str = "formations";
 const CURRENT: &str = "current";
+const BASE: &str = "base";
 
 /// Why a formation cannot be made, found or selected.
 #[derive(Debug, thiserror::Error)]
@@ -148,10 +151,81 @@ pub fn fork(
             Arc::make_mut(&mut group).formation = formation.clone();
             Record::Group(group)
         }
+        // Whoever is not there at the beginning has to catch up before it counts again.
+        Record::Server(mut server) => {
+            if server.voting && !voters.contains(&server.id) {
+                Arc::make_mut(&mut server).voting = false;
+            }
+            Record::Server(server)
+        }
         other => other,
     });
     let directory = Directory::from_records(records)?;
-    make(disk, data, founder, &directory, last, voters, segment_size)
+    let made = make(disk, data, founder, &directory, last, voters, segment_size)?;
+    keep_base(disk, data, made, state)?;
+    Ok(made)
+}
+
+/// Keeps the state that a server has when a formation begins for it.
+pub(crate) fn keep_base(
+    disk: &SharedDisk,
+    data: &Path,
+    formation: FormationId,
+    state: &State,
+) -> Result<(), FormationError> {
+    let Some(directory) = &state.directory else {
+        return Ok(());
+    };
+    let meta = Meta {
+        last: state.last,
+        membership: state.membership.clone(),
+    };
+    let path = folder(data, formation).join(BASE);
+    match write_snapshot(&**disk, &path, &meta, directory) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(FormationError::Io { path, source }),
+    }
+}
+
+/// What a server had when a formation began for it; none where it began with nothing, or the formation is not here.
+///
+/// # Errors
+/// It is there and cannot be read.
+pub fn base(
+    disk: &SharedDisk,
+    data: &Path,
+    formation: FormationId,
+) -> Result<Option<Directory>, SnapshotError> {
+    let dir = folder(data, formation);
+    let names = disk.list(&dir).map_err(|source| SnapshotError::Io {
+        path: dir.clone(),
+        source,
+    })?;
+    if !names.iter().any(|name| name == BASE) {
+        return Ok(None);
+    }
+    read_snapshot(&**disk, &dir.join(BASE)).map(|(_, directory)| Some(directory))
+}
+
+/// Removes all formations but the one in force.
+///
+/// # Errors
+/// The disk's.
+pub fn forget_others(disk: &SharedDisk, data: &Path) -> Result<(), FormationError> {
+    let Some(current) = current(disk, data)? else {
+        return Ok(());
+    };
+    let all = data.join(FORMATIONS);
+    let failed = |source| FormationError::Io {
+        path: all.clone(),
+        source,
+    };
+    for name in disk.list(&all).map_err(failed)? {
+        if name != CURRENT && name.parse() != Ok(current) {
+            disk.remove_dir(&all.join(name)).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn make(

@@ -4,13 +4,13 @@
 //!
 //! - [`Replica`] (`replica`): open, read, answer other servers; `propose` (changes), `acting` (who acts as primary, status),
 //!   `office` (campaigns, hand-over), `members`;
-//! - [`formation`]: making, joining and selecting formations on disk;
+//! - [`formation`]: making, joining and selecting formations on disk; `switch`: from one into another while it runs;
 //! - `core`: openraft on its thread; `state_machine`, `storage`, `network`, `inbound`, `messages`: what it stands on;
 //! - [`log`], `snapshot`, `snapshot_store`, `compaction`: what is on disk; [`disk`]: the disk itself, replaceable;
 //! - [`clock`], [`runtime`]: time and chance, replaceable.
 //!
 //! Always true: an acknowledged change is on disk on a majority of the voters; servers apply the same changes in the same
-//! order; messages of different formations never meet, because the floor above keeps them apart by handshake.
+//! order; messages of different formations never meet: each names its own, and is refused elsewhere.
 
 mod acting;
 pub mod clock;
@@ -19,6 +19,7 @@ mod core;
 pub mod disk;
 pub mod formation;
 mod gather;
+mod in_sync;
 mod inbound;
 pub mod log;
 mod members;
@@ -32,6 +33,7 @@ mod snapshot;
 mod snapshot_store;
 mod state_machine;
 mod storage;
+mod switch;
 mod timing;
 mod types;
 mod watch;
@@ -49,5 +51,6 @@ pub use propose::{Applied, ProposeError, ReadError};
 pub use replica::{NotRunning, OpenError, Options, Replica};
 pub use snapshot::SnapshotError;
 pub use state_machine::State;
+pub use switch::{Founding, SwitchError};
 pub use timing::{Timing, TimingError};
 pub use types::{ChangeCodecError, MAX_CHANGE};

@@ -1,11 +1,12 @@
-//! What replicas say to each other, as bytes: a version, then postcard. The floors above carry the bytes and need not know
-//! what is in them.
+//! What replicas say to each other, as bytes: a version, in requests the formation, then postcard. The floors above carry
+//! the bytes and need not know what is in them.
 //!
 //! Always true: a message has at most [`MAX_MESSAGE`] bytes, and decoding hostile bytes gives an error, never a panic.
 
 use crate::snapshot::Meta;
 use crate::types::{Consensus, MAX_CHANGE, Vote};
 use bytes::Bytes;
+use model::FormationId;
 use openraft::EntryPayload;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
@@ -127,6 +128,12 @@ pub(crate) enum Refused {
     /// Requests before this one in its row did not arrive.
     #[error("entries before these are missing")]
     OutOfRow,
+    /// It is in another formation.
+    #[error("it is in formation {0}")]
+    OtherFormation(FormationId),
+    /// It has started, and has not asked yet whether there is a newer formation.
+    #[error("it has not asked the others yet which formation is in force")]
+    Silent,
     /// Its consensus has stopped.
     #[error("its consensus has stopped: {0}")]
     Stopped(String),
@@ -155,12 +162,13 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
 }
 
 impl Request {
-    pub(crate) fn encode(&self) -> Result<Bytes, MessageError> {
-        encode(self)
+    pub(crate) fn encode(&self, formation: FormationId) -> Result<Bytes, MessageError> {
+        encode(&(formation, self))
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        let request: Self = decode(bytes)?;
+    /// The request, and the formation that it is meant for.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(FormationId, Self), MessageError> {
+        let (formation, request): (FormationId, Self) = decode(bytes)?;
         if let Self::Append {
             request: append, ..
         }
@@ -174,7 +182,7 @@ impl Request {
                 }
             }
         }
-        Ok(request)
+        Ok((formation, request))
     }
 }
 
@@ -197,6 +205,10 @@ mod tests {
     use rand::rngs::SmallRng;
     use rand::{Rng, RngExt, SeedableRng};
 
+    fn formation() -> FormationId {
+        FormationId::from_bytes([5; 16])
+    }
+
     fn log_id(index: u64) -> LogId {
         LogId::new(LeaderId::new(4, ServerId::from_bytes([2; 16])), index)
     }
@@ -218,17 +230,20 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        let bytes = append(100).encode().expect("encoded");
+        let bytes = append(100).encode(formation()).expect("encoded");
         let again = Request::decode(&bytes).expect("decoded");
-        assert_eq!(format!("{again:?}"), format!("{:?}", append(100)));
+        assert_eq!(
+            format!("{again:?}"),
+            format!("{:?}", (formation(), append(100)))
+        );
     }
 
     #[test]
     fn bounds_are_kept() {
-        let too_large = append(MAX_CHANGE + 1).encode().expect("encoded");
+        let too_large = append(MAX_CHANGE + 1).encode(formation()).expect("encoded");
         let error = Request::decode(&too_large).expect_err("refused");
         assert!(matches!(error, MessageError::ChangeTooLarge(_)), "{error}");
-        assert!(append(MAX_MESSAGE).encode().is_err());
+        assert!(append(MAX_MESSAGE).encode(formation()).is_err());
         let long = vec![VERSION; MAX_MESSAGE + 1];
         assert!(matches!(
             Request::decode(&long),
@@ -245,7 +260,7 @@ mod tests {
     fn hostile_bytes_give_errors_and_no_panics() {
         let seed: u64 = 11;
         let mut chance = SmallRng::seed_from_u64(seed);
-        let whole = append(50).encode().expect("encoded");
+        let whole = append(50).encode(formation()).expect("encoded");
         for _ in 0..50_000 {
             let mut bytes = if chance.random_bool(0.5) {
                 whole.to_vec()

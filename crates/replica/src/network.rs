@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
-use model::ServerId;
+use model::{FormationId, ServerId};
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
@@ -76,6 +76,7 @@ pub trait Links: Debug + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub(crate) struct PeerFactory {
     pub(crate) me: ServerId,
+    pub(crate) formation: FormationId,
     pub(crate) links: Arc<dyn Links>,
     pub(crate) snapshots: Arc<SnapshotStore>,
     /// How long the answer to entries may take.
@@ -133,7 +134,7 @@ impl Peer {
         limit: Duration,
         action: RPCTypes,
     ) -> BoxFuture<'static, Result<Response, Failure>> {
-        let bytes = match request.encode() {
+        let bytes = match request.encode(self.factory.formation) {
             Ok(bytes) => bytes,
             Err(error) => return Box::pin(std::future::ready(Err(unreadable(&error)))),
         };

@@ -12,8 +12,10 @@ use crate::types::{Consensus, LogId, Vote};
 use crate::watch::OrderedSender;
 use model::ServerId;
 use openraft::async_runtime::watch::{WatchReceiver, WatchSender};
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::VoteRequest;
-use openraft::{RaftMetrics, ServerState};
+use openraft::{ChangeMembers, RaftMetrics, ServerState};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,6 +37,9 @@ pub enum CampaignRefused {
     /// It started a moment ago.
     #[error("this server started a moment ago and holds still until {0:?}")]
     Holding(Moment),
+    /// It has started, and has not asked yet which formation is in force.
+    #[error("this server has not asked the others yet which formation is in force")]
+    Silent,
     /// It heard its primary a moment ago.
     #[error("this server heard its primary and waits for it until {0:?}")]
     Lease(Moment),
@@ -92,6 +97,14 @@ fn set(mark: &OrderedSender<bool>, under_way: bool) {
     mark.send_if_modified(|before| std::mem::replace(before, under_way) != under_way);
 }
 
+/// Whether this server is the only voter.
+fn counts_alone(core: &Core, me: ServerId) -> bool {
+    let watched = core.raft.metrics();
+    let metrics = watched.borrow_watched();
+    let mut voters = metrics.membership_config.membership().voter_ids();
+    voters.next() == Some(me) && voters.next().is_none()
+}
+
 fn leads(metrics: &RaftMetrics<Consensus>, me: ServerId) -> bool {
     metrics.state == ServerState::Leader && metrics.current_leader == Some(me)
 }
@@ -121,6 +134,9 @@ impl Replica {
         if leads(&metrics, self.me()) {
             return Err(CampaignRefused::Leading);
         }
+        if self.ground().is_silent() {
+            return Err(CampaignRefused::Silent);
+        }
         let voters: Vec<ServerId> = metrics.membership_config.membership().voter_ids().collect();
         if !voters.contains(&self.me()) {
             return Err(CampaignRefused::NotAVoter);
@@ -133,8 +149,7 @@ impl Replica {
             return Err(CampaignRefused::Holding(core.holds_until));
         }
         match self
-            .inner
-            .ground
+            .ground()
             .heard
             .last()
             .map(|at| at + core.timing.lease())
@@ -167,6 +182,9 @@ impl Replica {
         self.wait_until_close(&core, target, Instant::now() + limit)
             .await?;
         let _mark = HandingOver::begin(&self.inner.handing_over);
+        if counts_alone(&core, self.me()) {
+            return self.pass_the_vote_on(&core, target).await;
+        }
         core.raft
             .trigger()
             .transfer_leader(target)
@@ -178,6 +196,29 @@ impl Replica {
         tracing::warn!(%target, "the target did not take the office in time; stepping down and campaigning");
         self.step_down(&core, target).await;
         Err(TransferError::Failed)
+    }
+
+    /// Where this server alone counts, the target counts alone from now on, and leads. Both have to agree to that, so a target
+    /// that falls silent in between leaves nobody who may lead: this server makes another formation then, in time.
+    async fn pass_the_vote_on(&self, core: &Core, target: ServerId) -> Result<(), TransferError> {
+        let deadline = Instant::now() + HAND_OVER;
+        let voters = ChangeMembers::ReplaceAllVoters(BTreeSet::from([target]));
+        let changing = core.raft.change_membership(voters, true);
+        match tokio::time::timeout_at(deadline, changing).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(_)))) => {
+                return Err(TransferError::Busy);
+            }
+            // The target may have been faster than the answer.
+            Ok(Err(_)) | Err(_) => {}
+        }
+        if core.raft.trigger().transfer_leader(target).await.is_err() {
+            return Err(TransferError::NotRunning);
+        }
+        match self.wait_for_leader(core, target, HAND_OVER).await {
+            true => Ok(()),
+            false => Err(TransferError::Failed),
+        }
     }
 
     async fn wait_until_close(
@@ -220,12 +261,12 @@ impl Replica {
                 primary: metrics.current_leader,
             });
         }
-        if !metrics
-            .membership_config
-            .membership()
+        let members = metrics.membership_config.membership();
+        let alone = members.voter_ids().all(|id| id == self.me());
+        let mut fit = members
             .voter_ids()
-            .any(|id| id == target)
-        {
+            .chain(members.learner_ids().filter(|_| alone));
+        if !fit.any(|id| id == target) {
             return Err(TransferError::NotAVoter);
         }
         let heard = metrics
@@ -270,7 +311,7 @@ impl Replica {
             }
             metrics.current_term
         };
-        let last_log_id = self.inner.ground.log.ends().1;
+        let last_log_id = self.ground().log.ends().1;
         let request = VoteRequest {
             vote: Vote::new(term + 1, target),
             last_log_id,

@@ -1,6 +1,7 @@
 //! Changes and linearizable reads.
 //!
-//! Always true: a change that is reported as applied is on disk on a majority and in this server's directory; a change
+//! Always true: a change that is reported as applied is on disk on a majority, at every follower in sync, and in this
+//! server's directory; a change
 //! whose error is not [`ProposeError::OutcomeUnknown`] was not and will not be applied. Start at [`Replica::propose`].
 
 use crate::acting::missing;
@@ -97,6 +98,13 @@ enum Tried {
     HandingOver,
 }
 
+/// Waits until every follower in sync has an entry. False: not in time, or this server no longer leads.
+async fn acknowledged(core: &Core, number: u64, deadline: Instant) -> bool {
+    let mut acknowledged = core.acknowledged.subscribe();
+    let reached = acknowledged.wait_until(|seen| seen.upto >= number);
+    matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(_)))
+}
+
 impl Replica {
     /// Proposes a change and waits until it is applied here, at most for `limit`. Many at once are agreed upon together.
     ///
@@ -113,7 +121,7 @@ impl Replica {
             },
             other => ProposeError::Encode(other),
         })?;
-        let largest = self.inner.ground.log.largest_change();
+        let largest = self.ground().log.largest_change();
         if proposal.size() > largest {
             return Err(ProposeError::TooLarge {
                 size: proposal.size(),
@@ -161,16 +169,16 @@ impl Replica {
             return Tried::HandingOver;
         }
         let size = proposal.size() + crate::log::ENTRY_OVERHEAD;
-        let admitted =
-            match tokio::time::timeout_at(deadline, self.inner.ground.log.admit(size)).await {
-                Ok(Ok(admitted)) => admitted,
-                Ok(Err(NoRoom {
-                    room: Room::Full | Room::Failing(_) | Room::Making | Room::Ready,
-                }))
-                | Err(_) => {
-                    return Tried::Done(Err(ProposeError::DiskFull));
-                }
-            };
+        let admitted = match tokio::time::timeout_at(deadline, self.ground().log.admit(size)).await
+        {
+            Ok(Ok(admitted)) => admitted,
+            Ok(Err(NoRoom {
+                room: Room::Full | Room::Failing(_) | Room::Making | Room::Ready,
+            }))
+            | Err(_) => {
+                return Tried::Done(Err(ProposeError::DiskFull));
+            }
+        };
         let (answer, written) = oneshot::channel();
         let waiting = Waiting {
             proposal,
@@ -185,10 +193,15 @@ impl Replica {
         };
         match written {
             Ok(reply) => Tried::Done(match reply {
-                Reply::Outcome { name, outcome } => Ok(Applied {
-                    name,
-                    outcome: *outcome,
-                }),
+                Reply::Outcome { name, outcome } => {
+                    match acknowledged(&core, name.number, deadline).await {
+                        true => Ok(Applied {
+                            name,
+                            outcome: *outcome,
+                        }),
+                        false => Err(ProposeError::OutcomeUnknown),
+                    }
+                }
                 Reply::Nothing => Err(ProposeError::OutcomeUnknown),
             }),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
@@ -219,6 +232,7 @@ impl Replica {
     /// # Errors
     /// [`ReadError`].
     pub async fn read_index(&self, limit: Duration) -> Result<ChangeName, ReadError> {
+        let deadline = Instant::now() + limit;
         let core = self.core().map_err(|_| ReadError::NotRunning)?;
         let policy = if self.acting().is_yes() {
             ReadPolicy::LeaseRead
@@ -233,10 +247,16 @@ impl Replica {
             Ok(ready) => ready,
         };
         match ready {
-            Ok(_) => self
-                .state()
-                .position()
-                .ok_or(ReadError::NotPrimary { primary: None }),
+            Ok(_) => {
+                let state = self.state();
+                // What is not acknowledged yet may be lost with this server.
+                if !acknowledged(&core, state.applied, deadline).await {
+                    return Err(no_quorum());
+                }
+                state
+                    .position()
+                    .ok_or(ReadError::NotPrimary { primary: None })
+            }
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                 Err(ReadError::NotPrimary {
                     primary: forward.leader_id,

@@ -17,13 +17,15 @@ use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Published, State};
 use crate::timing::Timing;
 use crate::watch::{OrderedSender, OrderedWatch};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use model::{ChangeName, FormationId, IncarnationId, ServerId};
 use openraft::async_runtime::watch::Watch;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -62,6 +64,8 @@ pub struct Options {
     pub log: LogOptions,
     /// When snapshots are written.
     pub snapshots: Limits,
+    /// Whether it answers nobody before [`Replica::speak`]: it may have slept while the others made another formation.
+    pub silent: bool,
 }
 
 /// One server's replica. Clones are handles to the same one.
@@ -72,11 +76,15 @@ pub struct Replica {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) ground: Ground,
-    core: ArcSwapOption<Core>,
+    pub(crate) disk: SharedDisk,
+    pub(crate) data: PathBuf,
+    pub(crate) options: Options,
+    /// What the formation in force stands on; another one when the formation changes.
+    pub(crate) ground: ArcSwap<Ground>,
+    pub(crate) core: ArcSwapOption<Core>,
     /// Whether this server is handing its office over.
     pub(crate) handing_over: OrderedSender<bool>,
-    /// Held while the core is restarted or the office is handed over.
+    /// Held while the core is restarted, the formation changes or the office is handed over.
     pub(crate) office: tokio::sync::Mutex<()>,
 }
 
@@ -84,6 +92,30 @@ pub(crate) struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("consensus is not running on this server")]
 pub struct NotRunning;
+
+/// Opens what is on disk of the formation in force: its log, and its newest snapshot with the directory in it.
+pub(crate) async fn open_stored(
+    disk: &SharedDisk,
+    data: &Path,
+    options: Options,
+) -> Result<(Log, SnapshotStore, Option<State>), OpenError> {
+    let formation = current(disk, data)?.ok_or(OpenError::NoFormation)?;
+    let dir = folder(data, formation);
+    let threads = options.log.driver == Driver::Threads;
+    let (there, at) = (disk.clone(), dir.clone());
+    let opening = move || SnapshotStore::open(&there, &at);
+    let (snapshots, loaded) = crate::core::blocking(threads, opening)
+        .await
+        .map_err(StartError::Thread)??;
+    let log = Log::open(disk, &dir, options.log)?;
+    if log.owner().formation != formation {
+        return Err(OpenError::WrongFormation {
+            expected: formation,
+            found: log.owner().formation,
+        });
+    }
+    Ok((log, snapshots, loaded.map(stored_state)))
+}
 
 impl Replica {
     /// Opens the formation in force in a data folder, and gives no vote for one lease.
@@ -98,38 +130,29 @@ impl Replica {
         timing: Timing,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let formation = current(&disk, data)?.ok_or(OpenError::NoFormation)?;
-        let dir = folder(data, formation);
-        let threads = options.log.driver == Driver::Threads;
-        let opening = move || -> Result<_, OpenError> {
-            let (snapshots, loaded) = SnapshotStore::open(&disk, &dir)?;
-            Ok((snapshots, loaded, disk, dir))
-        };
-        let (snapshots, loaded, disk, dir) = crate::core::blocking(threads, opening)
-            .await
-            .map_err(StartError::Thread)??;
-        let log = Log::open(&disk, &dir, options.log)?;
-        if log.owner().formation != formation {
-            return Err(OpenError::WrongFormation {
-                expected: formation,
-                found: log.owner().formation,
-            });
-        }
+        let (log, snapshots, state) = open_stored(&disk, data, options).await?;
+        let state = state.unwrap_or_else(State::empty);
         let ground = Ground {
             me,
-            formation,
+            formation: log.owner().formation,
             log,
             snapshots: Arc::new(snapshots),
-            published: Arc::new(Published::new(first_state(loaded))),
+            published: Arc::new(Published::new(state)),
             links,
             heard: Arc::new(Heard::default()),
             role_changed: watch::channel(0).0,
             compaction: options.snapshots,
-            threads,
+            threads: options.log.driver == Driver::Threads,
+            silent: Arc::new(AtomicBool::new(options.silent)),
+            followers: watch::channel(BTreeSet::new()).0,
+            guard: Arc::default(),
         };
         let core = Core::start(ground.clone(), timing, timing.lease()).await?;
         let inner = Inner {
-            ground,
+            disk,
+            data: data.to_owned(),
+            options,
+            ground: ArcSwap::from_pointee(ground),
             core: ArcSwapOption::from_pointee(core),
             handing_over: OrderedWatch::channel(false).0,
             office: tokio::sync::Mutex::default(),
@@ -139,23 +162,32 @@ impl Replica {
         })
     }
 
+    pub(crate) fn ground(&self) -> Arc<Ground> {
+        self.inner.ground.load_full()
+    }
+
     pub(crate) fn core(&self) -> Result<Arc<Core>, NotRunning> {
         self.inner.core.load_full().ok_or(NotRunning)
     }
 
+    /// Answers the others from now on, where it was silent since it was opened.
+    pub fn speak(&self) {
+        self.ground().silent.store(false, Ordering::Release);
+    }
+
     /// This server.
     pub fn me(&self) -> ServerId {
-        self.inner.ground.me
+        self.ground().me
     }
 
     /// The formation that this replica belongs to.
     pub fn formation(&self) -> FormationId {
-        self.inner.ground.formation
+        self.ground().formation
     }
 
     /// The life of this server's log.
     pub fn incarnation(&self) -> IncarnationId {
-        self.inner.ground.log.owner().incarnation
+        self.ground().log.owner().incarnation
     }
 
     /// The times in force here; none while consensus is not running.
@@ -165,23 +197,23 @@ impl Replica {
 
     /// The directory as far as this server has it; constant time, never waits.
     pub fn state(&self) -> Arc<State> {
-        self.inner.ground.published.state()
+        self.ground().published.state()
     }
 
     /// Follows the number of the last applied entry; look at [`Replica::state`] when it changes.
     pub fn applied(&self) -> watch::Receiver<u64> {
-        self.inner.ground.published.applied()
+        self.ground().published.applied()
     }
 
     /// Changes whenever this server's role, the primary, the term or the members change, or consensus stops;
     /// look at [`Replica::status`] then.
     pub fn role_changed(&self) -> watch::Receiver<u64> {
-        self.inner.ground.role_changed.subscribe()
+        self.ground().role_changed.subscribe()
     }
 
     /// What the disk has for further changes.
     pub fn room(&self) -> Room {
-        self.inner.ground.log.room()
+        self.ground().log.room()
     }
 
     /// Waits until this server has a change. False: it has not within `limit`.
@@ -220,10 +252,18 @@ impl Replica {
     /// To be called in the order in which requests arrive within a lane; the answers may be awaited at the same time. The
     /// answer is bytes for the other end's replica.
     pub fn handle(&self, request: &Bytes) -> BoxFuture<'static, Result<Bytes, MessageError>> {
-        let request = match Request::decode(request) {
+        let (formation, request) = match Request::decode(request) {
             Ok(request) => request,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
+        let ground = self.ground();
+        let not_now = match formation == ground.formation {
+            false => Some(Refused::OtherFormation(ground.formation)),
+            true => ground.is_silent().then_some(Refused::Silent),
+        };
+        if let Some(refused) = not_now {
+            return Box::pin(std::future::ready(Response::Refused(refused).encode()));
+        }
         let refused = || Response::Refused(Refused::Stopped(NotRunning.to_string()));
         let Ok(core) = self.core() else {
             return Box::pin(std::future::ready(refused().encode()));
@@ -254,16 +294,13 @@ impl Replica {
         }
         drop(before);
         let core = Core::start(
-            self.inner.ground.clone(),
+            (*self.ground()).clone(),
             timing,
             lease_before.max(timing.lease()),
         )
         .await?;
         self.inner.core.store(Some(Arc::new(core)));
-        self.inner
-            .ground
-            .role_changed
-            .send_modify(|count| *count += 1);
+        self.ground().role_changed.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -273,35 +310,24 @@ impl Replica {
         if let Some(core) = self.inner.core.swap(None) {
             stop(&core).await;
         }
-        if let Err(error) = self.inner.ground.log.flush().await {
+        if let Err(error) = self.ground().log.flush().await {
             tracing::warn!(%error, "the log was not brought to disk when this server stopped");
         }
-        self.inner
-            .ground
-            .role_changed
-            .send_modify(|count| *count += 1);
+        self.ground().role_changed.send_modify(|count| *count += 1);
     }
 }
 
-async fn stop(core: &Core) {
+pub(crate) async fn stop(core: &Core) {
     if let Err(error) = core.raft.shutdown().await {
         tracing::debug!(%error, "consensus had stopped already");
     }
 }
 
-fn first_state(loaded: Option<(Meta, model::Directory)>) -> State {
-    match loaded {
-        Some((meta, directory)) => State {
-            directory: Some(directory),
-            applied: meta.last.map_or(0, |id| id.index),
-            last: meta.last,
-            membership: meta.membership,
-        },
-        None => State {
-            directory: None,
-            applied: 0,
-            last: None,
-            membership: Default::default(),
-        },
+fn stored_state((meta, directory): (Meta, model::Directory)) -> State {
+    State {
+        directory: Some(directory),
+        applied: meta.last.map_or(0, |id| id.index),
+        last: meta.last,
+        membership: meta.membership,
     }
 }

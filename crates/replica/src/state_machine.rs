@@ -19,6 +19,7 @@ use openraft::{EntryPayload, OptionalSend};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// How many changes are applied before other work gets a turn.
@@ -36,6 +37,16 @@ pub struct State {
 }
 
 impl State {
+    /// What a server has that has received nothing yet.
+    pub(crate) fn empty() -> Self {
+        Self {
+            directory: None,
+            applied: 0,
+            last: None,
+            membership: StoredMembership::default(),
+        }
+    }
+
     /// The name of the newest change in it.
     pub fn name(&self) -> Option<ChangeName> {
         self.directory.as_ref().map(Directory::newest)
@@ -58,6 +69,8 @@ impl State {
 pub(crate) struct Published {
     state: ArcSwap<State>,
     applied: watch::Sender<u64>,
+    /// Whether the state is that of the formation before, because nothing of the present one has come yet.
+    foreign: AtomicBool,
 }
 
 impl Published {
@@ -66,11 +79,28 @@ impl Published {
         Self {
             state: ArcSwap::from_pointee(state),
             applied,
+            foreign: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn state(&self) -> Arc<State> {
         self.state.load_full()
+    }
+
+    /// The state of the formation in force: empty while nothing of it has come.
+    pub(crate) fn own(&self) -> Arc<State> {
+        match self.foreign.load(Ordering::Acquire) {
+            true => Arc::new(State::empty()),
+            false => self.state(),
+        }
+    }
+
+    /// Another formation is in force: its state, or none yet, in which case readers keep the last one of the old.
+    pub(crate) fn enter(&self, state: Option<State>) {
+        match state {
+            Some(state) => self.publish(state),
+            None => self.foreign.store(true, Ordering::Release),
+        }
     }
 
     /// Follows the number of the last applied entry.
@@ -81,13 +111,14 @@ impl Published {
     fn publish(&self, state: State) {
         let applied = state.applied;
         self.state.store(Arc::new(state));
+        self.foreign.store(false, Ordering::Release);
         self.applied.send_replace(applied);
     }
 }
 
 /// Why an entry or a snapshot cannot become part of the directory. It stops this server's part in consensus.
 #[derive(Debug, thiserror::Error)]
-enum ApplyError {
+pub(crate) enum ApplyError {
     #[error("change {number} cannot be read")]
     Change {
         number: u64,
@@ -123,7 +154,7 @@ impl StateMachine {
         threads: bool,
     ) -> Self {
         Self {
-            working: (*published.state()).clone(),
+            working: (*published.own()).clone(),
             published,
             snapshots,
             threads,
@@ -131,7 +162,7 @@ impl StateMachine {
     }
 }
 
-fn apply_entry(state: &mut State, entry: Entry) -> Result<Reply, ApplyError> {
+pub(crate) fn apply_entry(state: &mut State, entry: Entry) -> Result<Reply, ApplyError> {
     let number = entry.log_id.index;
     state.applied = number;
     state.last = Some(entry.log_id);

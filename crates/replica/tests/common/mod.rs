@@ -238,7 +238,11 @@ impl Group {
         let mut group = Self {
             wiring: Wiring::default(),
             timing: Timing::default(),
-            options: Options { log, snapshots },
+            options: Options {
+                log,
+                snapshots,
+                silent: false,
+            },
             places: BTreeMap::new(),
             folder: tempfile::tempdir().expect("a folder"),
             formation: formation_id(),
@@ -294,6 +298,19 @@ impl Group {
             voters.insert(server_id(*number));
             primary.set_voters(voters, PATIENCE).await.expect("a voter");
         }
+    }
+
+    /// Adds servers that follow, without which no change is acknowledged.
+    pub(crate) async fn grow_followers(&mut self, numbers: &[u8]) {
+        for number in numbers {
+            self.prepare(*number, Arc::new(RealDisk), *number);
+            self.start(*number).await;
+            let primary = self.primary().await;
+            let adding = primary.add_learner(server_id(*number), PATIENCE);
+            adding.await.expect("a learner");
+        }
+        let primary = self.primary().await;
+        primary.set_followers(numbers.iter().copied().map(server_id).collect());
     }
 
     /// Opens a replica on what its folder holds.

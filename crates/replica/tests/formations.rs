@@ -1,0 +1,180 @@
+//! One server that counts, others that follow closely, and formations that are made, left and entered while servers run.
+
+#[expect(dead_code, reason = "the other suite uses what this one does not")]
+mod common;
+
+use common::{Group, PATIENCE, add_user, server_id, users, wait_until};
+use model::{Cause, FormationId, IncarnationId, UnixMillis};
+use replica::{Acting, Founding, Moment, NotActing, Replica, Timing};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+fn founding(number: u8) -> Founding {
+    Founding {
+        id: FormationId::from_bytes([number; 16]),
+        cause: Cause::Island,
+        made: UnixMillis(5),
+    }
+}
+
+async fn propose(primary: &Replica, number: u64) {
+    let applied = primary.propose(&add_user(number), PATIENCE).await;
+    applied.expect("acknowledged").outcome.expect("not refused");
+}
+
+/// The first change that the island of a server makes shows that it leads.
+async fn lead(island: &Replica) {
+    island.campaign().await.expect("the only vote");
+    let acts = || island.acting().is_yes().then_some(());
+    wait_until(acts, || format!("{:?}", island.status())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_with_a_primary_that_counts_alone() {
+    let mut group = Group::found().await;
+    group.grow_followers(&[2, 3]).await;
+    let primary = group.primary().await;
+    for number in 1000..1200 {
+        propose(&primary, number).await;
+    }
+    group.stop(1).await;
+    let heir = group.replica(2);
+    let made = heir.fork(founding(8)).await.expect("an island");
+    assert_eq!(made.number, 2);
+    lead(&heir).await;
+    let expected: BTreeSet<u64> = (1000..1200).collect();
+    assert_eq!(users(&heir), expected);
+    propose(&heir, 2000).await;
+    // The others leave what is over, and readers never see nothing.
+    let other = group.replica(3);
+    heir.add_learner(server_id(3), PATIENCE)
+        .await
+        .expect("it is told of the new formation, which it refuses");
+    other
+        .enter(made.id, IncarnationId::from_bytes([33; 16]))
+        .await
+        .expect("entered");
+    assert!(other.state().directory.is_some());
+    let with_new: BTreeSet<u64> = expected.iter().copied().chain([2000]).collect();
+    group.wait_for_users(&other, &with_new).await;
+    // The old primary wakes up in the past, and is no danger to the present.
+    let old = group.start(1).await;
+    lead(&old).await;
+    propose(&old, 3000).await;
+    assert_eq!(users(&other), with_new);
+    let base = heir.base().await.expect("read").expect("kept");
+    assert_eq!(base.users().count(), expected.len() + 1);
+    old.enter(made.id, IncarnationId::from_bytes([11; 16]))
+        .await
+        .expect("entered");
+    heir.add_learner(server_id(1), PATIENCE)
+        .await
+        .expect("added");
+    group.wait_for_users(&old, &with_new).await;
+    let left = old.base().await.expect("read").expect("kept");
+    assert_eq!(
+        left.users().count(),
+        expected.len() + 2,
+        "what it left behind is kept"
+    );
+    old.forget_former().await.expect("removed");
+    group.stop(1).await;
+    let again = group.start(1).await;
+    assert_eq!(again.formation(), made.id);
+    group.wait_for_users(&again, &with_new).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_lost_stalls_changes_once() {
+    let mut group = Group::found().await;
+    group.grow_followers(&[2, 3]).await;
+    let primary = group.primary().await;
+    propose(&primary, 1).await;
+    let both = BTreeSet::from([server_id(2), server_id(3)]);
+    let in_sync = || (primary.status().in_sync == both).then_some(());
+    wait_until(in_sync, || format!("{:?}", primary.status())).await;
+    group.wiring.isolate(1, &[3]);
+    let begin = Instant::now();
+    propose(&primary, 2).await;
+    let stalled = begin.elapsed();
+    let grace = Timing::default().lease();
+    assert!(stalled >= grace / 2 && stalled < grace * 4, "{stalled:?}");
+    assert_eq!(primary.status().in_sync, BTreeSet::from([server_id(2)]));
+    let begin = Instant::now();
+    for number in 3..20 {
+        propose(&primary, number).await;
+    }
+    assert!(begin.elapsed() < grace * 2, "{:?}", begin.elapsed());
+    group.wiring.mend();
+    wait_until(in_sync, || format!("{:?}", primary.status())).await;
+    group
+        .wait_for_users(&group.replica(3), &(1..20).collect())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_vote_is_handed_over() {
+    let mut group = Group::found().await;
+    group.grow_followers(&[2]).await;
+    let primary = group.primary().await;
+    propose(&primary, 1).await;
+    let begin = Instant::now();
+    primary
+        .transfer_to(server_id(2), PATIENCE)
+        .await
+        .expect("handed over");
+    let took = begin.elapsed();
+    assert!(took < Duration::from_millis(150), "{took:?}");
+    let heir = group.replica(2);
+    let acts = || heir.acting().is_yes().then_some(());
+    wait_until(acts, || format!("{:?}", heir.status())).await;
+    heir.set_followers(BTreeSet::from([server_id(1)]));
+    propose(&heir, 2).await;
+    let status = heir.status();
+    assert_eq!(status.voters, BTreeSet::from([server_id(2)]));
+    assert_eq!(status.learners, BTreeSet::from([server_id(1)]));
+    group
+        .wait_for_users(&primary, &BTreeSet::from([1, 2]))
+        .await;
+    heir.transfer_to(server_id(1), PATIENCE)
+        .await
+        .expect("and back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_counts_alone_acts_only_while_it_may() {
+    let group = Group::found().await;
+    let primary = group.primary().await;
+    primary.set_guard(Some(Moment::now()));
+    assert_eq!(primary.acting(), Acting::No(NotActing::Alone));
+    let until = Moment::now() + Duration::from_secs(60);
+    primary.set_guard(Some(until));
+    assert!(matches!(primary.acting(), Acting::Yes { until: Some(at), .. } if at == until));
+    primary.set_guard(None);
+    assert!(primary.acting().is_yes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_has_not_asked_yet_answers_nobody() {
+    let mut group = Group::found().await;
+    group.grow(&[2, 3]).await;
+    group.stop(2).await;
+    group.stop(3).await;
+    group.options.silent = true;
+    let (two, three) = (group.start(2).await, group.start(3).await);
+    let primary = group.replica(1);
+    let lost = || (!primary.acting().is_yes()).then_some(());
+    wait_until(lost, || format!("{:?}", primary.status())).await;
+    let later = Moment::now() + Timing::default().lease() * 2;
+    let silent = || (Moment::now() > later).then_some(());
+    wait_until(silent, String::new).await;
+    assert!(!primary.acting().is_yes());
+    assert!(matches!(
+        two.campaign().await,
+        Err(replica::CampaignRefused::Silent)
+    ));
+    two.speak();
+    three.speak();
+    group.primary().await;
+    group.add().await;
+}
