@@ -13,6 +13,7 @@ use std::sync::Arc;
 mod apps;
 mod bounds;
 mod journal;
+mod mode;
 mod pause;
 mod primary;
 mod registration;

@@ -82,11 +82,19 @@ pub enum EventKind {
     GroupPaused,
     /// A pause of automatic failover ended.
     GroupResumed,
+    /// The group is in quorum mode now, or in availability mode.
+    ModeChanged,
+    /// Servers went on in a formation of their own.
+    FormationMade,
+    /// A server left its formation for another.
+    FormationEntered,
+    /// Servers could not do without their primary, or formations without an administrator.
+    FormationHeld,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -112,6 +120,10 @@ impl EventKind {
         Self::AuthorityChanged,
         Self::GroupPaused,
         Self::GroupResumed,
+        Self::ModeChanged,
+        Self::FormationMade,
+        Self::FormationEntered,
+        Self::FormationHeld,
     ];
 
     /// The word used everywhere.
@@ -142,6 +154,10 @@ impl EventKind {
             Self::AuthorityChanged => "authority-changed",
             Self::GroupPaused => "group-paused",
             Self::GroupResumed => "group-resumed",
+            Self::ModeChanged => "mode-changed",
+            Self::FormationMade => "formation-made",
+            Self::FormationEntered => "formation-entered",
+            Self::FormationHeld => "formation-held",
         }
     }
 
@@ -175,6 +191,12 @@ impl EventKind {
             Self::AuthorityChanged => "The group's authority was renewed or sealed anew.",
             Self::GroupPaused => "Automatic failover was paused for maintenance.",
             Self::GroupResumed => "A pause of automatic failover ended, by hand or by itself.",
+            Self::ModeChanged => "The group is in quorum mode now, or in availability mode.",
+            Self::FormationMade => "Servers went on in a formation of their own.",
+            Self::FormationEntered => "A server left its formation for another.",
+            Self::FormationHeld => {
+                "A side of a split did not go on by itself, or formations that meet wait for an administrator."
+            }
         }
     }
 }

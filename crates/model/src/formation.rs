@@ -1,6 +1,8 @@
 //! Formations: the set of servers now in force, where it came from, and how changes are named in it.
 
-use crate::id::{FormationId, ServerId};
+use crate::id::{FormationId, IncarnationId, ServerId};
+use crate::mode::ResilienceMode;
+use crate::settings::PrimaryReturn;
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
@@ -84,5 +86,46 @@ impl Formation {
     /// Whether `other` is among the formations that this one descends from.
     pub fn descends_from(&self, other: FormationId) -> bool {
         self.ancestors.iter().any(|ancestor| ancestor.id == other)
+    }
+}
+
+/// The most formations that a server names of those that its own descends from; the oldest are left out.
+pub const LINEAGE_LIMIT: usize = 64;
+
+/// What a server says of the formation that it is in. It belongs to no formation itself: servers of different formations tell it
+/// to each other before anything else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Side {
+    /// The formation, and those it descends from, newest first; at most [`LINEAGE_LIMIT`].
+    pub lineage: Vec<FormationRef>,
+    /// The life of the server's log.
+    pub incarnation: IncarnationId,
+    /// How the formation stays able to act.
+    pub mode: ResilienceMode,
+    /// `resilience.primary-return`, as it has it.
+    pub primary_return: PrimaryReturn,
+    /// Who acts as primary there, as far as it hears; itself where it does.
+    pub primary: Option<ServerId>,
+    /// Whether it may lead its formation without anybody else's vote.
+    pub votes_alone: bool,
+    /// The place of its primary, or else its own, in its list of backup primaries; the largest number where it is not on it.
+    pub rank: u32,
+    /// The newest change of a user's that it has; see [`crate::record::Group::last_user_change`].
+    pub last_user_change: u64,
+    /// The term and the number of the last entry of its log.
+    pub log_end: (u64, u64),
+    /// Whether it may not go on without its primary: a tie-breaker did not answer, say.
+    pub held: bool,
+}
+
+impl Side {
+    /// The formation itself.
+    pub fn formation(&self) -> Option<FormationRef> {
+        self.lineage.first().copied()
+    }
+
+    /// Whether it descends from a formation.
+    pub fn descends_from(&self, other: FormationId) -> bool {
+        self.lineage.iter().skip(1).any(|step| step.id == other)
     }
 }

@@ -14,6 +14,7 @@ pub mod event;
 pub mod fields;
 pub mod formation;
 pub mod id;
+mod mode;
 pub mod name;
 pub mod pause;
 pub mod record;
@@ -31,10 +32,11 @@ pub use difference::{Difference, difference};
 pub use directory::Directory;
 pub use event::{Event, EventKind, Reason, Severity};
 pub use fields::Fields;
-pub use formation::{Cause, ChangeName, Formation, FormationRef};
+pub use formation::{Cause, ChangeName, Formation, FormationRef, LINEAGE_LIMIT, Side};
 pub use id::{
     ChangeId, FormationId, GroupId, IncarnationId, InvitationId, ServerId, SessionId, StreamId,
 };
+pub use mode::ResilienceMode;
 pub use name::{AppName, GroupName, NameError, ServerName, Token, UserName};
 pub use pause::{Pause, PauseChange};
 pub use record::{Group, Key, Record};

@@ -4,7 +4,7 @@
 //! ([`Pause::holds`]).
 
 use crate::time::UnixMillis;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -65,12 +65,4 @@ impl fmt::Display for Pause {
             "automatic failover is paused by {by} until {until}: {reason}"
         )
     }
-}
-
-/// Reads the last field of a record that was written before there were pauses, and ends where this would begin.
-///
-/// # Errors
-/// None: bytes that hold no pause stand for none. What is stored is checked as a whole before it is read.
-pub(crate) fn or_none<'de, D: Deserializer<'de>>(bytes: D) -> Result<Option<Pause>, D::Error> {
-    Ok(Option::deserialize(bytes).unwrap_or_default())
 }

@@ -7,8 +7,9 @@ use crate::change::{Outcome, Refusal};
 use crate::event::Event;
 use crate::formation::Formation;
 use crate::id::{ChangeId, GroupId, InvitationId, ServerId, SessionId};
+use crate::mode::ResilienceMode;
 use crate::name::{AppName, GroupName, UserName};
-use crate::pause::{self, Pause};
+use crate::pause::Pause;
 use crate::server::Server;
 use crate::session::Session;
 use crate::time::UnixMillis;
@@ -118,8 +119,9 @@ pub struct Group {
     /// The feature level that the group works at.
     pub feature_level: u32,
     /// A pause of automatic failover, until its end is recorded; see [`Group::pause_at`].
-    #[serde(deserialize_with = "pause::or_none")]
     pub pause: Option<Pause>,
+    /// How it stays able to act.
+    pub mode: ResilienceMode,
 }
 
 impl Group {

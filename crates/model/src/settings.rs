@@ -4,12 +4,15 @@
 //! before a change of settings is accepted). Start at [`catalogue`].
 
 pub mod catalogue;
+mod choices;
 pub mod value;
 
 pub use catalogue::{CATALOGUE, Setting};
+pub use choices::{BalanceMethod, ModeChoice, PrimaryReturn};
 pub use value::{Kind, Value};
 
 use crate::id::ServerId;
+use crate::mode::ResilienceMode;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -68,6 +71,22 @@ pub enum SettingError {
         /// Interval times attempts.
         grace: String,
     },
+    /// A side of a split would go on before its primary is known to be lost.
+    #[error(
+        "resilience.island-after would be {island_after}, and must be longer than two grace periods of {grace}: raise it"
+    )]
+    IslandTooSoon {
+        /// How long a side waits.
+        island_after: String,
+        /// Interval times attempts.
+        grace: String,
+    },
+    /// A tie-breaker is no address.
+    #[error("{word:?} is no address for resilience.tie-breakers: give a host, or host:port")]
+    TieBreaker {
+        /// What was given.
+        word: String,
+    },
     /// A stream would be thrown away before its client knew that the path is dead.
     #[error(
         "tunnel.retain would be {retain}, no longer than tunnel.dead-after, {dead_after}: a stream must outlive a dead path"
@@ -78,32 +97,6 @@ pub enum SettingError {
         /// When a path counts as dead.
         dead_after: String,
     },
-}
-
-/// How the server of a new session is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BalanceMethod {
-    /// By processor, memory and sessions relative to the server's power.
-    LeastLoad,
-    /// By the number of sessions.
-    LeastSessions,
-    /// One after the other.
-    RoundRobin,
-    /// The better of two drawn at random.
-    RandomTwo,
-}
-
-/// What happens when the original primary is back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PrimaryReturn {
-    /// It becomes primary again.
-    Accept,
-    /// It stays a secondary.
-    AcceptSecondary,
-    /// It waits for an administrator.
-    Ignore,
 }
 
 /// The settings in force. Cloning is cheap.
@@ -118,6 +111,8 @@ impl Settings {
     pub const GRACE_LEAST_MS: u64 = 100;
     /// How many grace periods a rank delay may last.
     const RANK_DELAY_GRACES: u64 = 100;
+    /// How long a side waits where tie-breakers or a fence command are set.
+    const ISLAND_AFTER_GUARDED: Duration = Duration::from_secs(2);
 
     /// The setting of a key.
     ///
@@ -272,6 +267,20 @@ impl Settings {
                 grace: duration_text(grace),
             });
         }
+        let island_after = millis(self.island_after());
+        if island_after <= grace.saturating_mul(2) {
+            return Err(SettingError::IslandTooSoon {
+                island_after: duration_text(island_after),
+                grace: duration_text(grace),
+            });
+        }
+        if let Some(word) = self
+            .tie_breakers()
+            .into_iter()
+            .find(|word| !is_address(word))
+        {
+            return Err(SettingError::TieBreaker { word });
+        }
         let dead_after = millis(self.dead_after());
         let own = self
             .servers
@@ -289,6 +298,12 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Whether a word can be a host's name or address, with or without a port.
+fn is_address(word: &str) -> bool {
+    let fits = |character: char| character.is_ascii_alphanumeric() || ".-:[]_%".contains(character);
+    !word.is_empty() && word.len() <= 255 && word.chars().all(fits)
 }
 
 /// Typed access. The keys are the catalogue's, and so are the kinds: see the test.
@@ -325,6 +340,51 @@ impl Settings {
             Value::Choice("random-two") => BalanceMethod::RandomTwo,
             _ => BalanceMethod::LeastLoad,
         }
+    }
+
+    /// `resilience.mode`.
+    pub fn mode_choice(&self) -> ModeChoice {
+        match self.known("resilience.mode", None) {
+            Value::Choice("quorum") => ModeChoice::Always(ResilienceMode::Quorum),
+            Value::Choice("availability") => ModeChoice::Always(ResilienceMode::Availability),
+            _ => ModeChoice::Auto,
+        }
+    }
+
+    /// `resilience.tie-breakers`: hosts, or hosts with ports.
+    pub fn tie_breakers(&self) -> Vec<String> {
+        match self.known("resilience.tie-breakers", None) {
+            Value::List(words) => words,
+            other => unreachable!(
+                "invariant: the tie-breakers are a list in the catalogue, found {other:?}"
+            ),
+        }
+    }
+
+    /// `resilience.fence-command`; none where there is none.
+    pub fn fence_command(&self) -> Option<String> {
+        match self.known("resilience.fence-command", None) {
+            Value::Text(command) => Some(command).filter(|command| !command.is_empty()),
+            other => unreachable!(
+                "invariant: the fence command is text in the catalogue, found {other:?}"
+            ),
+        }
+    }
+
+    /// `resilience.island-after`; unless it was set, sooner where something keeps the other side from going on
+    /// too, and never before four grace periods.
+    pub fn island_after(&self) -> Duration {
+        let guarded = self.fence_command().is_some() || !self.tie_breakers().is_empty();
+        let asked = self.duration("resilience.island-after", None);
+        if self.group.contains_key("resilience.island-after") {
+            return asked;
+        }
+        let own = if guarded {
+            Self::ISLAND_AFTER_GUARDED
+        } else {
+            asked
+        };
+        own.max(self.grace_period() * 4)
     }
 
     /// `events.history`, in events.

@@ -11,6 +11,7 @@ pub mod backups;
 pub mod campaign;
 pub mod explanation;
 pub mod failback;
+pub mod formations;
 pub mod hosting;
 pub mod liveness;
 pub mod losses;

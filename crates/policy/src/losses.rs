@@ -1,10 +1,11 @@
 //! What the group can still lose, in figures and in words.
 //!
-//! Always true: `can_lose` is how many more servers, whichever they are, may fail while changes go on being accepted.
+//! Always true: `can_lose` is how many more servers, whichever they are, may fail while changes go on being accepted. In
+//! availability mode that is all but one of those that follow closely, after [`model::Settings::island_after`] at most.
 
 use crate::view::View;
 use crate::words;
-use model::ServerId;
+use model::{ResilienceMode, ServerId};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -56,7 +57,10 @@ pub fn protection_after(
         let id = server.id;
         server.standing.votes() && !voters.contains(&id) && leaving != Some(id)
     });
-    Protection::of(voters.len(), missing, more_to_come)
+    match view.directory.group().mode {
+        ResilienceMode::Quorum => Protection::of(voters.len(), missing, more_to_come),
+        ResilienceMode::Availability => Protection::of_each_alone(view, voters, missing),
+    }
 }
 
 impl Protection {
@@ -71,6 +75,58 @@ impl Protection {
             voters: small(voters),
             reachable: small(reachable),
             needed: small(needed),
+            can_lose: small(can_lose),
+            missing,
+            sentence,
+            warnings,
+        }
+    }
+
+    /// In availability mode: each of `voters` may go on alone.
+    fn of_each_alone(view: &View<'_>, voters: &BTreeSet<ServerId>, missing: Vec<String>) -> Self {
+        let settings = view.directory.settings();
+        let reachable = voters.len().saturating_sub(missing.len());
+        let goes_on = settings.failover() && !view.directory.group().backups.is_empty();
+        let can_lose = if goes_on {
+            reachable.saturating_sub(1)
+        } else {
+            0
+        };
+        let after = words::span(settings.island_after());
+        let tie_breakers = settings.tie_breakers();
+        let guards: Vec<_> = [
+            (!tie_breakers.is_empty()).then(|| words::list(&tie_breakers)),
+            settings
+                .fence_command()
+                .map(|_| "the fence command".to_owned()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let sentence = match (voters.len(), reachable, goes_on) {
+            (0 | 1, _, _) => "a single server: its loss stops everything".to_owned(),
+            (_, 0 | 1, _) => "the servers that are left of a split are alone: the loss of this one stops everything".to_owned(),
+            (_, _, false) => "nobody takes over when the primary is lost: failover is off, or the backup list empty".to_owned(),
+            (all, there, true) if all == there => format!("survives the loss of any {can_lose} of {all} servers, after {after} for the primary"),
+            (_, there, true) => format!("survives the loss of any {can_lose} of the {there} servers that are left, after {after} for the primary"),
+        };
+        let mut warnings = Vec::new();
+        if !missing.is_empty() {
+            warnings.push(format!(
+                "the group is weaker than it was made: {} cannot be reached",
+                words::list(&missing)
+            ));
+        }
+        if voters.len() > 1 {
+            warnings.push(match guards.is_empty() {
+                true => "availability mode without tie-breakers or a fence command: both sides of a split go on, and what they change may diverge; a third voter or a witness prevents that".to_owned(),
+                false => format!("availability mode: a side of a split goes on only if {} allow it; a third voter or a witness would do without", words::list(&guards)),
+            });
+        }
+        Self {
+            voters: small(voters.len()),
+            reachable: small(reachable),
+            needed: 1,
             can_lose: small(can_lose),
             missing,
             sentence,

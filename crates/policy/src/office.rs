@@ -9,7 +9,7 @@
 use crate::campaign::{self, Campaign, Timeline};
 use crate::explanation::Explanation;
 use crate::failback::{self, Failback, Outlook, Return};
-use crate::view::{Peer, View};
+use crate::view::{Peer, View, counted};
 use crate::voting::{self, Membership, Progress, Step, Voting};
 use model::{Directory, ServerId, UnixMillis};
 use std::collections::BTreeMap;
@@ -157,12 +157,13 @@ impl Office {
             return None;
         }
         let peers = seen();
+        let counted = counted(look.directory, &look.consensus.voters);
         let view = View {
             directory: look.directory,
             me: look.me,
             leader: look.leader,
             acting: look.acting,
-            voters: &look.consensus.voters,
+            voters: &counted,
             peers: &peers,
         };
         self.failback.handle(&view, automatic, now, look.calendar)
@@ -195,6 +196,7 @@ impl Office {
             consensus: look.consensus.clone(),
             progress: progress(),
             leaving,
+            mode: look.directory.group().mode,
         };
         let step = self.voting.handle(&facts, now).step?;
         self.changing_members = true;

@@ -1,6 +1,6 @@
 //! The group as one server sees it now: what questions about it are answered from.
 
-use model::{Directory, ServerId};
+use model::{Directory, ResilienceMode, ServerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -28,10 +28,19 @@ pub struct View<'a> {
     pub leader: Option<ServerId>,
     /// Whether this server acts as primary.
     pub acting: bool,
-    /// Who counts towards the quorum now, as consensus has it.
+    /// Who counts now, see [`counted`].
     pub voters: &'a BTreeSet<ServerId>,
     /// What is known of the others. This server itself needs no entry, except for its lag and clock.
     pub peers: &'a BTreeMap<ServerId, Peer>,
+}
+
+/// Who counts: in quorum mode those whom consensus counts; in availability mode, where it counts the primary alone, the voters
+/// that have caught up.
+pub fn counted(directory: &Directory, consensus: &BTreeSet<ServerId>) -> BTreeSet<ServerId> {
+    match directory.group().mode {
+        ResilienceMode::Quorum => consensus.clone(),
+        ResilienceMode::Availability => directory.voters().map(|server| server.id).collect(),
+    }
 }
 
 impl View<'_> {

@@ -5,14 +5,14 @@
 //!
 //! The directory goes first when a server becomes a voter (`RecordVoting`, then `SetVoters`) and last when it leaves. So a
 //! server that consensus counts and the directory does not is one that lost its log: it is taken out, and begins anew as a
-//! learner. So look only at a directory that has every change committed before this server became primary: an older one
+//! learner. In availability mode the directory alone says who is caught up; consensus counts the primary. So look only at a directory that has every change committed before this server became primary: an older one
 //! would show new voters as such. Start at [`Voting::handle`].
 
 use crate::CAUGHT_UP_LAG;
 use crate::explanation::reason;
 use crate::losses::{is_quorum, needed};
 use crate::words;
-use model::{Directory, IncarnationId, Reason, ServerId, Standing};
+use model::{Directory, IncarnationId, Reason, ResilienceMode, ServerId, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -69,6 +69,8 @@ pub struct Facts {
     pub progress: BTreeMap<ServerId, Progress>,
     /// A server that an administrator is removing.
     pub leaving: Option<ServerId>,
+    /// How the group stays able to act: in availability mode the primary alone counts in consensus.
+    pub mode: ResilienceMode,
 }
 
 impl Facts {
@@ -245,6 +247,10 @@ impl Voting {
                 Some(member) if !member.voting => {
                     reason("same-log", false, reborn_words(facts, *voter))
                 }
+                Some(_) if facts.mode == ResilienceMode::Availability => {
+                    let detail = "in availability mode the primary alone counts";
+                    reason("mode", true, detail)
+                }
                 Some(_) => continue,
             };
             let mut voters = facts.consensus.voters.clone();
@@ -301,16 +307,10 @@ impl Voting {
                     true,
                     format!("{} counts and the directory does not say so", member.name),
                 );
-                return Some(Next::step(
-                    Step::RecordVoting {
-                        server: *id,
-                        voting: true,
-                    },
-                    *id,
-                    why,
-                ));
+                return Some(Next::step(record(*id), *id, why));
             }
-            if counts || !facts.consensus.learners.contains(id) {
+            let recorded = facts.mode == ResilienceMode::Availability && member.voting;
+            if counts || recorded || !facts.consensus.learners.contains(id) {
                 continue;
             }
             let why = match self.is_ready(facts, *id, member, now) {
@@ -320,6 +320,9 @@ impl Voting {
                     continue;
                 }
             };
+            if facts.mode == ResilienceMode::Availability {
+                return Some(Next::step(record(*id), *id, why));
+            }
             let mut voters = facts.consensus.voters.clone();
             voters.insert(*id);
             if let Err(short) = check_quorum(facts, &voters) {
@@ -328,10 +331,7 @@ impl Voting {
             }
             let step = match member.voting {
                 true => Step::SetVoters(voters),
-                false => Step::RecordVoting {
-                    server: *id,
-                    voting: true,
-                },
+                false => record(*id),
             };
             return Some(Next::step(step, *id, why));
         }
@@ -425,6 +425,14 @@ impl Next {
             step: None,
             reasons,
         }
+    }
+}
+
+/// Say that it counts.
+fn record(server: ServerId) -> Step {
+    Step::RecordVoting {
+        server,
+        voting: true,
     }
 }
 

@@ -18,21 +18,12 @@ use std::time::Duration;
 const CLOSE: u64 = 64;
 
 /// What is acknowledged, and by whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Acknowledged {
     /// The number of the last entry that all in sync have; the largest number where nobody is waited for.
     pub(crate) upto: u64,
     /// Who is in sync.
     pub(crate) by: BTreeSet<ServerId>,
-}
-
-impl Default for Acknowledged {
-    fn default() -> Self {
-        Self {
-            upto: 0,
-            by: BTreeSet::new(),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,10 @@ mod common;
 
 use common::{Group, PATIENCE, add_user, server_id, users, wait_until};
 use model::{Cause, FormationId, IncarnationId, UnixMillis};
+use replica::disk::RealDisk;
 use replica::{Acting, Founding, Moment, NotActing, Replica, Timing};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn founding(number: u8) -> Founding {
@@ -15,6 +17,19 @@ fn founding(number: u8) -> Founding {
         cause: Cause::Island,
         made: UnixMillis(5),
     }
+}
+
+/// Adds servers that follow, without which no change is acknowledged.
+async fn grow_followers(group: &mut Group, numbers: &[u8]) {
+    for number in numbers {
+        group.prepare(*number, Arc::new(RealDisk), *number);
+        group.start(*number).await;
+        let primary = group.primary().await;
+        let adding = primary.add_learner(server_id(*number), PATIENCE);
+        adding.await.expect("a learner");
+    }
+    let primary = group.primary().await;
+    primary.set_followers(numbers.iter().copied().map(server_id).collect());
 }
 
 async fn propose(primary: &Replica, number: u64) {
@@ -32,7 +47,7 @@ async fn lead(island: &Replica) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_with_a_primary_that_counts_alone() {
     let mut group = Group::found().await;
-    group.grow_followers(&[2, 3]).await;
+    grow_followers(&mut group, &[2, 3]).await;
     let primary = group.primary().await;
     for number in 1000..1200 {
         propose(&primary, number).await;
@@ -87,7 +102,7 @@ async fn nothing_acknowledged_is_lost_with_a_primary_that_counts_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_is_lost_stalls_changes_once() {
     let mut group = Group::found().await;
-    group.grow_followers(&[2, 3]).await;
+    grow_followers(&mut group, &[2, 3]).await;
     let primary = group.primary().await;
     propose(&primary, 1).await;
     let both = BTreeSet::from([server_id(2), server_id(3)]);
@@ -115,7 +130,7 @@ async fn a_follower_that_is_lost_stalls_changes_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_only_vote_is_handed_over() {
     let mut group = Group::found().await;
-    group.grow_followers(&[2]).await;
+    grow_followers(&mut group, &[2]).await;
     let primary = group.primary().await;
     propose(&primary, 1).await;
     let begin = Instant::now();

@@ -264,6 +264,7 @@ fn found_trust(
         last_event: 0,
         feature_level: FEATURE_LEVEL,
         pause: None,
+        mode: model::ResilienceMode::Availability,
     };
     Ok((trust, group, expires))
 }

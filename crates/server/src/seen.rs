@@ -42,12 +42,13 @@ impl Node {
     pub(crate) fn with_view<T>(&self, ask: impl FnOnce(&View<'_>) -> T) -> T {
         let directory = self.directory();
         let (peers, status) = (self.seen(), self.0.replica.status());
+        let counted = policy::view::counted(&directory, &status.voters);
         ask(&View {
             directory: &directory,
             me: self.me(),
             leader: self.leader(),
             acting: status.acting.is_yes(),
-            voters: &status.voters,
+            voters: &counted,
             peers: &peers,
         })
     }

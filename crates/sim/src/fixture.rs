@@ -86,6 +86,7 @@ pub(crate) fn directory() -> Directory {
         last_event: 0,
         feature_level: model::FEATURE_LEVEL,
         pause: None,
+        mode: model::ResilienceMode::Quorum,
     };
     let name = UserName::new("admin").expect("invariant: a valid name");
     Directory::founded(group, server(1), user(name, Role::Admin))

@@ -57,6 +57,7 @@ fn options() -> Options {
             entries: 60,
             bytes: 1 << 20,
         },
+        silent: false,
     }
 }
 

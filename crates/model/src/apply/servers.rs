@@ -186,6 +186,7 @@ impl Applying<'_> {
             &server.name,
             [("voting", voting.to_string())],
         );
+        self.strengthen();
         if voting && server.standing.may_lead() && !self.directory.group.backups.contains(&id) {
             Arc::make_mut(&mut self.directory.group).backups.push(id);
             self.backups_event(None);
@@ -214,6 +215,7 @@ impl Applying<'_> {
             });
         }
         self.check_not_last_voter(&server)?;
+        self.check_mode_without(&server)?;
         bounds::line("reason", reason.unwrap_or_default(), bounds::REMARK)?;
         let sessions: Vec<_> = self.directory.sessions_on(id).cloned().collect();
         let count = sessions.len();

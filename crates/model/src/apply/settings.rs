@@ -46,6 +46,7 @@ impl Applying<'_> {
             .map_err(Refusal::Setting)?;
         let after = settings.explicit(setting, on).cloned();
         self.directory.settings = settings;
+        self.strengthen();
         if before != after {
             let word = |value: Option<crate::settings::Value>| {
                 value.map_or_else(|| "unset".to_owned(), |value| value.to_string())

@@ -171,6 +171,14 @@ pub enum Refusal {
     /// There is nothing to resume.
     #[error("automatic failover is not paused")]
     NotPaused,
+    /// Two voters that need each other would be left.
+    #[error(
+        "without {name} a group in quorum mode would have two voters, and lose everything with either: say with --mode whether it is to be `availability` or `quorum`"
+    )]
+    ModeNeeded {
+        /// Whose removal it is.
+        name: ServerName,
+    },
 }
 
 /// Kinds of records, for messages.

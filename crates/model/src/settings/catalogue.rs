@@ -64,6 +64,9 @@ const fn count(
 /// The words of `balance.method`.
 pub(super) const METHODS: &[&str] = &["least-load", "least-sessions", "round-robin", "random-two"];
 
+/// The words of `resilience.mode`.
+pub(super) const MODES: &[&str] = &["auto", "availability", "quorum"];
+
 /// The words of `resilience.primary-return`.
 pub(super) const RETURNS: &[&str] = &["accept", "accept-secondary", "ignore"];
 
@@ -93,6 +96,20 @@ pub static CATALOGUE: &[Setting] = &[
         per_server: false,
     },
     Setting {
+        key: "resilience.fence-command",
+        kind: Kind::Text { most: 1_000 },
+        default: "",
+        unit: "",
+        help: "In availability mode the command that is run before an island takes over, with the lost primary's name as its argument; unless it exits with 0 within 30 s, the island does not.",
+        per_server: false,
+    },
+    span(
+        "resilience.island-after",
+        (SECOND, HOUR),
+        "10s",
+        "In availability mode how long a side of a split is without its primary before it goes on by itself; where this is not set, 2s with tie-breakers or a fence command, and never before four grace periods.",
+    ),
+    Setting {
         key: "resilience.max-moves",
         kind: Kind::Rate {
             most: 1_000,
@@ -101,6 +118,14 @@ pub static CATALOGUE: &[Setting] = &[
         default: "3 in 10m",
         unit: "moves in a time with unit: s, m, h or d",
         help: "How often the office of primary may go back to the original primary by itself, planned changes of primary counted too.",
+        per_server: false,
+    },
+    Setting {
+        key: "resilience.mode",
+        kind: Kind::Choice(MODES),
+        default: "auto",
+        unit: "",
+        help: "Whether a majority must agree to each change (quorum), or each side of a split may go on by itself (availability); auto: availability up to two voters, quorum from the third on, and never back by itself.",
         per_server: false,
     },
     count(
@@ -136,6 +161,14 @@ pub static CATALOGUE: &[Setting] = &[
         "30s",
         "How long the original primary must be healthy and caught up before it becomes primary again.",
     ),
+    Setting {
+        key: "resilience.tie-breakers",
+        kind: Kind::List { most: 8 },
+        default: "",
+        unit: "",
+        help: "In availability mode the addresses, host or host:port, all of which a side of a split must reach to act alone; hosts are sent echo requests, ports are connected to.",
+        per_server: false,
+    },
     count(
         "sessions.history",
         (0, 1_000_000),

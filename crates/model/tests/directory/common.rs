@@ -127,6 +127,7 @@ pub(crate) fn founded() -> Directory {
         last_event: 0,
         feature_level: 0,
         pause: None,
+        mode: ResilienceMode::Availability,
     };
     Directory::founded(
         group,

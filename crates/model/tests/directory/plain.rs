@@ -37,6 +37,7 @@ pub(crate) fn word(refusal: &Refusal) -> &'static str {
         Refusal::TooOld { .. } => "too old",
         Refusal::OtherUser { .. } => "other user",
         Refusal::NotPaused => "not paused",
+        Refusal::ModeNeeded { .. } => "mode needed",
         Refusal::Full { .. } | Refusal::TooLarge { .. } | Refusal::StructureBusy { .. } => "bounds",
     }
 }
@@ -48,6 +49,7 @@ pub(crate) struct Plain {
     pub(crate) backups: Vec<ServerId>,
     pub(crate) primary: Option<ServerId>,
     pub(crate) pause: Option<Pause>,
+    pub(crate) mode: ResilienceMode,
     pub(crate) users: Vec<User>,
     pub(crate) apps: Vec<Application>,
     pub(crate) sessions: Vec<Session>,
@@ -69,6 +71,7 @@ impl Plain {
             backups: directory.group().backups.clone(),
             primary: directory.group().primary,
             pause: None,
+            mode: directory.group().mode,
             users: directory.users().map(|user| (**user).clone()).collect(),
             apps: Vec::new(),
             sessions: Vec::new(),
@@ -253,20 +256,23 @@ impl Plain {
 
     /// The random changes give only whole seconds of `tunnel.retain`, figures of `sessions.history`, and nonsense.
     fn set(&mut self, key: &str, value: Option<&String>, on: Option<ServerId>) -> Answer {
-        if key != "sessions.history" && key != "tunnel.retain" {
+        let mode = key == "resilience.mode";
+        if key != "sessions.history" && key != "tunnel.retain" && !mode {
             return Err("setting");
         }
         if on.is_some_and(|on| !self.servers.iter().any(|server| server.id == on)) {
             return Err("not found");
         }
-        if on.is_some() && key == "sessions.history" {
+        if on.is_some() && key != "tunnel.retain" {
             return Err("setting");
         }
         let Some(value) = value else {
             self.settings.remove(&(key.to_owned(), on));
+            self.strengthen();
             return Ok(Outcome::Done);
         };
         let fits = match key {
+            "resilience.mode" => ["auto", "quorum", "availability"].contains(&value.as_str()),
             "sessions.history" => value.parse::<u64>().is_ok_and(|count| count <= 1_000_000),
             _ => value
                 .strip_suffix('s')
@@ -276,6 +282,7 @@ impl Plain {
             return Err("setting");
         }
         self.settings.insert((key.to_owned(), on), value.clone());
+        self.strengthen();
         Ok(Outcome::Done)
     }
 
@@ -650,6 +657,21 @@ impl Plain {
         Ok(Outcome::Done)
     }
 
+    fn chosen(&self) -> Option<ResilienceMode> {
+        let key = ("resilience.mode".to_owned(), None);
+        match self.settings.get(&key).map(String::as_str) {
+            Some("quorum") => Some(ResilienceMode::Quorum),
+            Some("availability") => Some(ResilienceMode::Availability),
+            _ => None,
+        }
+    }
+
+    fn strengthen(&mut self) {
+        let voters = self.servers.iter().filter(|server| server.voting).count();
+        let own = (voters >= 3).then_some(ResilienceMode::Quorum);
+        self.mode = self.chosen().or(own).unwrap_or(self.mode);
+    }
+
     fn last_voter(&self, id: ServerId) -> bool {
         let mut voters = self.servers.iter().filter(|server| server.voting);
         voters.all(|server| server.id == id)
@@ -673,6 +695,7 @@ impl Plain {
             .unwrap();
         place.voting = voting;
         place.version_number = number;
+        self.strengthen();
         if voting && server.standing == Standing::Voter && !self.backups.contains(&id) {
             self.backups.push(id);
         }
@@ -686,6 +709,11 @@ impl Plain {
         }
         if voting && self.last_voter(id) {
             return Err("last voter");
+        }
+        let votes = |s: &&Server| s.voting && s.id != id;
+        let others = self.servers.iter().filter(votes).count();
+        if voting && self.mode == ResilienceMode::Quorum && self.chosen().is_none() && others == 2 {
+            return Err("mode needed");
         }
         let there: Vec<_> = self
             .sessions

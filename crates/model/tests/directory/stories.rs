@@ -624,20 +624,39 @@ fn automatic_failover_is_paused() {
 }
 
 #[test]
-fn the_groups_record_of_before_there_were_pauses_is_read() {
+fn the_third_voter_makes_it_a_quorum_and_nothing_but_an_administrator_makes_it_less() {
+    let mode = |told: &Told| told.directory.group().mode;
     let mut told = Told::founded();
-    let read = |bytes: &[u8]| postcard::from_bytes::<Group>(bytes).unwrap();
-    let bytes = postcard::to_stdvec(told.directory.group()).unwrap();
-    let (_, before) = bytes.split_last().unwrap();
-    assert_eq!(&read(before), told.directory.group());
-    told.all([Command::ChangePause {
-        change: PauseChange::Begin {
-            reason: "new switches".to_owned(),
-            span_ms: 60_000,
+    assert_eq!(mode(&told), ResilienceMode::Availability);
+    told = Told::four_servers();
+    assert_eq!(mode(&told), ResilienceMode::Quorum);
+    let counts = |server, voting| Command::SetVoting { server, voting };
+    told.all([counts(SEATTLE, false), counts(DETROIT, false)]);
+    assert_eq!(mode(&told), ResilienceMode::Quorum, "never by itself");
+    told.all([counts(DETROIT, true)]);
+    let remove = Command::RemoveServer {
+        server: DETROIT,
+        reason: None,
+    };
+    let refused = told.tell(remove.clone()).outcome.unwrap_err();
+    assert!(matches!(refused, Refusal::ModeNeeded { .. }), "{refused}");
+    told.all([
+        Command::SetSetting {
+            key: "resilience.mode".to_owned(),
+            value: "availability".to_owned(),
+            on: None,
         },
+        remove,
+    ]);
+    assert!(told.directory.server(DETROIT).is_none());
+    assert_eq!(mode(&told), ResilienceMode::Availability);
+    told.all([counts(SEATTLE, true)]);
+    assert_eq!(mode(&told), ResilienceMode::Availability, "it was chosen");
+    told.all([Command::UnsetSetting {
+        key: "resilience.mode".to_owned(),
+        on: None,
     }]);
-    let bytes = postcard::to_stdvec(told.directory.group()).unwrap();
-    assert_eq!(&read(&bytes), told.directory.group());
+    assert_eq!(mode(&told), ResilienceMode::Quorum);
 }
 
 #[test]

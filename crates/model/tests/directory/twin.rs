@@ -147,6 +147,10 @@ fn any_setting() -> impl Strategy<Value = Command> {
         ("tunnel.retain", "1s"),
         ("tunnel.retain", "50"),
         ("tunnel.retains", "5s"),
+        ("resilience.mode", "quorum"),
+        ("resilience.mode", "availability"),
+        ("resilience.mode", "auto"),
+        ("resilience.mode", "both"),
     ]);
     (pair, proptest::option::of(any_server()), any::<bool>()).prop_map(
         |((key, value), on, unset)| {
@@ -353,6 +357,7 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
     prop_assert_eq!(&directory.group().backups, &plain.backups);
     prop_assert_eq!(directory.group().primary, plain.primary);
     prop_assert_eq!(&directory.group().pause, &plain.pause);
+    prop_assert_eq!(directory.group().mode, plain.mode);
     let settings: BTreeMap<_, _> = directory
         .settings()
         .entries()

@@ -165,6 +165,7 @@ pub(crate) fn made() -> Made {
             last_event: 0,
             feature_level: 1,
             pause: None,
+            mode: model::ResilienceMode::Quorum,
         },
         servers: vec![
             server(BOSTON, Standing::Voter),

@@ -44,6 +44,7 @@ fn just_joined() -> Facts {
         },
         progress: [NEWYORK, DETROIT, SEATTLE].map(|id| (id, well())).into(),
         leaving: None,
+        mode: model::ResilienceMode::Quorum,
     }
 }
 

@@ -78,6 +78,7 @@ fn directory() -> Directory {
         last_event: 0,
         feature_level: 1,
         pause: None,
+        mode: model::ResilienceMode::Quorum,
     };
     let admin = model::User {
         name: model::UserName::new("admin").expect("a name"),

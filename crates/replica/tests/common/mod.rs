@@ -104,6 +104,7 @@ pub(crate) fn directory() -> Directory {
         last_event: 0,
         feature_level: model::FEATURE_LEVEL,
         pause: None,
+        mode: model::ResilienceMode::Quorum,
     };
     let admin = user(UserName::new("admin").expect("a name"), UserRole::Admin);
     Directory::founded(group, server(1), admin)
@@ -298,19 +299,6 @@ impl Group {
             voters.insert(server_id(*number));
             primary.set_voters(voters, PATIENCE).await.expect("a voter");
         }
-    }
-
-    /// Adds servers that follow, without which no change is acknowledged.
-    pub(crate) async fn grow_followers(&mut self, numbers: &[u8]) {
-        for number in numbers {
-            self.prepare(*number, Arc::new(RealDisk), *number);
-            self.start(*number).await;
-            let primary = self.primary().await;
-            let adding = primary.add_learner(server_id(*number), PATIENCE);
-            adding.await.expect("a learner");
-        }
-        let primary = self.primary().await;
-        primary.set_followers(numbers.iter().copied().map(server_id).collect());
     }
 
     /// Opens a replica on what its folder holds.

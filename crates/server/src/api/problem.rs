@@ -308,6 +308,10 @@ impl From<Refusal> for Problem {
                     .remedy(wait_for(&server))
                     .retry_after(1)
             }
+            Refusal::ModeNeeded { name } => conflict("mode-needed", "Two voters would be left")
+                .remedy(format!(
+                    "stead group remove {name} --mode availability|quorum; or add a voter or a witness first"
+                )),
             Refusal::NotPaused => conflict("not-paused", "There is nothing to resume")
                 .remedy("nothing has to be done; `stead status` shows a pause while there is one"),
             _ => conflict("refused", "The change was refused"),

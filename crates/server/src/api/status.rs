@@ -42,7 +42,7 @@ pub(super) async fn status(State(node): State<Node>) -> Json<Status> {
         formation: formation(&moment.directory),
         primary,
         role: moment.role(node.me()),
-        mode: "quorum".to_owned(),
+        mode: group.mode.as_str().to_owned(),
         acting: node.acting(),
         quorum: Quorum {
             voters: protection.voters,

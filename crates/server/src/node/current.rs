@@ -77,5 +77,6 @@ pub(crate) fn nobody_in(id: GroupId, name: GroupName, authority: Authority) -> G
         last_event: 0,
         feature_level: 0,
         pause: None,
+        mode: model::ResilienceMode::Availability,
     }
 }

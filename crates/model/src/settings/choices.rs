@@ -1,0 +1,55 @@
+//! The settings that are one word of several, as types.
+
+use crate::mode::ResilienceMode;
+use serde::{Deserialize, Serialize};
+
+/// How the server of a new session is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BalanceMethod {
+    /// By processor, memory and sessions relative to the server's power.
+    LeastLoad,
+    /// By the number of sessions.
+    LeastSessions,
+    /// One after the other.
+    RoundRobin,
+    /// The better of two drawn at random.
+    RandomTwo,
+}
+
+/// What happens when the original primary is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrimaryReturn {
+    /// It becomes primary again.
+    Accept,
+    /// It stays a secondary.
+    AcceptSecondary,
+    /// It waits for an administrator.
+    Ignore,
+}
+
+/// What `resilience.mode` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModeChoice {
+    /// Whatever the number of voters suggests, and never weaker than before.
+    Auto,
+    /// This one.
+    Always(ResilienceMode),
+}
+
+impl PrimaryReturn {
+    /// The more cautious of two.
+    pub fn max_caution(self, other: Self) -> Self {
+        let caution = |rule| match rule {
+            Self::Accept => 0,
+            Self::AcceptSecondary => 1,
+            Self::Ignore => 2,
+        };
+        match caution(self) >= caution(other) {
+            true => self,
+            false => other,
+        }
+    }
+}

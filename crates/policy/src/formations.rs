@@ -1,0 +1,315 @@
+//! Formations that part and meet: when a side of a split goes on by itself, which formation stands when two hear each other
+//! again, and when a server leaves its own for another.
+//!
+//! Always true: a side makes a formation only in availability mode, without its primary for `island-after`, and only by the
+//! highest backup that is there; of two formations that meet, both sides find the same one to give way, or neither does; a
+//! formation whose members must agree (quorum mode) gives way only to one that an administrator made of it; where both sides
+//! changed something and `primary-return` leaves it to an administrator, nobody gives way by itself. Start at
+//! [`Formations::handle`] and [`meet`].
+
+use crate::explanation::reason;
+use crate::words;
+use model::settings::PrimaryReturn;
+use model::{Directory, FormationId, FormationRef, Reason, ServerId, Side, UnixMillis};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+mod island;
+mod meeting;
+
+pub use meeting::{Meeting, meet};
+use meeting::{named, related};
+
+/// How long a candidate waits for each one before it that is there and does nothing.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause after an attempt that came to nothing.
+pub const AGAIN: Duration = Duration::from_secs(1);
+
+/// What a server sees at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    /// This server.
+    pub me: ServerId,
+    /// The newest directory that it has.
+    pub directory: &'a Directory,
+    /// The time on its calendar.
+    pub calendar: UnixMillis,
+    /// What it would say of its own formation.
+    pub own: &'a Side,
+    /// Whether it acts as primary.
+    pub acting: bool,
+    /// When the primary that it follows was last heard, on the steady clock; none: not since it started.
+    pub heard: Option<Duration>,
+    /// Whether it was in sync when it last heard of that; none: not known.
+    pub in_sync: Option<bool>,
+    /// The members that answer now, and what they say of theirs.
+    pub sides: &'a BTreeMap<ServerId, Side>,
+    /// Whether an administrator told this server to go on without the primary.
+    pub ordered: bool,
+}
+
+/// Candidates, in order, and what speaks for and against each.
+pub type Judged = Vec<(ServerId, Vec<Reason>)>;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make a formation of this side, after tie-breakers and the fence command allowed it.
+    Make {
+        /// Why, candidate by candidate.
+        candidates: Judged,
+        /// The primary that is lost.
+        lost: Option<ServerId>,
+    },
+    /// Leave the present formation for another.
+    Enter {
+        /// Which.
+        formation: FormationRef,
+        /// Who acts as its primary.
+        primary: ServerId,
+        /// Whether this server does so for its whole formation, which gives way.
+        gives_way: bool,
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+    /// Hand the office to the primary of a formation that gave way.
+    HandOver {
+        /// To whom.
+        server: ServerId,
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+    /// Two formations hear each other, and an administrator has to decide.
+    Wait {
+        /// The other one.
+        formation: FormationRef,
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+}
+
+/// The state machine.
+#[derive(Debug, Clone, Default)]
+pub struct Formations {
+    formation: Option<FormationId>,
+    /// Since when this server has been without a primary.
+    alone_since: Option<Duration>,
+    /// When what was tried last may be tried again.
+    not_before: Duration,
+    /// To whom the office goes once it has caught up.
+    successor: Option<ServerId>,
+    /// Which formation an administrator was asked about.
+    waiting: Option<FormationId>,
+}
+
+impl Formations {
+    /// Looks at everything; call it when something changed, and every now and then.
+    pub fn handle(&mut self, look: &Look<'_>, now: Duration) -> Option<Action> {
+        let own = look.own.formation()?;
+        if self.formation != Some(own.id) {
+            *self = Self {
+                formation: Some(own.id),
+                ..Self::default()
+            };
+        }
+        match look.own.primary {
+            Some(_) => self.alone_since = None,
+            None => {
+                let since = look.heard.unwrap_or(now).min(now);
+                self.alone_since.get_or_insert(since);
+            }
+        }
+        if now < self.not_before {
+            return None;
+        }
+        let action = self
+            .meetings(look)
+            .or_else(|| self.follow(look, now))
+            .or_else(|| self.island(look, now))
+            .or_else(|| self.succeed(look));
+        if action.is_some() {
+            self.not_before = now + AGAIN;
+        }
+        action
+    }
+
+    /// When to look again, if nothing happens before.
+    pub fn poll_timeout(&self, look: &Look<'_>) -> Option<Duration> {
+        let due = self.alone_since? + look.directory.settings().island_after();
+        Some(due.max(self.not_before))
+    }
+
+    /// What is being done came to its end: it may be looked at anew.
+    pub fn settled(&mut self) {
+        self.not_before = Duration::ZERO;
+    }
+
+    /// The primary of a formation that gives way to this one is to be primary here, where `primary-return` says so.
+    pub fn note_successor(&mut self, server: ServerId) {
+        self.successor = Some(server);
+    }
+
+    /// Which formation waits for an administrator.
+    pub fn waiting(&self) -> Option<FormationId> {
+        self.waiting
+    }
+
+    /// What whoever may decide for this formation does about others that act.
+    fn meetings(&mut self, look: &Look<'_>) -> Option<Action> {
+        let decides = look.acting || look.own.votes_alone;
+        let others: BTreeMap<FormationId, (FormationRef, ServerId, &Side)> = look
+            .sides
+            .iter()
+            .filter(|(id, side)| side.primary == Some(**id))
+            .filter_map(|(id, side)| {
+                let formation = side.formation()?;
+                related(look.own, side).then_some((formation.id, (formation, *id, side)))
+            })
+            .collect();
+        let own = look.own.formation()?;
+        let others: Vec<_> = others.into_iter().filter(|(id, _)| *id != own.id).collect();
+        if others.is_empty() {
+            self.waiting = None;
+        }
+        if !decides {
+            return None;
+        }
+        for (id, (formation, primary, side)) in &others {
+            match meet(look.own, side, others.len() > 1) {
+                Meeting::GivesWay(why) => {
+                    return Some(Action::Enter {
+                        formation: *formation,
+                        primary: *primary,
+                        gives_way: true,
+                        reasons: vec![why],
+                    });
+                }
+                Meeting::Waits(why) if self.waiting != Some(*id) => {
+                    self.waiting = Some(*id);
+                    return Some(Action::Wait {
+                        formation: *formation,
+                        reasons: vec![why],
+                    });
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// A server without a primary goes where its primary has gone, or where those went who found another.
+    fn follow(&self, look: &Look<'_>, now: Duration) -> Option<Action> {
+        let settings = look.directory.settings();
+        let alone = now.saturating_sub(self.alone_since?);
+        if look.acting
+            || alone < settings.grace_period()
+            || look.directory.group().backups.is_empty()
+        {
+            return None;
+        }
+        let own = look.own.formation()?;
+        let before = look.directory.group().primary;
+        let mut found: Vec<(bool, FormationRef, ServerId, String)> = Vec::new();
+        for (id, side) in look
+            .sides
+            .iter()
+            .filter(|(id, side)| side.primary == Some(**id))
+        {
+            let Some(formation) = side.formation().filter(|formation| formation.id != own.id)
+            else {
+                continue;
+            };
+            if !related(look.own, side) {
+                continue;
+            }
+            let there = before.and_then(|before| look.sides.get(&before));
+            let gone = there
+                .and_then(Side::formation)
+                .is_some_and(|gone| gone.id == formation.id);
+            let descends = side.descends_from(own.id);
+            let name = look.directory.name_of(*id);
+            let why = match (gone, descends) {
+                (true, _) => format!("the primary of this formation went to {}", named(formation)),
+                (false, true) => format!(
+                    "{name} is primary of {}, which goes on from this one",
+                    named(formation)
+                ),
+                // Its own primary may come back; it may have changed something of which nobody else knows.
+                (false, false) if alone >= settings.island_after() => format!(
+                    "{name} is primary of {}, and this one has had none for {}",
+                    named(formation),
+                    words::span(alone)
+                ),
+                _ => continue,
+            };
+            if look.own.votes_alone && !gone {
+                // Whoever decides for its formation has done so.
+                continue;
+            }
+            found.push((!gone && !descends, formation, *id, why));
+        }
+        found.sort_by_key(|(last, formation, id, _)| (*last, u64::MAX - formation.number, *id));
+        let (_, formation, primary, why) = found.into_iter().next()?;
+        Some(Action::Enter {
+            formation,
+            primary,
+            gives_way: false,
+            reasons: vec![reason("formation", true, why)],
+        })
+    }
+
+    fn island(&self, look: &Look<'_>, now: Duration) -> Option<Action> {
+        island::island(look, now.saturating_sub(self.alone_since?))
+    }
+
+    /// Whether the primary of a formation that gave way takes the office now.
+    fn succeed(&mut self, look: &Look<'_>) -> Option<Action> {
+        let server = self.successor?;
+        let settings = look.directory.settings();
+        if !look.acting || settings.primary_return() != PrimaryReturn::AcceptSecondary {
+            return None;
+        }
+        let own = look.own.formation()?;
+        let there = look.sides.get(&server).and_then(Side::formation);
+        let ready = there.is_some_and(|there| there.id == own.id)
+            && look
+                .directory
+                .server(server)
+                .is_some_and(|server| server.voting && server.standing.may_lead());
+        if !ready {
+            return None;
+        }
+        self.successor = None;
+        let name = look.directory.name_of(server);
+        let why = format!(
+            "resilience.primary-return is accept-secondary, and {name} was primary of the formation that gave way"
+        );
+        Some(Action::HandOver {
+            server,
+            reasons: vec![reason("primary-return", true, why)],
+        })
+    }
+}
+
+/// Whether a server that starts may take part in its formation: those that it knows of none that goes on from it, or decide.
+pub fn may_speak(own: &Side, sides: &BTreeMap<ServerId, Side>) -> bool {
+    let Some(formation) = own.formation() else {
+        return true;
+    };
+    let newer: BTreeSet<_> = sides
+        .iter()
+        .filter(|(id, side)| side.primary == Some(**id) && side.descends_from(formation.id))
+        .map(|(id, _)| *id)
+        .collect();
+    newer.is_empty()
+        || (own.votes_alone
+            && newer.iter().all(|id| {
+                let several = newer.len() > 1;
+                sides.get(id).is_some_and(|side| {
+                    matches!(
+                        meet(own, side, several),
+                        Meeting::Stays(_) | Meeting::Waits(_)
+                    )
+                })
+            }))
+}

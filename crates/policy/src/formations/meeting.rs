@@ -1,0 +1,188 @@
+//! Two formations of one group hear each other: which one stands.
+//!
+//! Always true: both find the same one to give way, or neither does. Start at [`meet`].
+
+use crate::explanation::reason;
+use model::settings::PrimaryReturn;
+use model::{FormationRef, Reason, ResilienceMode, Side};
+
+/// What becomes of two formations that hear each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meeting {
+    /// They have nothing to decide: the same formation, or of different groups.
+    Strangers,
+    /// The asked one stands.
+    Stays(Reason),
+    /// The asked one gives way.
+    GivesWay(Reason),
+    /// An administrator decides.
+    Waits(Reason),
+}
+
+/// How a formation is meant, in words.
+pub(super) fn named(step: FormationRef) -> String {
+    format!("formation {} ({:.8})", step.number, step.id.to_string())
+}
+
+/// The first step by which a side left the newest formation that both have been in; none: it is that formation.
+fn branch(side: &Side, other: &Side) -> Option<FormationRef> {
+    let shared = |step: &FormationRef| other.lineage.iter().any(|theirs| theirs.id == step.id);
+    let own = side.lineage.iter().take_while(|step| !shared(step));
+    own.last().copied()
+}
+
+/// Whether two sides come from one formation.
+pub(super) fn related(one: &Side, other: &Side) -> bool {
+    one.lineage
+        .iter()
+        .any(|step| other.lineage.iter().any(|theirs| theirs.id == step.id))
+}
+
+/// The last change that both sides have, and whether each made changes of its users since.
+fn since_the_fork(one: &Side, other: &Side) -> (u64, bool, bool) {
+    let points = [branch(one, other), branch(other, one)];
+    let fork = points
+        .into_iter()
+        .flatten()
+        .map(|step| step.fork_point)
+        .min()
+        .unwrap_or(u64::MAX);
+    (
+        fork,
+        one.last_user_change > fork,
+        other.last_user_change > fork,
+    )
+}
+
+/// Two sides and what is known of both.
+struct Both<'a> {
+    own: &'a Side,
+    other: &'a Side,
+    mine: String,
+    theirs: String,
+    /// The last change that both have.
+    fork: u64,
+    changed: bool,
+    other_changed: bool,
+    i_descend: bool,
+    they_descend: bool,
+}
+
+/// Decides between two formations of one group; both sides come to the same result. `several`: more than two are known.
+pub fn meet(own: &Side, other: &Side, several: bool) -> Meeting {
+    let (Some(mine), Some(theirs)) = (own.formation(), other.formation()) else {
+        return Meeting::Strangers;
+    };
+    if mine.id == theirs.id || !related(own, other) {
+        return Meeting::Strangers;
+    }
+    let (fork, changed, other_changed) = since_the_fork(own, other);
+    let both = Both {
+        own,
+        other,
+        mine: named(mine),
+        theirs: named(theirs),
+        fork,
+        changed,
+        other_changed,
+        i_descend: own.descends_from(theirs.id),
+        they_descend: other.descends_from(mine.id),
+    };
+    both.by_hand().unwrap_or_else(|| both.by_rule(several))
+}
+
+impl Both<'_> {
+    /// Nobody but an administrator makes a formation of one in which a majority must agree.
+    fn by_hand(&self) -> Option<Meeting> {
+        let (ancestor, ancestor_changed) = match (self.i_descend, self.they_descend) {
+            (_, true) => (self.own, self.changed),
+            (true, _) => (self.other, self.other_changed),
+            _ => return None,
+        };
+        if ancestor.mode != ResilienceMode::Quorum {
+            return None;
+        }
+        let Self {
+            mine, theirs, fork, ..
+        } = self;
+        let why = |pass, detail| reason("made-by-hand", pass, detail);
+        Some(
+            match (
+                ancestor_changed && ancestor.primary.is_some(),
+                self.they_descend,
+            ) {
+                (true, _) => Meeting::Waits(why(
+                    false,
+                    format!(
+                        "{mine} and {theirs} both act, and both changed something after change {fork}: say with `stead group recover --formation` which one stands"
+                    ),
+                )),
+                (false, true) => {
+                    Meeting::GivesWay(why(true, format!("{theirs} was made of it by hand")))
+                }
+                (false, false) => {
+                    Meeting::Stays(why(true, format!("{mine} was made of {theirs} by hand")))
+                }
+            },
+        )
+    }
+
+    /// What `resilience.primary-return` says, the more cautious of the two.
+    fn by_rule(&self, several: bool) -> Meeting {
+        let Self {
+            mine, theirs, fork, ..
+        } = self;
+        let rule = self
+            .own
+            .primary_return
+            .max_caution(self.other.primary_return);
+        let wait = |detail: String| Meeting::Waits(reason("primary-return", false, detail));
+        if rule == PrimaryReturn::Ignore {
+            return wait(format!(
+                "resilience.primary-return is ignore: {mine} and {theirs} stay apart until an administrator decides"
+            ));
+        }
+        let unchanged = |which: &str, other: &str| {
+            let detail = format!(
+                "nothing was changed in {which} since change {fork}: it catches up with {other}"
+            );
+            reason("unchanged", true, detail)
+        };
+        match (self.changed, self.other_changed) {
+            (false, true) => Meeting::GivesWay(unchanged(mine, theirs)),
+            (true, false) => Meeting::Stays(unchanged(theirs, mine)),
+            _ if rule == PrimaryReturn::AcceptSecondary && several => wait(
+                "resilience.primary-return is accept-secondary, and there are more than two formations: an administrator decides"
+                    .to_owned(),
+            ),
+            _ => self.by_age_or_rank(rule == PrimaryReturn::Accept),
+        }
+    }
+
+    fn by_age_or_rank(&self, original_stands: bool) -> Meeting {
+        let Self { mine, theirs, .. } = self;
+        let (stays, rule) = match (self.i_descend, self.they_descend) {
+            (false, true) => (original_stands, "primary-return"),
+            (true, false) => (!original_stands, "primary-return"),
+            _ => ((self.own.rank, mine) < (self.other.rank, theirs), "rank"),
+        };
+        let (stands, falls) = if stays {
+            (mine, theirs)
+        } else {
+            (theirs, mine)
+        };
+        let detail = match (rule, original_stands) {
+            ("rank", _) => format!("the primary of {stands} ranks higher than that of {falls}"),
+            (_, true) => {
+                format!("resilience.primary-return is accept: {stands}, which was before, stands")
+            }
+            (_, false) => format!(
+                "resilience.primary-return is accept-secondary: {stands}, with the new primary, stands"
+            ),
+        };
+        match stays {
+            true => Meeting::Stays(reason(rule, true, detail)),
+            false => Meeting::GivesWay(reason(rule, true, detail)),
+        }
+    }
+}
