@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 mod apps;
 mod bounds;
+mod divergence;
 mod journal;
 mod mode;
 mod pause;
@@ -73,12 +74,34 @@ impl Directory {
             Vec::new()
         };
         let events = self.record(events);
+        if change.is_user_change() && self.has_effect(number, &outcome) {
+            Arc::make_mut(&mut self.group).last_user_change = number;
+        }
         self.answer(number, change, outcome.clone());
         self.trim_histories();
         Applied {
             name: self.newest(),
             outcome,
             events,
+        }
+    }
+
+    /// Whether an accepted change did something at all, where its outcome tells: a login that finds the session as it was
+    /// did not.
+    fn has_effect(&self, number: u64, outcome: &Result<Outcome, Refusal>) -> bool {
+        match outcome {
+            Ok(Outcome::Session {
+                session, created, ..
+            }) => {
+                let touched = |id| {
+                    self.session(id)
+                        .is_some_and(|session| session.version_number == number)
+                };
+                *created || touched(*session)
+            }
+            Ok(Outcome::Divergence { done, .. }) => *done > 0,
+            Ok(Outcome::Done | Outcome::Registered { .. }) => true,
+            Err(_) => false,
         }
     }
 
@@ -119,25 +142,7 @@ impl Applying<'_> {
                 self.remove_server(*server, reason.as_deref())
             }
             Command::SetMode { server, mode } => self.set_mode(*server, mode),
-            Command::ReportServer {
-                server,
-                version,
-                feature_level,
-                incarnation,
-                certificate_expires,
-                peer_address,
-                client_address,
-            } => self.report_server(
-                *server,
-                &servers::Report {
-                    version,
-                    feature_level: *feature_level,
-                    incarnation: *incarnation,
-                    certificate_expires: *certificate_expires,
-                    peer_address,
-                    client_address,
-                },
-            ),
+            Command::ReportServer { .. } => self.report_server(command),
             Command::TakePrimary {
                 server,
                 planned,
@@ -178,6 +183,9 @@ impl Applying<'_> {
             Command::EditBackups { edit, reason } => self.edit_backups(*edit, reason.as_deref()),
             Command::SetAuthority { authority } => self.set_authority(authority),
             Command::ChangePause { change } => self.change_pause(change),
+            Command::KeepDivergence { .. }
+            | Command::ApplyDiverged { .. }
+            | Command::DiscardDiverged { .. } => self.change_divergence(command),
         }
     }
 

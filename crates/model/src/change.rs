@@ -4,9 +4,10 @@
 
 use crate::application::Application;
 use crate::backups::BackupEdit;
+use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::{Event, Reason};
 use crate::formation::ChangeName;
-use crate::id::{ChangeId, IncarnationId, InvitationId, ServerId, SessionId};
+use crate::id::{ChangeId, FormationId, IncarnationId, InvitationId, ServerId, SessionId};
 use crate::name::{AppName, Token, UserName};
 use crate::pause::PauseChange;
 use crate::server::{Mode, Server};
@@ -244,6 +245,37 @@ pub enum Command {
         /// How.
         change: PauseChange,
     },
+    /// Keeps what a formation that gave way had changed, in one or several changes.
+    ///
+    /// Several servers of it may report. A record is replaced only by a report that goes further; one in which the
+    /// directory agrees is left out; a report that goes no further than a whole one before is passed over.
+    KeepDivergence {
+        /// The formation.
+        divergence: Box<Divergence>,
+        /// What it had changed, at most [`Command::DIVERGED_LIMIT`].
+        records: Vec<Diverged>,
+        /// Whether the report is whole with these.
+        last: bool,
+    },
+    /// Puts what a formation that gave way had changed in place of what there is, with the checks of an ordinary change.
+    /// What cannot be put there stays, and the outcome says why.
+    ApplyDiverged {
+        /// The formation.
+        formation: FormationId,
+        /// Which, at most [`Command::DIVERGED_LIMIT`]; all that is left when empty.
+        subjects: Vec<Subject>,
+        /// Why, in the words of whoever asked for it.
+        reason: Option<String>,
+    },
+    /// Throws away what a formation that gave way had changed.
+    DiscardDiverged {
+        /// The formation.
+        formation: FormationId,
+        /// Which, at most [`Command::DIVERGED_LIMIT`]; all that is left when empty.
+        subjects: Vec<Subject>,
+        /// Why, in the words of whoever asked for it.
+        reason: Option<String>,
+    },
 }
 
 impl Command {
@@ -253,11 +285,60 @@ impl Command {
     pub const OBSERVATION_LIMIT: usize = 5_000;
     /// The most spooled events that one change carries.
     pub const EVENT_LIMIT: usize = 1_000;
+    /// The most diverged records that one change keeps, applies or discards.
+    pub const DIVERGED_LIMIT: usize = 5_000;
+    /// The most refusals that the outcome of [`Command::ApplyDiverged`] lists.
+    pub const REFUSED_LIMIT: usize = 100;
+
+    /// Whether it changes what people change, as opposed to what servers note of themselves and of each other.
+    ///
+    /// Where two formations meet, one without such changes since the fork has nothing to keep.
+    pub fn is_user_change(&self) -> bool {
+        match self {
+            Self::AdmitServer { .. }
+            | Self::RemoveServer { .. }
+            | Self::SetMode { .. }
+            | Self::SetBackups { .. }
+            | Self::EditBackups { .. }
+            | Self::SetSetting { .. }
+            | Self::UnsetSetting { .. }
+            | Self::PutUser { .. }
+            | Self::RemoveUser { .. }
+            | Self::PutApp { .. }
+            | Self::RemoveApp { .. }
+            | Self::Invite { .. }
+            | Self::CreateSession { .. }
+            | Self::EndSession { .. }
+            | Self::SetAuthority { .. }
+            | Self::ApplyDiverged { .. }
+            | Self::DiscardDiverged { .. } => true,
+            Self::ChangePause { change } => !matches!(change, PauseChange::RunOut),
+            Self::SetVoting { .. }
+            | Self::ReportServer { .. }
+            | Self::TakePrimary { .. }
+            | Self::ObserveSessions { .. }
+            | Self::RegisterSessions { .. }
+            | Self::OrphanSessions { .. }
+            | Self::RecordEvents { .. }
+            | Self::KeepDivergence { .. } => false,
+        }
+    }
 }
 
 impl Change {
     /// The most bytes of an encoded change. Checked where changes are encoded, before they are proposed.
     pub const SIZE_LIMIT: usize = 1024 * 1024;
+
+    /// Whether a person made it, or a program for one. Servers ask for people who join a server or open a session; what
+    /// else they do by themselves, such as putting a server online again at the time that was said, is none.
+    pub fn is_user_change(&self) -> bool {
+        let by_itself = matches!(self.author, Author::Server(_))
+            && !matches!(
+                self.command,
+                Command::AdmitServer { .. } | Command::CreateSession { .. }
+            );
+        !by_itself && self.command.is_user_change()
+    }
 }
 
 /// What came of an accepted change.
@@ -278,6 +359,15 @@ pub enum Outcome {
     Registered {
         /// Sessions that are over as far as the group is concerned: their keepers are to end.
         end: Vec<SessionId>,
+    },
+    /// What came of applying or discarding what a formation that gave way had changed.
+    Divergence {
+        /// How many records were applied or discarded.
+        done: u32,
+        /// How many are left.
+        left: u32,
+        /// Those that could not be applied and why, the first [`Command::REFUSED_LIMIT`] of them.
+        refused: Vec<(Subject, Refusal)>,
     },
 }
 

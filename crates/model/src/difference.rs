@@ -68,6 +68,14 @@ pub fn difference<'a>(
             &after.answered,
             |number, (id, outcome)| Record::Answered(*id, *number, outcome.clone()),
         ))
+        .chain(table(
+            &before.divergences,
+            &after.divergences,
+            |_, record| Record::Divergence(record.clone()),
+        ))
+        .chain(table(&before.diverged, &after.diverged, |_, record| {
+            Record::Diverged(record.clone())
+        }))
 }
 
 fn table<'a, K: Ord, V: PartialEq>(

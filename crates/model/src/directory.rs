@@ -4,17 +4,20 @@
 
 use crate::application::Application;
 use crate::change::{Outcome, Refusal};
+use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::{Event, EventKind, Severity};
 use crate::formation::ChangeName;
-use crate::id::{ChangeId, InvitationId, ServerId, SessionId};
+use crate::id::{ChangeId, FormationId, InvitationId, ServerId, SessionId};
 use crate::name::{AppName, Token, UserName};
-use crate::record::{Group, Record};
+use crate::record::Group;
 use crate::server::Server;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::time::UnixMillis;
 use crate::trust::Invitation;
 use crate::user::User;
+pub use parts::LoadError;
+
 use answers::Answers;
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
@@ -23,7 +26,9 @@ use std::sync::Arc;
 
 mod answers;
 mod check;
+mod divergences;
 mod index;
+mod parts;
 
 /// The group's replicated state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,23 +58,10 @@ pub struct Directory {
     pub(crate) answered: OrdMap<u64, (ChangeId, Result<Outcome, Refusal>)>,
     /// Their numbers, by key.
     pub(crate) answers: Answers,
-}
-
-/// Records that do not make a directory.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LoadError {
-    /// The group's own record is missing.
-    #[error("the record of the group itself is missing")]
-    NoGroup,
-    /// Two sessions of one token and application are current.
-    #[error("sessions {0} and {1} are both current for one token and application")]
-    TwoCurrent(SessionId, SessionId),
-    /// A session that has ended without a time, or has a time of its end and has not ended, or is current and ended.
-    #[error("the record of session {0} contradicts itself")]
-    Session(SessionId),
-    /// A setting that this version does not know.
-    #[error(transparent)]
-    Setting(#[from] crate::settings::SettingError),
+    /// What formations that gave way had changed; those with no record left are remembered for a while.
+    pub(crate) divergences: OrdMap<FormationId, Arc<Divergence>>,
+    /// The records of them that nobody has decided on yet.
+    pub(crate) diverged: OrdMap<(FormationId, Subject), Arc<Diverged>>,
 }
 
 impl Directory {
@@ -119,123 +111,9 @@ impl Directory {
             reported: OrdMap::new(),
             answered: OrdMap::new(),
             answers: Answers::default(),
+            divergences: OrdMap::new(),
+            diverged: OrdMap::new(),
         }
-    }
-
-    /// Takes the directory apart, the group's record first.
-    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let one = std::iter::once(Record::Group(self.group.clone()));
-        one.chain(self.servers.values().map(|r| Record::Server(r.clone())))
-            .chain(
-                self.removed
-                    .iter()
-                    .map(|(id, at)| Record::Removed(*id, *at)),
-            )
-            .chain(
-                self.settings
-                    .entries()
-                    .map(|(key, on, value)| Record::Setting(key.to_owned(), on, value)),
-            )
-            .chain(self.users.values().map(|r| Record::User(r.clone())))
-            .chain(self.apps.values().map(|r| Record::Application(r.clone())))
-            .chain(self.sessions.values().map(|r| Record::Session(r.clone())))
-            .chain(
-                self.invitations
-                    .values()
-                    .map(|r| Record::Invitation(r.clone())),
-            )
-            .chain(self.journal.values().map(|r| Record::Event(r.clone())))
-            .chain(
-                self.reported
-                    .iter()
-                    .map(|(id, number)| Record::Reported(*id, *number)),
-            )
-            .chain(
-                self.answered
-                    .iter()
-                    .map(|(number, (id, outcome))| Record::Answered(*id, *number, outcome.clone())),
-            )
-    }
-
-    /// About how many records it consists of: what taking it apart costs. Settings, which are few, are not counted.
-    pub fn size(&self) -> usize {
-        1 + self.servers.len()
-            + self.removed.len()
-            + self.users.len()
-            + self.apps.len()
-            + self.sessions.len()
-            + self.invitations.len()
-            + self.journal.len()
-            + self.reported.len()
-            + self.answered.len()
-    }
-
-    /// Puts a directory together from its records, in any order, with its indexes.
-    ///
-    /// # Errors
-    /// What is missing or contradicts itself.
-    pub fn from_records(records: impl IntoIterator<Item = Record>) -> Result<Self, LoadError> {
-        let mut records = records.into_iter();
-        let mut early = Vec::new();
-        let group = loop {
-            match records.next() {
-                Some(Record::Group(group)) => break group,
-                Some(other) => early.push(other),
-                None => return Err(LoadError::NoGroup),
-            }
-        };
-        let mut directory = Self::empty(group);
-        for record in early.into_iter().chain(records) {
-            directory.load(record)?;
-        }
-        Ok(directory)
-    }
-
-    fn load(&mut self, record: Record) -> Result<(), LoadError> {
-        match record {
-            Record::Group(record) => self.group = record,
-            Record::Server(record) => {
-                self.servers.insert(record.id, record);
-            }
-            Record::Removed(id, at) => {
-                self.removed.insert(id, at);
-            }
-            Record::Setting(key, on, value) => self.settings.load(&key, on, &value)?,
-            Record::User(record) => {
-                self.users.insert(record.name.clone(), record);
-            }
-            Record::Application(record) => {
-                self.apps.insert(record.name.clone(), record);
-            }
-            Record::Session(record) => self.load_session(Arc::unwrap_or_clone(record))?,
-            Record::Invitation(record) => {
-                self.invitations.insert(record.id, record);
-            }
-            Record::Event(record) => {
-                self.journal.insert(record.seq, record);
-            }
-            Record::Reported(id, number) => {
-                self.reported.insert(id, number);
-            }
-            Record::Answered(id, number, outcome) => {
-                self.answered.insert(number, (id, outcome));
-            }
-        }
-        Ok(())
-    }
-
-    fn load_session(&mut self, session: Session) -> Result<(), LoadError> {
-        if session.is_live() != session.ended.is_none() || (session.current && !session.is_live()) {
-            return Err(LoadError::Session(session.id));
-        }
-        if session.current
-            && let Some(other) = self.current_session(&session.token, &session.app)
-            && other.id != session.id
-        {
-            return Err(LoadError::TwoCurrent(other.id, session.id));
-        }
-        self.put_session(session);
-        Ok(())
     }
 
     /// What the group has only one of.

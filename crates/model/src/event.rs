@@ -90,11 +90,17 @@ pub enum EventKind {
     FormationEntered,
     /// Servers could not do without their primary, or formations without an administrator.
     FormationHeld,
+    /// What a formation that gave way had changed was kept.
+    DivergenceKept,
+    /// Some of it was put in place of what the surviving formation had.
+    DivergenceApplied,
+    /// Some of it was thrown away.
+    DivergenceDiscarded,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -124,6 +130,9 @@ impl EventKind {
         Self::FormationMade,
         Self::FormationEntered,
         Self::FormationHeld,
+        Self::DivergenceKept,
+        Self::DivergenceApplied,
+        Self::DivergenceDiscarded,
     ];
 
     /// The word used everywhere.
@@ -158,6 +167,9 @@ impl EventKind {
             Self::FormationMade => "formation-made",
             Self::FormationEntered => "formation-entered",
             Self::FormationHeld => "formation-held",
+            Self::DivergenceKept => "divergence-kept",
+            Self::DivergenceApplied => "divergence-applied",
+            Self::DivergenceDiscarded => "divergence-discarded",
         }
     }
 
@@ -196,6 +208,15 @@ impl EventKind {
             Self::FormationEntered => "A server left its formation for another.",
             Self::FormationHeld => {
                 "A side of a split did not go on by itself, or formations that meet wait for an administrator."
+            }
+            Self::DivergenceKept => {
+                "A formation gave way to another one, and what only it had changed was kept for somebody to decide on."
+            }
+            Self::DivergenceApplied => {
+                "What a formation that gave way had changed was put in place of what there was."
+            }
+            Self::DivergenceDiscarded => {
+                "What a formation that gave way had changed was thrown away."
             }
         }
     }

@@ -4,9 +4,10 @@
 
 use crate::application::Application;
 use crate::change::{Outcome, Refusal};
+use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::Event;
 use crate::formation::Formation;
-use crate::id::{ChangeId, GroupId, InvitationId, ServerId, SessionId};
+use crate::id::{ChangeId, FormationId, GroupId, InvitationId, ServerId, SessionId};
 use crate::mode::ResilienceMode;
 use crate::name::{AppName, GroupName, UserName};
 use crate::pause::Pause;
@@ -43,6 +44,10 @@ pub enum Record {
     Reported(ServerId, u64),
     /// An answered change: its key, number and outcome.
     Answered(ChangeId, u64, Result<Outcome, Refusal>),
+    /// What a formation that gave way had changed.
+    Divergence(Arc<Divergence>),
+    /// A record of it.
+    Diverged(Arc<Diverged>),
 }
 
 /// What tells a record from the others of all tables.
@@ -70,6 +75,10 @@ pub enum Key {
     Reported(ServerId),
     /// An answered change.
     Answered(ChangeId),
+    /// A formation that gave way.
+    Divergence(FormationId),
+    /// A record of it.
+    Diverged(FormationId, Subject),
 }
 
 impl Record {
@@ -87,6 +96,8 @@ impl Record {
             Self::Event(record) => Key::Event(record.seq),
             Self::Reported(id, _) => Key::Reported(*id),
             Self::Answered(id, _, _) => Key::Answered(*id),
+            Self::Divergence(record) => Key::Divergence(record.formation.id),
+            Self::Diverged(record) => Key::Diverged(record.formation, record.subject.clone()),
         }
     }
 }
@@ -122,6 +133,8 @@ pub struct Group {
     pub pause: Option<Pause>,
     /// How it stays able to act.
     pub mode: ResilienceMode,
+    /// The number of the newest change that a person made, or a program for one; see [`crate::Change::is_user_change`].
+    pub last_user_change: u64,
 }
 
 impl Group {

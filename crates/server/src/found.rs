@@ -265,6 +265,7 @@ fn found_trust(
         feature_level: FEATURE_LEVEL,
         pause: None,
         mode: model::ResilienceMode::Availability,
+        last_user_change: 0,
     };
     Ok((trust, group, expires))
 }

@@ -11,6 +11,7 @@ pub mod api;
 mod client_port;
 pub mod clock;
 mod control;
+mod divergence;
 mod duties;
 mod endpoint;
 mod expiry;

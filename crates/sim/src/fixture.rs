@@ -87,6 +87,7 @@ pub(crate) fn directory() -> Directory {
         feature_level: model::FEATURE_LEVEL,
         pause: None,
         mode: model::ResilienceMode::Quorum,
+        last_user_change: 0,
     };
     let name = UserName::new("admin").expect("invariant: a valid name");
     Directory::founded(group, server(1), user(name, Role::Admin))

@@ -35,6 +35,11 @@ impl Applying<'_> {
             since: self.at,
             until: self.at.after(span),
         };
+        self.put_pause(pause);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn put_pause(&mut self, pause: Pause) {
         let fields = [
             ("by", pause.by.clone()),
             ("reason", pause.reason.clone()),
@@ -44,7 +49,6 @@ impl Applying<'_> {
         group.pause = Some(pause);
         let subject = group.name.clone();
         self.event(EventKind::GroupPaused, Severity::Warning, subject, fields);
-        Ok(Outcome::Done)
     }
 
     /// Ends the pause at once.
@@ -65,7 +69,7 @@ impl Applying<'_> {
         Ok(Outcome::Done)
     }
 
-    fn leave_pause(&mut self, reason: Option<&str>) {
+    pub(super) fn leave_pause(&mut self, reason: Option<&str>) {
         let group = Arc::make_mut(&mut self.directory.group);
         let Some(pause) = group.pause.take() else {
             return;

@@ -3,7 +3,8 @@
 //! Always true: somebody counts; names and addresses are unique; the group works at the lowest feature level of its members.
 
 use super::{Applying, bounds};
-use crate::change::{Kind, Outcome, Refusal};
+use crate::change::{Command, Kind, Outcome, Refusal};
+use crate::divergence::EditedServer;
 use crate::event::{EventKind, Severity};
 use crate::id::{IncarnationId, InvitationId, ServerId};
 use crate::name::NAME_LIMIT;
@@ -17,13 +18,13 @@ use std::sync::Arc;
 const LABELS: usize = 64;
 
 /// What a server says of itself when it starts.
-pub(super) struct Report<'a> {
-    pub(super) version: &'a str,
-    pub(super) feature_level: u32,
-    pub(super) incarnation: IncarnationId,
-    pub(super) certificate_expires: UnixMillis,
-    pub(super) peer_address: &'a str,
-    pub(super) client_address: &'a str,
+struct Report<'a> {
+    version: &'a str,
+    feature_level: u32,
+    incarnation: IncarnationId,
+    certificate_expires: UnixMillis,
+    peer_address: &'a str,
+    client_address: &'a str,
 }
 
 impl Applying<'_> {
@@ -242,7 +243,7 @@ impl Applying<'_> {
         Ok(Outcome::Done)
     }
 
-    fn remember_removed(&mut self, id: ServerId) {
+    pub(super) fn remember_removed(&mut self, id: ServerId) {
         let oldest = self
             .directory
             .removed
@@ -304,11 +305,68 @@ impl Applying<'_> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn report_server(
-        &mut self,
-        id: ServerId,
-        report: &Report<'_>,
-    ) -> Result<Outcome, Refusal> {
+    /// Mode, power and labels at once.
+    pub(super) fn edit_server(&mut self, id: ServerId, to: &EditedServer) -> Result<(), Refusal> {
+        let server = self.member(id)?;
+        let record = Server {
+            power: to.power,
+            labels: to.labels.clone(),
+            ..(*server).clone()
+        };
+        check_server(&record)?;
+        self.set_mode(id, &to.mode)?;
+        let before = self.member(id)?;
+        let record = Server {
+            mode: before.mode.clone(),
+            ..record
+        };
+        if record.power != server.power || record.labels != server.labels {
+            let labels: Vec<_> = record
+                .labels
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect();
+            let labels = labels.join(",");
+            let fields = [
+                ("power", record.power.to_string()),
+                ("labels", bounds::cut(&labels, bounds::REMARK).to_owned()),
+            ];
+            self.put_server(record);
+            self.event(
+                EventKind::ServerChanged,
+                Severity::Info,
+                &server.name,
+                fields,
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn report_server(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        let Command::ReportServer {
+            server,
+            version,
+            feature_level,
+            incarnation,
+            certificate_expires,
+            peer_address,
+            client_address,
+        } = command
+        else {
+            unreachable!("invariant: `carry_out` sends only reports here")
+        };
+        let report = Report {
+            version,
+            feature_level: *feature_level,
+            incarnation: *incarnation,
+            certificate_expires: *certificate_expires,
+            peer_address,
+            client_address,
+        };
+        self.take_report(*server, &report)
+    }
+
+    fn take_report(&mut self, id: ServerId, report: &Report<'_>) -> Result<Outcome, Refusal> {
         let server = self.member(id)?;
         if report.feature_level < self.directory.group.feature_level {
             return Err(self.too_old(&server, report.feature_level));

@@ -196,6 +196,10 @@ pub enum Kind {
     Session,
     /// An invitation.
     Invitation,
+    /// A divergence.
+    Divergence,
+    /// A record of a divergence.
+    Diverged,
 }
 
 impl std::fmt::Display for Kind {
@@ -207,6 +211,8 @@ impl std::fmt::Display for Kind {
             Self::Application => "application",
             Self::Session => "session",
             Self::Invitation => "invitation",
+            Self::Divergence => "divergence",
+            Self::Diverged => "diverged record",
         })
     }
 }

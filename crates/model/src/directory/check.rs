@@ -12,6 +12,7 @@ impl Directory {
         self.check_sessions(&mut found);
         self.check_group(&mut found);
         self.check_journal(&mut found);
+        self.check_divergences(&mut found);
         found
     }
 
@@ -130,6 +131,32 @@ impl Directory {
         }
         if !self.answers.agrees(&self.answered) {
             found.push("the keys of the answered changes do not agree with the table".to_owned());
+        }
+    }
+
+    fn check_divergences(&self, found: &mut Vec<String>) {
+        let mut counted = BTreeMap::new();
+        for ((formation, subject), record) in &self.diverged {
+            if record.formation != *formation || record.subject != *subject {
+                found.push(format!("{subject} of {formation} is kept at another place"));
+            }
+            *counted.entry(*formation).or_insert(0u32) += 1;
+        }
+        for (id, divergence) in &self.divergences {
+            if *id != divergence.formation.id {
+                found.push(format!("the divergence of {id} is kept at another place"));
+            }
+            if counted.remove(id).unwrap_or(0) != divergence.records {
+                found.push(format!(
+                    "the records of the divergence of {id} are miscounted"
+                ));
+            }
+        }
+        if !counted.is_empty() {
+            found.push("a record diverged in a formation that nobody knows".to_owned());
+        }
+        if self.group.last_user_change > self.group.number {
+            found.push("the newest change by a person is yet to come".to_owned());
         }
     }
 }

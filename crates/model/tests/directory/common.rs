@@ -128,6 +128,7 @@ pub(crate) fn founded() -> Directory {
         feature_level: 0,
         pause: None,
         mode: ResilienceMode::Availability,
+        last_user_change: 0,
     };
     Directory::founded(
         group,
@@ -244,6 +245,7 @@ impl Told {
 fn author(command: &Command) -> Author {
     match command {
         Command::SetVoting { .. }
+        | Command::KeepDivergence { .. }
         | Command::OrphanSessions { .. }
         | Command::ChangePause {
             change: PauseChange::RunOut,

@@ -7,6 +7,7 @@
 )]
 
 mod common;
+mod divergence;
 mod memory;
 mod plain;
 mod stories;

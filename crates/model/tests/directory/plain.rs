@@ -6,6 +6,8 @@ use model::change::SessionLimit;
 use model::*;
 use std::collections::BTreeMap;
 
+mod divergence;
+
 /// What came of a change: the outcome, or the word of the refusal.
 pub(crate) type Answer = Result<Outcome, &'static str>;
 
@@ -55,6 +57,12 @@ pub(crate) struct Plain {
     pub(crate) sessions: Vec<Session>,
     pub(crate) invitations: Vec<Invitation>,
     pub(crate) settings: BTreeMap<(String, Option<ServerId>), String>,
+    pub(crate) divergences: Vec<Divergence>,
+    pub(crate) diverged: Vec<Diverged>,
+    /// What the newest change could not apply, and the words of the refusals.
+    pub(crate) refused: Vec<(Subject, &'static str)>,
+    pub(crate) last_user_change: u64,
+    formation: FormationId,
     clock: UnixMillis,
     answered: Vec<(ChangeId, Answer)>,
 }
@@ -77,6 +85,11 @@ impl Plain {
             sessions: Vec::new(),
             invitations: Vec::new(),
             settings: BTreeMap::new(),
+            divergences: Vec::new(),
+            diverged: Vec::new(),
+            refused: Vec::new(),
+            last_user_change: 0,
+            formation: directory.group().formation.this.id,
             clock: directory.group().clock,
             answered: Vec::new(),
         }
@@ -88,10 +101,37 @@ impl Plain {
         if let Some((_, answer)) = self.answered.iter().find(|(id, _)| *id == change.id) {
             return answer.clone();
         }
+        let sessions = self.sessions.clone();
+        self.refused.clear();
         let answer = self.carry_out(number, &change.command);
+        if answer.is_ok() && self.by_people(&change.command, &sessions, &answer) {
+            self.last_user_change = number;
+        }
         self.answered.push((change.id, answer.clone()));
         self.trim();
         answer
+    }
+
+    /// Whether people's doing changed something.
+    fn by_people(&self, command: &Command, before: &[Session], answer: &Answer) -> bool {
+        if let Command::CreateSession { .. } = command {
+            return self.sessions != before;
+        }
+        if let Ok(Outcome::Divergence { done, .. }) = answer {
+            return *done > 0;
+        }
+        let words = format!("{command:?}");
+        let of_servers = [
+            "SetVoting",
+            "ReportServer",
+            "TakePrimary",
+            "ObserveSessions",
+            "RegisterSessions",
+            "OrphanSessions",
+            "ChangePause { change: RunOut",
+            "KeepDivergence",
+        ];
+        !of_servers.iter().any(|word| words.starts_with(word))
     }
 
     /// The history keeps the newest; of those that ended at one moment, the higher ids.
@@ -154,6 +194,21 @@ impl Plain {
                 PauseChange::End { .. } => self.resume(),
                 PauseChange::RunOut => self.end_pause(),
             },
+            Command::KeepDivergence {
+                divergence,
+                records,
+                last,
+            } => self.keep(divergence, records, *last),
+            Command::ApplyDiverged {
+                formation,
+                subjects,
+                ..
+            } => self.decide(number, *formation, subjects, true),
+            Command::DiscardDiverged {
+                formation,
+                subjects,
+                ..
+            } => self.decide(number, *formation, subjects, false),
             other => panic!("the twin was not taught {other:?}"),
         }
     }

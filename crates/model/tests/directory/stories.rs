@@ -6,13 +6,13 @@ use model::*;
 use std::fmt::Write;
 
 /// A transcript that a reviewer can read.
-struct Transcript {
-    told: Told,
-    text: String,
+pub(crate) struct Transcript {
+    pub(crate) told: Told,
+    pub(crate) text: String,
 }
 
 impl Transcript {
-    fn of(told: Told) -> Self {
+    pub(crate) fn of(told: Told) -> Self {
         Self {
             told,
             text: String::new(),
@@ -20,7 +20,7 @@ impl Transcript {
     }
 
     /// One change: what it is in words, and what came of it.
-    fn tell(&mut self, words: &str, command: Command) {
+    pub(crate) fn tell(&mut self, words: &str, command: Command) {
         let applied = self.told.tell(command);
         writeln!(self.text, "{words}").unwrap();
         match &applied.outcome {
@@ -42,6 +42,16 @@ impl Transcript {
             Ok(Outcome::Registered { end }) => {
                 let end: Vec<_> = end.iter().map(|id| brief(*id)).collect();
                 writeln!(self.text, "  = registered, to end: [{}]", end.join(", ")).unwrap();
+            }
+            Ok(Outcome::Divergence {
+                done,
+                left,
+                refused,
+            }) => {
+                writeln!(self.text, "  = {done} done, {left} left").unwrap();
+                for (subject, refusal) in refused {
+                    writeln!(self.text, "  {subject} refused: {refusal}").unwrap();
+                }
             }
             Err(refusal) => writeln!(self.text, "  refused: {refusal}").unwrap(),
         }

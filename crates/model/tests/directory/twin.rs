@@ -260,6 +260,103 @@ fn group_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn any_setting_of_one() -> impl Strategy<Value = (Subject, Content)> {
+    any_setting().prop_filter_map("a value", |command| match command {
+        Command::SetSetting { key, value, on } => {
+            Some((Subject::Setting(key, on), Content::Setting(value)))
+        }
+        _ => None,
+    })
+}
+
+/// Something that people edit, as one side may have it.
+fn any_content() -> impl Strategy<Value = (Subject, Content)> {
+    let servers = (
+        any_server(),
+        select(&[50, 100, 1_000, 2_000][..]),
+        any::<bool>(),
+    );
+    prop_oneof![
+        3 => any_setting_of_one(),
+        4 => any_user().prop_map(|user| (Subject::User(user.name.clone()), Content::User(user.into()))),
+        4 => any_app().prop_map(|app| {
+            (Subject::Application(app.name.clone()), Content::Application(app.into()))
+        }),
+        2 => servers.prop_map(|(id, power, label)| {
+            let mut server = divergence::EditedServer::from(&server(id, "boston", Standing::Voter));
+            server.power = power;
+            if label {
+                server.labels = BTreeMap::from([("rack".to_owned(), "a".to_owned())]);
+            }
+            (Subject::Server(id), Content::Server(server))
+        }),
+        1 => any_server().prop_map(|id| (Subject::Removed(id), Content::Removed(START))),
+        1 => vec(any_server(), 0..3).prop_map(|list| (Subject::Backups, Content::Backups(list))),
+        1 => any_time().prop_map(|until| {
+            let pause = Pause {
+                by: "ann".to_owned(),
+                reason: "new disks".to_owned(),
+                since: START,
+                until,
+            };
+            (Subject::Pause, Content::Pause(pause))
+        }),
+    ]
+}
+
+fn any_formation() -> impl Strategy<Value = FormationId> {
+    select(&[7, 7, 7, 8, 9][..]).prop_map(|number| FormationId::from_bytes([number; 16]))
+}
+
+fn divergence_command() -> impl Strategy<Value = Command> {
+    let record = (any_content(), any::<(bool, bool)>(), any_content(), 1..4u64);
+    let report = (any_formation(), 1..4u64, vec(record, 0..6), any::<bool>());
+    let keep = report.prop_map(|(formation, number, records, last)| {
+        let records = records.into_iter().map(
+            |((subject, loser), (has_fork, gone), (other, fork), number)| Diverged {
+                formation,
+                fork: (has_fork && other == subject).then_some(fork),
+                subject,
+                loser: (!gone).then_some(loser),
+                number,
+            },
+        );
+        let this = FormationRef {
+            id: formation,
+            number: 2,
+            fork_point: 1,
+        };
+        let divergence = Divergence {
+            formation: this,
+            number,
+            ..Divergence::of(&founded(), 1, true)
+        };
+        Command::KeepDivergence {
+            divergence: Box::new(divergence),
+            records: records.collect(),
+            last,
+        }
+    });
+    let subjects = vec(any_content().prop_map(|(subject, _)| subject), 0..3);
+    let decide = (any_formation(), subjects, any::<bool>());
+    let decide = decide.prop_map(|(formation, subjects, apply)| {
+        let reason = None;
+        match apply {
+            true => Command::ApplyDiverged {
+                formation,
+                subjects,
+                reason,
+            },
+            false => Command::DiscardDiverged {
+                formation,
+                subjects,
+                reason,
+            },
+        }
+    });
+    prop_oneof![keep, decide]
+}
+
 fn any_step() -> impl Strategy<Value = Step> {
     let people = prop_oneof![
         any_user().prop_map(|user| put_user(user, None)),
@@ -283,6 +380,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => any_setting().prop_map(|command| Step::Tell(Box::new(command))),
         2 => pause_command().prop_map(|command| Step::Tell(Box::new(command))),
         4 => group_command().prop_map(|command| Step::Tell(Box::new(command))),
+        4 => divergence_command().prop_map(|command| Step::Tell(Box::new(command))),
         2 => (1..20usize, session_command()).prop_map(|(back, command)| Step::Again(back, Box::new(command))),
     ]
 }
@@ -358,6 +456,8 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
     prop_assert_eq!(directory.group().primary, plain.primary);
     prop_assert_eq!(&directory.group().pause, &plain.pause);
     prop_assert_eq!(directory.group().mode, plain.mode);
+    prop_assert_eq!(directory.group().last_user_change, plain.last_user_change);
+    assert_same_divergences(directory, plain)?;
     let settings: BTreeMap<_, _> = directory
         .settings()
         .entries()
@@ -366,6 +466,26 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
     prop_assert_eq!(&settings, &plain.settings);
     assert_same_queries(directory, plain)?;
     prop_assert_eq!(directory.check(), Vec::<String>::new());
+    Ok(())
+}
+
+fn assert_same_divergences(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError> {
+    let mut found = Vec::new();
+    for divergence in directory.divergences() {
+        let known = plain
+            .divergences
+            .iter()
+            .find(|one| one.formation == divergence.formation);
+        let records: Vec<_> = directory.diverged(divergence.formation.id).collect();
+        let counted = Divergence {
+            records: u32::try_from(records.len()).unwrap(),
+            ..known.unwrap().clone()
+        };
+        prop_assert_eq!(&**divergence, &counted);
+        found.extend(records.into_iter().map(|record| (**record).clone()));
+    }
+    let all = sorted(&plain.diverged, |one| (one.formation, one.subject.clone()));
+    prop_assert_eq!(found, all);
     Ok(())
 }
 
@@ -501,7 +621,14 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
         };
         let change = told.changes.last().unwrap();
         let answer = plain.apply(number, change);
-        let given = applied.outcome.as_ref().map_err(word).cloned();
+        let mut given = applied.outcome.as_ref().map_err(word).cloned();
+        if let Ok(Outcome::Divergence { refused, .. }) = &mut given {
+            let words: Vec<_> = refused
+                .drain(..)
+                .map(|(subject, refusal)| (subject, word(&refusal)))
+                .collect();
+            prop_assert!(again.is_some() || words == plain.refused, "{:?}", words);
+        }
         prop_assert_eq!(given, answer, "{:?}", change);
         assert_same(&told.directory, &plain)?;
         if applied.outcome.is_err() || again.is_some() {

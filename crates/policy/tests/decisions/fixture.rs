@@ -166,6 +166,7 @@ pub(crate) fn made() -> Made {
             feature_level: 1,
             pause: None,
             mode: model::ResilienceMode::Quorum,
+            last_user_change: 0,
         },
         servers: vec![
             server(BOSTON, Standing::Voter),

@@ -79,6 +79,7 @@ fn directory() -> Directory {
         feature_level: 1,
         pause: None,
         mode: model::ResilienceMode::Quorum,
+        last_user_change: 0,
     };
     let admin = model::User {
         name: model::UserName::new("admin").expect("a name"),

@@ -105,6 +105,7 @@ pub(crate) fn directory() -> Directory {
         feature_level: model::FEATURE_LEVEL,
         pause: None,
         mode: model::ResilienceMode::Quorum,
+        last_user_change: 0,
     };
     let admin = user(UserName::new("admin").expect("a name"), UserRole::Admin);
     Directory::founded(group, server(1), admin)

@@ -5,7 +5,7 @@
 use super::bodies::{Attention, View, rfc3339};
 use super::show::{Moment, by_name};
 use crate::node::{Heard, Node};
-use model::{Mode, Pause, Server, UnixMillis};
+use model::{Divergence, Mode, Pause, Server, UnixMillis};
 use policy::Protection;
 use policy::failback::Outlook;
 use std::time::Duration;
@@ -110,6 +110,7 @@ fn about_group(
     }
     items.extend(held_back(node, moment));
     items.extend(moment.paused().map(paused));
+    items.extend(moment.directory.divergences().map(|one| diverged(one)));
     items.extend(expiry(
         node.now(),
         group.authority.expires,
@@ -140,6 +141,15 @@ fn held_back(node: &Node, moment: &Moment) -> Option<Attention> {
 
 fn paused(pause: &Pause) -> Attention {
     warning(pause.to_string()).remedy("it ends by itself, or at once by `stead group resume`")
+}
+
+fn diverged(divergence: &Divergence) -> Attention {
+    let (records, number) = (divergence.records, divergence.formation.number);
+    let what = match records {
+        1 => format!("1 record of formation {number} diverged"),
+        _ => format!("{records} records of formation {number} diverged"),
+    };
+    warning(what).remedy("look with `stead group divergence list`; apply or discard each")
 }
 
 fn no_primary(node: &Node, moment: &Moment) -> Attention {

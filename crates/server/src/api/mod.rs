@@ -10,6 +10,7 @@ mod attention;
 mod backups;
 pub mod bodies;
 mod caller;
+mod divergence;
 mod events;
 mod explain;
 mod extract;

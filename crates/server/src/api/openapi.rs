@@ -1,8 +1,8 @@
 //! `/v1/openapi.json`: the description of the API, made from the code.
 
 use super::{
-    advice, apps, backups, bodies, events, explain, group, health, login, metrics, pause, problem,
-    servers, sessions, settings, status, trust, users,
+    advice, apps, backups, bodies, divergence, events, explain, group, health, login, metrics,
+    pause, problem, servers, sessions, settings, status, trust, users,
 };
 use axum::Json;
 use utoipa::openapi::OpenApi as Document;
@@ -31,6 +31,7 @@ use utoipa::{Modify, OpenApi};
         events::list, events::kinds,
         group::members, group::remove, group::invite, group::promote,
         backups::list, backups::add, backups::place, backups::remove,
+        divergence::list, divergence::show, divergence::records, divergence::apply, divergence::discard,
         pause::pause, pause::resume,
         trust::show
     ),

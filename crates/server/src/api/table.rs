@@ -5,8 +5,8 @@
 
 use super::guard::{Gate, Need, guard};
 use super::{
-    advice, apps, backups, events, explain, group, health, login, metrics, openapi, pause, servers,
-    sessions, settings, status, trust, users,
+    advice, apps, backups, divergence, events, explain, group, health, login, metrics, openapi,
+    pause, servers, sessions, settings, status, trust, users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -132,6 +132,26 @@ fn of_group() -> Vec<Route> {
         to("/v1/group/backups", POST, ADMIN, backups::add),
         to("/v1/group/backups/{name}", PUT, ADMIN, backups::place),
         to("/v1/group/backups/{name}", DELETE, ADMIN, backups::remove),
+        to("/v1/group/divergences", GET, VIEWER, divergence::list),
+        to("/v1/group/divergences/{id}", GET, VIEWER, divergence::show),
+        to(
+            "/v1/group/divergences/{id}/records",
+            GET,
+            VIEWER,
+            divergence::records,
+        ),
+        to(
+            "/v1/group/divergences/{id}/apply",
+            POST,
+            ADMIN,
+            divergence::apply,
+        ),
+        to(
+            "/v1/group/divergences/{id}/discard",
+            POST,
+            ADMIN,
+            divergence::discard,
+        ),
         to("/v1/group/pause", POST, ADMIN, pause::pause),
         to("/v1/group/pause", DELETE, ADMIN, pause::resume),
     ]

@@ -78,5 +78,6 @@ pub(crate) fn nobody_in(id: GroupId, name: GroupName, authority: Authority) -> G
         feature_level: 0,
         pause: None,
         mode: model::ResilienceMode::Availability,
+        last_user_change: 0,
     }
 }

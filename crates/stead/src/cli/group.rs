@@ -1,6 +1,7 @@
 //! `stead group`: the group's shape.
 
 mod backups;
+mod divergence;
 mod pause;
 
 use super::Context;
@@ -28,6 +29,7 @@ enum Verb {
     Promote(Promote),
     Remove(Remove),
     Backups(backups::Backups),
+    Divergence(divergence::Divergence),
     Pause(pause::Pause),
     Resume(pause::Resume),
 }
@@ -105,6 +107,7 @@ impl Group {
             Verb::Promote(verb) => verb.run(context, &door).await,
             Verb::Remove(verb) => verb.run(context, &door).await,
             Verb::Backups(verb) => verb.run(context, &door).await,
+            Verb::Divergence(verb) => verb.run(context, &door).await,
             Verb::Pause(verb) => verb.run(context, &door).await,
             Verb::Resume(verb) => verb.run(context, &door).await,
         }

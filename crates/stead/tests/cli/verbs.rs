@@ -297,6 +297,17 @@ fn servers_invitations_and_the_journal() {
     assert_eq!(plan["allowed"], false, "{plan:#}");
     server.fails(4, &["group", "remove", "s1"]);
 
+    let divergences = server.json(&["group", "divergence", "list"]);
+    assert_eq!(divergences, serde_json::json!([]));
+    for arguments in [
+        &["group", "divergence", "show", "2"][..],
+        &["group", "divergence", "apply", "2", "--all", "--dry-run"],
+        &["group", "divergence", "discard", "abc", "--record", "pause"],
+    ] {
+        let told = server.fails(4, arguments);
+        assert!(told.contains("group divergence list"), "{told}");
+    }
+
     let events = server.json(&["event", "list", "--kind", "server-mode"]);
     let events = events.as_array().unwrap();
     assert_eq!(events.len(), 2);

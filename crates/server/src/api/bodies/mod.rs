@@ -4,6 +4,7 @@
 //! field's name ends with. The command line reads these types too, so that both ends agree. Start at [`status`].
 
 mod advice;
+mod divergence;
 mod events;
 mod group;
 mod pause;
@@ -12,6 +13,9 @@ mod status;
 mod time;
 
 pub use advice::{AdvisedSettings, MeasuredTrip, ResilienceAdvice};
+pub use divergence::{
+    DivergedRecord, Divergence, DivergenceDecision, DivergenceRequest, RefusedRecord,
+};
 pub use events::{Event, EventKindInfo, ExplainedCandidate, Explanation, Reason};
 pub use group::{
     Backup, BackupAddition, BackupMove, Certificate, Invitation, InvitationRequest, Login,

@@ -1,0 +1,223 @@
+//! Divergences in their most obvious form: a list of records, looked through from end to end.
+
+use super::{Answer, Plain};
+use model::divergence::EditedServer;
+use model::*;
+
+impl Plain {
+    pub(super) fn keep(&mut self, report: &Divergence, records: &[Diverged], last: bool) -> Answer {
+        if report.formation.id == self.formation {
+            return Err("invalid");
+        }
+        let id = report.formation.id;
+        let held = self.divergences.iter().find(|one| one.formation.id == id);
+        let held = held.cloned();
+        if let Some(held) = &held
+            && held.complete
+            && held.number >= report.number
+        {
+            return Ok(Outcome::Done);
+        }
+        // What several records of one report say of one subject counts only by the last of them that is news.
+        let before = self.diverged.clone();
+        for record in records {
+            let same_place = |one: &&Diverged| one.formation == id && one.subject == record.subject;
+            if before
+                .iter()
+                .any(|one| same_place(&one) && one.number >= record.number)
+            {
+                continue;
+            }
+            self.diverged
+                .retain(|one| one.formation != id || one.subject != record.subject);
+            let fork = self.by_now(record.fork.clone());
+            let loser = self.by_now(record.loser.clone());
+            let here = self.present(&record.subject);
+            let unchanged = fork.is_some() && alike(&fork) == alike(&loser);
+            if !unchanged && alike(&here) != alike(&loser) {
+                self.diverged.push(record.clone());
+            }
+        }
+        let next = Divergence {
+            number: match &held {
+                Some(held) if last => held.number.max(report.number),
+                Some(held) => held.number,
+                None => report.number,
+            },
+            kept: held.as_ref().map_or(self.clock, |held| held.kept),
+            complete: last || held.as_ref().is_some_and(|held| held.complete),
+            ..report.clone()
+        };
+        self.divergences.retain(|one| one.formation.id != id);
+        self.divergences.push(next);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn decide(
+        &mut self,
+        number: u64,
+        id: FormationId,
+        subjects: &[Subject],
+        apply: bool,
+    ) -> Answer {
+        let of_it: Vec<Diverged> = self
+            .diverged
+            .iter()
+            .filter(|one| one.formation == id)
+            .cloned()
+            .collect();
+        let known = |subject: &Subject| of_it.iter().any(|one| one.subject == *subject);
+        if of_it.is_empty() || !subjects.iter().all(known) {
+            return Err("not found");
+        }
+        let wanted = |one: &Diverged| subjects.is_empty() || subjects.contains(&one.subject);
+        let mut chosen: Vec<Diverged> = of_it.iter().filter(|one| wanted(one)).cloned().collect();
+        chosen.sort_by_key(|one| one.subject.clone());
+        let mut left = if apply { chosen.clone() } else { Vec::new() };
+        let mut refused = Vec::new();
+        for _round in 0..3 {
+            let before = left.len();
+            refused.clear();
+            left.retain(|one| match self.put(number, one) {
+                Ok(_) => false,
+                Err(word) => {
+                    refused.push((one.subject.clone(), word));
+                    true
+                }
+            });
+            if left.len() == before {
+                break;
+            }
+        }
+        if subjects.len() == 1
+            && let Some((_, word)) = refused.first()
+        {
+            return Err(word);
+        }
+        let gone = |one: &Diverged| chosen.contains(one) && !left.contains(one);
+        self.diverged.retain(|one| !gone(one));
+        self.refused = refused;
+        Ok(Outcome::Divergence {
+            done: (chosen.len() - left.len()) as u32,
+            left: (of_it.len() - chosen.len() + left.len()) as u32,
+            refused: Vec::new(),
+        })
+    }
+
+    fn put(&mut self, number: u64, record: &Diverged) -> Answer {
+        let wanted = self.by_now(record.loser.clone());
+        let here = self.present(&record.subject);
+        if alike(&here) == alike(&wanted) {
+            return Ok(Outcome::Done);
+        }
+        match (&record.subject, wanted) {
+            (Subject::Setting(key, on), Some(Content::Setting(value))) => {
+                self.set(key, Some(&value), *on)
+            }
+            (Subject::Setting(key, on), _) => self.set(key, None, *on),
+            (Subject::User(name), Some(Content::User(user))) => {
+                let held = self.users.iter().find(|one| one.name == *name);
+                let version = held.map(|one| one.version_number);
+                self.put_user(number, &user, version)
+            }
+            (Subject::User(name), _) => self.remove_user(name),
+            (Subject::Application(name), Some(Content::Application(app))) => {
+                let held = self.apps.iter().find(|one| one.name == *name);
+                let version = held.map(|one| one.version_number);
+                self.put_app(number, &app, version)
+            }
+            (Subject::Application(name), _) => self.remove_app(name),
+            (Subject::Server(id), Some(Content::Server(server))) => {
+                self.edit_server(number, *id, &server)
+            }
+            (Subject::Removed(id), Some(_)) if self.known(*id).is_ok() => {
+                self.remove_server(number, *id)
+            }
+            (Subject::Removed(id), Some(_)) => {
+                self.removed.push(*id);
+                Ok(Outcome::Done)
+            }
+            (Subject::Backups, Some(Content::Backups(list))) => self.set_backups(&list),
+            (Subject::Pause, Some(Content::Pause(pause))) => {
+                self.pause = Some(pause);
+                Ok(Outcome::Done)
+            }
+            (Subject::Pause, _) => {
+                self.pause = None;
+                Ok(Outcome::Done)
+            }
+            _ => Err("invalid"),
+        }
+    }
+
+    /// The random changes take nobody offline.
+    fn edit_server(&mut self, number: u64, id: ServerId, to: &EditedServer) -> Answer {
+        let place = self.servers.iter_mut().find(|server| server.id == id);
+        let server = place.ok_or("invalid")?;
+        if !(100..=1_000_000).contains(&to.power) {
+            return Err("invalid");
+        }
+        if server.power != to.power || server.labels != to.labels {
+            server.power = to.power;
+            server.labels = to.labels.clone();
+            server.version_number = number;
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn by_now(&self, content: Option<Content>) -> Option<Content> {
+        match content {
+            Some(Content::Pause(pause)) if pause.until <= self.clock => None,
+            other => other,
+        }
+    }
+
+    /// What there is now.
+    fn present(&self, subject: &Subject) -> Option<Content> {
+        let found = match subject {
+            Subject::Removed(id) => {
+                let removed = self.removed.contains(id);
+                removed.then_some(Content::Removed(UnixMillis(0)))
+            }
+            Subject::Server(id) => self
+                .known(*id)
+                .ok()
+                .map(|server| Content::Server(server.into())),
+            Subject::Setting(key, on) => self
+                .settings
+                .get(&(key.clone(), *on))
+                .cloned()
+                .map(Content::Setting),
+            Subject::User(name) => {
+                let user = self.users.iter().find(|user| user.name == *name);
+                user.map(|user| Content::User(user.clone().into()))
+            }
+            Subject::Application(name) => {
+                let app = self.apps.iter().find(|app| app.name == *name);
+                app.map(|app| Content::Application(app.clone().into()))
+            }
+            Subject::Backups => Some(Content::Backups(self.backups.clone())),
+            Subject::Pause => self.pause.clone().map(Content::Pause),
+        };
+        self.by_now(found)
+    }
+}
+
+/// What people see of it.
+fn alike(content: &Option<Content>) -> Option<Content> {
+    content.clone().map(|content| match content {
+        Content::Removed(_) => Content::Removed(UnixMillis(0)),
+        Content::User(user) => {
+            let mut user = (*user).clone();
+            user.version_number = 0;
+            user.password_set = UnixMillis(0);
+            Content::User(user.into())
+        }
+        Content::Application(app) => {
+            let mut app = (*app).clone();
+            app.version_number = 0;
+            Content::Application(app.into())
+        }
+        other => other,
+    })
+}
