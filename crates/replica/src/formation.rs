@@ -161,27 +161,22 @@ pub fn fork(
         other => other,
     });
     let directory = Directory::from_records(records)?;
-    let made = make(disk, data, founder, &directory, last, voters, segment_size)?;
-    keep_base(disk, data, made, state)?;
-    Ok(made)
+    make(disk, data, founder, &directory, last, voters, segment_size)
 }
 
-/// Keeps the state that a server has when a formation begins for it.
+/// Keeps what a formation is to be compared with later.
 pub(crate) fn keep_base(
     disk: &SharedDisk,
     data: &Path,
     formation: FormationId,
-    state: &State,
+    base: &Directory,
 ) -> Result<(), FormationError> {
-    let Some(directory) = &state.directory else {
-        return Ok(());
-    };
     let meta = Meta {
-        last: state.last,
-        membership: state.membership.clone(),
+        last: None,
+        membership: StoredMembership::default(),
     };
     let path = folder(data, formation).join(BASE);
-    match write_snapshot(&**disk, &path, &meta, directory) {
+    match write_snapshot(&**disk, &path, &meta, base) {
         Ok(_) => Ok(()),
         Err(source) => Err(FormationError::Io { path, source }),
     }
@@ -207,25 +202,36 @@ pub fn base(
     read_snapshot(&**disk, &dir.join(BASE)).map(|(_, directory)| Some(directory))
 }
 
-/// Removes all formations but the one in force.
+/// The formations on disk that are not in force.
 ///
 /// # Errors
 /// The disk's.
-pub fn forget_others(disk: &SharedDisk, data: &Path) -> Result<(), FormationError> {
-    let Some(current) = current(disk, data)? else {
-        return Ok(());
-    };
+pub fn others(disk: &SharedDisk, data: &Path) -> Result<Vec<FormationId>, FormationError> {
+    let current = current(disk, data)?;
     let all = data.join(FORMATIONS);
-    let failed = |source| FormationError::Io {
+    let names = disk.list(&all).map_err(|source| FormationError::Io {
         path: all.clone(),
         source,
-    };
-    for name in disk.list(&all).map_err(failed)? {
-        if name != CURRENT && name.parse() != Ok(current) {
-            disk.remove_dir(&all.join(name)).map_err(failed)?;
-        }
+    })?;
+    let ids = names.iter().filter_map(|name| name.parse().ok());
+    Ok(ids.filter(|id| Some(*id) != current).collect())
+}
+
+/// Removes a formation that is not in force.
+///
+/// # Errors
+/// The disk's.
+pub fn forget(
+    disk: &SharedDisk,
+    data: &Path,
+    formation: FormationId,
+) -> Result<(), FormationError> {
+    if current(disk, data)? == Some(formation) {
+        return Err(FormationError::InForce(formation));
     }
-    Ok(())
+    let path = folder(data, formation);
+    let removed = disk.remove_dir(&path);
+    removed.map_err(|source| FormationError::Io { path, source })
 }
 
 fn make(

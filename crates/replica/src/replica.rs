@@ -323,7 +323,7 @@ pub(crate) async fn stop(core: &Core) {
     }
 }
 
-fn stored_state((meta, directory): (Meta, model::Directory)) -> State {
+pub(crate) fn stored_state((meta, directory): (Meta, model::Directory)) -> State {
     State {
         directory: Some(directory),
         applied: meta.last.map_or(0, |id| id.index),

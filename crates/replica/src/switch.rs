@@ -69,6 +69,10 @@ fn with_log(log: &Log, mut state: State) -> Result<State, ApplyError> {
     }
 }
 
+fn directory_of(state: &State) -> Result<&Directory, FormationError> {
+    state.directory.as_ref().ok_or(FormationError::NoDirectory)
+}
+
 /// The record of a formation that goes on from a state.
 fn descendant(directory: &Directory, applied: u64, founding: Founding) -> Formation {
     let parent = &directory.group().formation;
@@ -104,11 +108,9 @@ impl Replica {
     async fn make(&self, founding: Founding) -> Result<FormationRef, SwitchError> {
         let ground = self.ground();
         let state = with_log(&ground.log, (*ground.published.own()).clone())?;
-        let directory = state
-            .directory
-            .as_ref()
-            .ok_or(FormationError::NoDirectory)?;
+        let directory = directory_of(&state)?;
         let formation = descendant(directory, state.applied, founding);
+        let base = self.first_base(&state).await?;
         let (disk, data) = (self.inner.disk.clone(), self.inner.data.clone());
         let founder = Founder {
             server: ground.me,
@@ -118,10 +120,22 @@ impl Replica {
         let making = move || {
             let voters = BTreeSet::from([founder.server]);
             let made = formation::fork(&disk, &data, founder, &state, &formation, &voters, size)?;
+            keep_base(&disk, &data, made, base.as_ref().unwrap_or(directory_of(&state)?))?;
             select(&disk, &data, made)?;
             Ok(formation.this)
         };
         self.beside(making).await
+    }
+
+    /// What the present formation began with, where it is an island that has met no other yet: what follows from it began there
+    /// too.
+    async fn first_base(&self, state: &State) -> Result<Option<Directory>, SwitchError> {
+        let fork_point = state
+            .directory
+            .as_ref()
+            .map_or(0, |directory| directory.group().formation.this.fork_point);
+        let base = self.base().await.map_err(OpenError::from)?;
+        Ok(base.filter(|base| base.group().number <= fork_point))
     }
 
     /// Leaves the present formation for another, with an empty log: its primary sends what is in it. The state that this
@@ -148,6 +162,7 @@ impl Replica {
     ) -> Result<(), SwitchError> {
         let ground = self.ground();
         let state = with_log(&ground.log, (*ground.published.own()).clone())?;
+        let base = self.first_base(&state).await?;
         let (disk, data) = (self.inner.disk.clone(), self.inner.data.clone());
         let owner = LogOwner {
             formation,
@@ -156,7 +171,9 @@ impl Replica {
         let size = self.inner.options.log.segment_size;
         let making = move || {
             formation::join(&disk, &data, owner, size)?;
-            keep_base(&disk, &data, formation, &state)?;
+            if let Some(base) = base.as_ref().or(state.directory.as_ref()) {
+                keep_base(&disk, &data, formation, base)?;
+            }
             select(&disk, &data, formation)
         };
         self.beside(making).await
@@ -239,14 +256,14 @@ impl Replica {
         Ok(())
     }
 
-    /// Removes the formations that this server was in before.
+    /// Removes a formation that this server was in before.
     ///
     /// # Errors
-    /// The disk's.
-    pub async fn forget_former(&self) -> Result<(), SwitchError> {
+    /// The disk's; or it is in force again.
+    pub async fn forget_left_behind(&self, left: FormationId) -> Result<(), SwitchError> {
         let _office = self.inner.office.lock().await;
         let (disk, data) = (self.inner.disk.clone(), self.inner.data.clone());
-        self.beside(move || formation::forget_others(&disk, &data))
+        self.beside(move || formation::forget(&disk, &data, left))
             .await
     }
 
@@ -254,6 +271,13 @@ impl Replica {
     pub fn set_guard(&self, until: Option<Moment>) {
         let ground = self.ground();
         *ground.guard.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    /// The term and the number of the last entry in this server's log.
+    pub fn log_end(&self) -> (u64, u64) {
+        let ground = self.ground();
+        let last = ground.log.ends().1.or(ground.published.own().last);
+        last.map_or((0, 0), |id| (id.leader_id.term, id.index))
     }
 
     /// Servers that do not count and without which no change is acknowledged, as long as they follow closely.

@@ -92,7 +92,14 @@ async fn nothing_acknowledged_is_lost_with_a_primary_that_counts_alone() {
         expected.len() + 2,
         "what it left behind is kept"
     );
-    old.forget_former().await.expect("removed");
+    let [before] = old.left_behind().expect("listed")[..] else {
+        panic!("one formation is left behind");
+    };
+    let kept = old.read_left_behind(before).await.expect("read");
+    let there = kept.directory.expect("all that was there");
+    assert!(there.user(&common::user_name(3000)).is_some());
+    old.forget_left_behind(before).await.expect("removed");
+    assert_eq!(old.left_behind().expect("listed"), []);
     group.stop(1).await;
     let again = group.start(1).await;
     assert_eq!(again.formation(), made.id);

@@ -1,6 +1,7 @@
 //! Answers to what other members ask.
 
 use crate::clock;
+use crate::formations;
 use crate::keys;
 use crate::node::{Node, not_primary};
 use crate::office::Promotion;
@@ -87,6 +88,39 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             client_request,
         } => renew(node, from, &peer_request, &client_request),
         Request::Goodbye => Answer::Done,
+        Request::Side => Answer::Side(Box::new(node.side())),
+        Request::Enter {
+            side,
+            formation,
+            gives_way,
+            by_hand,
+        } => {
+            let how = (gives_way, by_hand);
+            let room = formations::let_in(node, from, &side, formation, how).await;
+            room.map_or_else(failed, |()| Answer::Done)
+        }
+        Request::Base { formation, offset } => {
+            Answer::Records(formations::base_records(node, formation, offset).await)
+        }
+        Request::MakeFormation {
+            from: formation,
+            author,
+            reason,
+        } => {
+            let reason = reason.as_deref();
+            let made = formations::make_by_hand(node, formation, &author, reason).await;
+            done(node, made)
+        }
+        Request::GiveWay {
+            to,
+            primary,
+            author,
+            reason,
+        } => {
+            let reason = reason.as_deref();
+            let gone = formations::give_way(node, to, primary, &author, reason).await;
+            done(node, gone)
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::node::Node;
 use crate::office::{self, NotTaken, Won};
 use crate::peers::Contact;
-use model::{Command, Directory, EventKind, Reason, ServerId, Severity};
+use model::{Command, Directory, EventKind, FormationId, Reason, ServerId, Severity};
 use policy::campaign;
 use policy::failback::Return;
 use policy::liveness::{self, Allowance, Liveness};
@@ -59,6 +59,8 @@ struct Duties {
     liveness: Liveness,
     /// When the log last said why this server cannot say that it is primary.
     complained: Option<Duration>,
+    /// The formation that the policies are about.
+    formation: FormationId,
     /// The members that were reachable at the last look.
     reachable: BTreeMap<ServerId, bool>,
     /// When the newest report of each server was learnt that the policies know.
@@ -109,6 +111,7 @@ impl Duties {
             office: Office::new(&look(&node, &directory, &status, &members, now), now),
             liveness: Liveness::new(Allowance::of(directory.settings())),
             complained: None,
+            formation: node.replica().formation(),
             reachable: BTreeMap::new(),
             reported: BTreeMap::new(),
             done,
@@ -135,12 +138,30 @@ impl Duties {
         let directory = self.node.directory();
         let members = members(&status);
         let look = look(&self.node, &directory, &status, &members, now);
+        let formation = self.node.replica().formation();
+        if formation != self.formation {
+            // Terms of one formation mean nothing in another.
+            self.formation = formation;
+            self.office = Office::new(&look, now);
+        }
+        self.follow_closely(&directory, &status);
         self.stand(&look, now);
         self.take_office(&look, now);
         self.give_back(&look, now);
         self.watch_hosts(&status, now);
         self.tell_who_is_reached(&status);
         self.arrange_members(&look, &status, now);
+    }
+
+    /// Where this server alone counts, whoever has caught up must have a change before it is acknowledged.
+    fn follow_closely(&self, directory: &Directory, status: &Status) {
+        let me = self.node.me();
+        let alone = status.voters.len() == 1 && status.voters.contains(&me);
+        let followers = directory
+            .voters()
+            .map(|server| server.id)
+            .filter(|id| alone && *id != me);
+        self.node.replica().set_followers(followers.collect());
     }
 
     /// Whether to step forward as primary, or to hand over.

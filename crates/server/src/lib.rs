@@ -15,6 +15,7 @@ mod divergence;
 mod duties;
 mod endpoint;
 mod expiry;
+mod formations;
 pub mod found;
 mod hosting;
 pub mod identity;

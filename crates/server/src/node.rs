@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) ordered: Mutex<Option<Duration>>,
     /// What becomes of the original primary, as this server saw it last.
     pub(crate) outlook: Mutex<Outlook>,
+    /// Formations of this group, this server's and the others'.
+    pub(crate) formations: crate::formations::Known,
     pub(crate) journal: watch::Sender<u64>,
     pub(crate) started: UnixMillis,
     pub(crate) stop: Stop,

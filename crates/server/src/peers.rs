@@ -67,7 +67,10 @@ impl Outlook for Sight {
             protocol: PROTOCOL,
             group: self.identity.group,
             server: self.identity.server,
-            incarnation: self.identity.incarnation,
+            incarnation: self
+                .replica
+                .get()
+                .map_or(self.identity.incarnation, Replica::incarnation),
             formation: formation.map(|formation| formation.this),
             lineage: formation
                 .map(|it| it.lineage().take(LINEAGE_LIMIT).collect())
@@ -298,6 +301,16 @@ impl Peers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         known.get(&server).copied()
+    }
+
+    /// A member said which life of its log this is.
+    pub fn note_incarnation(&self, server: ServerId, incarnation: IncarnationId) {
+        let mut known = self
+            .contacts
+            .incarnations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.insert(server, incarnation);
     }
 
     /// Changes when a member is reached or no longer is.

@@ -239,6 +239,7 @@ async fn start(
         leaving: Mutex::default(),
         ordered: Mutex::default(),
         outlook: Mutex::new(policy::failback::Outlook::Nothing),
+        formations: crate::formations::Known::default(),
         journal: watch::Sender::new(0),
         started: clock::calendar(),
         stop,
@@ -282,7 +283,10 @@ async fn open_replica(
         identity.server,
         links,
         Timing::default(),
-        Options::default(),
+        Options {
+            silent: true,
+            ..Options::default()
+        },
     )
     .await?)
 }
@@ -310,6 +314,7 @@ impl Server {
         let node = self.node.clone();
         tokio::spawn(follow_directory(node.clone()));
         tokio::spawn(duties::run(node.clone()));
+        tokio::spawn(crate::formations::run(node.clone()));
         tokio::spawn(reporting::run(node.clone()));
         tokio::spawn(spool::run(node.clone()));
         tokio::spawn(say_hello(node.clone()));
@@ -386,10 +391,21 @@ async fn follow_directory(node: Node) {
     }
 }
 
-/// Says once after the start what this server is now.
+/// Says what this server is now, after the start and whenever it has entered another formation.
 async fn say_hello(node: Node) {
+    let mut roles = node.replica().role_changed();
+    let mut said = None;
     loop {
-        let known = node.directory().server(node.me()).is_some();
+        let formation = node.replica().formation();
+        let directory = node.directory();
+        let known = directory.server(node.me()).is_some()
+            && directory.group().formation.this.id == formation;
+        drop(directory);
+        if said == Some(formation) {
+            // Whoever keeps the replica keeps the sender.
+            drop(roles.changed().await);
+            continue;
+        }
         if known {
             let identity = &node.0.identity;
             let command = Command::ReportServer {
@@ -402,7 +418,7 @@ async fn say_hello(node: Node) {
                 client_address: identity.client.advertise.clone(),
             };
             match node.submit(None, node.author(), command).await {
-                Ok(_) => return,
+                Ok(_) => said = Some(formation),
                 Err(error) => tracing::debug!(%error, "this server has not been announced yet"),
             }
         }

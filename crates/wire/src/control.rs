@@ -1,8 +1,8 @@
 //! Requests between members: changes that are forwarded, reports, reads, and streams of sessions.
 
 use model::{
-    AppName, Applied, Author, ChangeId, ChangeName, Command, FormationRef, Reason, ServerId,
-    SessionId, Token, UnixMillis, UserName,
+    AppName, Applied, Author, ChangeId, ChangeName, Command, FormationId, FormationRef, Reason,
+    Record, ServerId, SessionId, Side, Token, UnixMillis, UserName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,46 @@ pub enum Request {
     },
     /// The sender stops in an orderly way.
     Goodbye,
+    /// Which formation this server is in, and how that stands.
+    Side,
+    /// The sender wants to leave its formation for the one of the server that is asked, which acts as primary of it.
+    Enter {
+        /// How the sender's formation stands.
+        side: Box<Side>,
+        /// The formation that it wants to enter.
+        formation: FormationId,
+        /// Whether it speaks for its whole formation, as its primary, and what was changed there is to give way.
+        gives_way: bool,
+        /// Whether an administrator said so, whatever `resilience.primary-return` says.
+        by_hand: bool,
+    },
+    /// What a formation began with, on the server that is asked: records that people edit, some at a time.
+    Base {
+        /// Which formation.
+        formation: FormationId,
+        /// How many records to pass over.
+        offset: u32,
+    },
+    /// Make a formation that goes on from what the asked server has, with itself as primary.
+    MakeFormation {
+        /// The formation that it is in now.
+        from: FormationId,
+        /// Who asked for it.
+        author: Author,
+        /// Why, in words.
+        reason: Option<String>,
+    },
+    /// Leave the present formation for that one, whatever `resilience.primary-return` says.
+    GiveWay {
+        /// Which formation is to stand.
+        to: FormationId,
+        /// A server that acts as its primary.
+        primary: ServerId,
+        /// Who asked for it.
+        author: Author,
+        /// Why, in words.
+        reason: Option<String>,
+    },
 }
 
 /// What a member answers.
@@ -106,6 +146,10 @@ pub enum Answer {
         /// When it stops being valid.
         expires: UnixMillis,
     },
+    /// To [`Request::Side`].
+    Side(Box<Side>),
+    /// To [`Request::Base`]; empty after the last.
+    Records(Vec<Record>),
     /// Certificates, DER.
     Certificates {
         /// Peer certificate.
@@ -194,6 +238,8 @@ pub struct Report {
     pub certificate_expires: UnixMillis,
     /// The lease that its consensus core runs with, in milliseconds.
     pub lease_ms: u64,
+    /// Followers without which it acknowledges no change; of a primary that alone counts.
+    pub in_sync: Vec<ServerId>,
     /// How long messages took to others and back in the last minute.
     pub round_trips: Vec<RoundTrip>,
 }

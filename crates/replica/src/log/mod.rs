@@ -6,7 +6,7 @@
 
 mod error;
 mod format;
-mod recover;
+pub(crate) mod recover;
 mod reserve;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,55 @@
+//! Formations that this server was in before and keeps until what was changed there is safe elsewhere.
+//!
+//! Always true: nothing of them changes any more; they are removed together, when nobody needs them. Start at
+//! [`Replica::left_behind`].
+
+use crate::formation::{self, FormationError, folder};
+use crate::log::recover::read_log;
+use crate::replica::{OpenError, Replica};
+use crate::snapshot_store::SnapshotStore;
+use crate::state_machine::{State, apply_entry};
+use crate::switch::SwitchError;
+use model::{Directory, FormationId};
+
+/// A formation that this server left.
+#[derive(Debug)]
+pub struct LeftBehind {
+    /// What it came to on this server, its log to the end; none where nothing had come yet.
+    pub directory: Option<Directory>,
+    /// What it began with on this server; none where it began with nothing.
+    pub base: Option<Directory>,
+}
+
+impl Replica {
+    /// The formations that this server was in before.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn left_behind(&self) -> Result<Vec<FormationId>, FormationError> {
+        formation::others(&self.inner.disk, &self.inner.data)
+    }
+
+    /// What a formation that this server left came to.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn read_left_behind(&self, left: FormationId) -> Result<LeftBehind, SwitchError> {
+        let (disk, data) = (self.inner.disk.clone(), self.inner.data.clone());
+        let reading = move || -> Result<LeftBehind, SwitchError> {
+            let dir = folder(&data, left);
+            let base = formation::base(&disk, &data, left).map_err(OpenError::from)?;
+            let (_, loaded) = SnapshotStore::open(&disk, &dir).map_err(OpenError::from)?;
+            let mut state = loaded.map_or_else(State::empty, crate::replica::stored_state);
+            let content = read_log(&*disk, &dir).map_err(OpenError::from)?;
+            for entry in content.entries {
+                if entry.log_id.index == state.applied + 1 {
+                    apply_entry(&mut state, entry)?;
+                }
+            }
+            let directory = state.directory;
+            Ok(LeftBehind { directory, base })
+        };
+        let done = crate::core::blocking(self.ground().threads, reading).await;
+        done.map_err(|error| OpenError::Start(crate::core::StartError::Thread(error)))?
+    }
+}

@@ -1,0 +1,298 @@
+//! Formations of this server's group: what it says of its own, what the others say of theirs, and going from one into another.
+//!
+//! What is to be done `policy::formations` decides; here it is carried out, one thing at a time. Always true: a server answers
+//! nobody in consensus before it has asked the others which formation is in force, or they had [`SILENCE`] to answer; it
+//! leaves a formation only after the primary of the other has made room for it. Start at [`run`]; `leaving` goes from one
+//! into another, `making` makes one, `tie_breakers` asks what a side must reach to act alone.
+
+mod leaving;
+mod left_behind;
+mod making;
+mod tie_breakers;
+
+pub(crate) use leaving::{give_way, let_in};
+pub(crate) use left_behind::{base_records, settle};
+pub(crate) use making::make_by_hand;
+pub(crate) use tie_breakers::guard;
+
+use crate::clock;
+use crate::node::Node;
+use crate::office::TRANSFER_LIMIT;
+use crate::peers::Contact;
+use model::{EventKind, FormationId, FormationRef, LINEAGE_LIMIT, Reason, ServerId, Severity, Side};
+use policy::formations::{Action, Formations, Look, may_speak};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::sleep;
+use wire::control::{Answer, Request};
+
+/// How long a server that starts waits for the others to say which formation is in force.
+const SILENCE: Duration = Duration::from_millis(1_500);
+/// How often a server without a primary asks the others.
+const ASK_OFTEN: Duration = Duration::from_millis(200);
+/// How often a primary does.
+const ASK_SELDOM: Duration = Duration::from_secs(1);
+/// How long another server may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_millis(500);
+/// How long an answer counts.
+const FRESH: Duration = Duration::from_secs(3);
+
+/// What is known of formations here.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    sides: Mutex<BTreeMap<ServerId, (Side, Duration)>>,
+    /// Whether this server may not go on without its primary: a tie-breaker did not answer, or the fence command failed.
+    held: AtomicBool,
+    /// Until when an administrator wants this server to go on without the primary.
+    ordered: Mutex<Option<Duration>>,
+    /// A primary whose formation gave way to this one, where it is to lead.
+    successor: Mutex<Option<ServerId>>,
+    /// Whether this server is leaving its formation.
+    leaving: AtomicBool,
+    /// Which formation waits for an administrator's word.
+    waiting: Mutex<Option<FormationRef>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Known {
+    fn note(&self, server: ServerId, side: Side, now: Duration) {
+        locked(&self.sides).insert(server, (side, now));
+    }
+
+    fn forget(&self, server: ServerId) {
+        locked(&self.sides).remove(&server);
+    }
+
+    /// What the others said within the last seconds.
+    fn fresh(&self, now: Duration) -> BTreeMap<ServerId, Side> {
+        let sides = locked(&self.sides);
+        let fresh = sides.iter().filter(|(_, (_, at))| *at + FRESH >= now);
+        fresh.map(|(id, (side, _))| (*id, side.clone())).collect()
+    }
+
+    /// Whether this server is on its way into another formation.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// An administrator wants this server to go on without the primary.
+    pub(crate) fn order(&self, until: Duration) {
+        *locked(&self.ordered) = Some(until);
+    }
+
+    fn is_ordered(&self, now: Duration) -> bool {
+        locked(&self.ordered).is_some_and(|until| until > now)
+    }
+}
+
+impl Node {
+    /// What this server says of its formation.
+    pub(crate) fn side(&self) -> Side {
+        let directory = self.directory();
+        let status = self.replica().status();
+        let group = directory.group();
+        let primary = match status.acting.is_yes() {
+            true => Some(self.me()),
+            false => self.leader().filter(|leader| *leader != self.me()),
+        };
+        let ranked = primary.unwrap_or(self.me());
+        let rank = group.backups.iter().position(|backup| *backup == ranked);
+        Side {
+            lineage: self.lineage(),
+            incarnation: self.replica().incarnation(),
+            mode: group.mode,
+            primary_return: directory.settings().primary_return(),
+            primary,
+            votes_alone: status.voters.len() == 1 && status.voters.contains(&self.me()),
+            rank: rank.map_or(u32::MAX, |rank| u32::try_from(rank).unwrap_or(u32::MAX)),
+            last_user_change: group.last_user_change,
+            log_end: self.replica().log_end(),
+            held: self.0.formations.held.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The formation in force here and those that it descends from, newest first. Before anything of it has come only its id
+    /// is known, and the directory is of the one before.
+    fn lineage(&self) -> Vec<FormationRef> {
+        let directory = self.directory();
+        let formation = &directory.group().formation;
+        let lineage = formation.lineage().take(LINEAGE_LIMIT);
+        match formation.this.id == self.replica().formation() {
+            true => lineage.collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// What the other members said of theirs within the last seconds.
+    pub(crate) fn sides(&self) -> BTreeMap<ServerId, Side> {
+        self.0.formations.fresh(clock::steady())
+    }
+
+    /// The formation that is heard and waits for an administrator's word.
+    pub(crate) fn formation_waiting(&self) -> Option<FormationRef> {
+        *locked(&self.0.formations.waiting)
+    }
+
+    fn others(&self) -> Vec<ServerId> {
+        let directory = self.directory();
+        let known = self.0.identity.members.iter().map(|known| known.server);
+        let mut all: Vec<ServerId> = directory.servers().map(|server| server.id).collect();
+        if all.is_empty() {
+            all.extend(known);
+        }
+        all.retain(|id| *id != self.me());
+        all
+    }
+
+    /// Asks every other member which formation it is in.
+    pub(crate) async fn ask_sides(&self) {
+        let asked = self.others().into_iter().map(|server| async move {
+            let answer = self.call(server, &Request::Side, ANSWER_LIMIT).await;
+            let known = &self.0.formations;
+            match answer {
+                Ok(Answer::Side(side)) => {
+                    self.0.peers.note_incarnation(server, side.incarnation);
+                    known.note(server, *side, clock::steady());
+                }
+                _ => known.forget(server),
+            }
+        });
+        futures_util::future::join_all(asked).await;
+    }
+}
+
+/// Watches over formations as long as the server runs.
+pub(crate) async fn run(node: Node) {
+    tokio::spawn(tie_breakers::keep_guard(node.clone()));
+    tokio::spawn(left_behind::keep_settling(node.clone()));
+    speak_when_known(&node).await;
+    let mut policy = Formations::default();
+    let mut roles = node.replica().role_changed();
+    let mut asked = Duration::ZERO;
+    loop {
+        let now = clock::steady();
+        let led = node.leader().is_some();
+        let often = if led { ASK_SELDOM } else { ASK_OFTEN };
+        // Whoever follows a primary leaves the asking to it.
+        if (node.acting() || !led) && now >= asked + often {
+            node.ask_sides().await;
+            asked = clock::steady();
+        }
+        if let Some(action) = look(&node, &mut policy) {
+            carry_out(&node, &mut policy, action).await;
+        }
+        tokio::select! {
+            _ = roles.changed() => {}
+            () = sleep(often) => {}
+        }
+    }
+}
+
+fn look(node: &Node, policy: &mut Formations) -> Option<Action> {
+    let (now, directory, own) = (clock::steady(), node.directory(), node.side());
+    let known = &node.0.formations;
+    if own.primary.is_some() {
+        known.held.store(false, Ordering::Relaxed);
+        *locked(&known.ordered) = None;
+    }
+    if let Some(server) = locked(&known.successor).take() {
+        policy.note_successor(server);
+    }
+    let sides = known.fresh(now);
+    let heard = node.replica().last_heard();
+    let recorded = directory.group().primary;
+    let reports = node.reports();
+    let look = Look {
+        me: node.me(),
+        directory: &directory,
+        calendar: clock::calendar(),
+        own: &own,
+        acting: node.acting(),
+        heard: heard.map(|heard| now.saturating_sub(heard.ago())),
+        in_sync: recorded
+            .and_then(|primary| reports.get(&primary))
+            .map(|report| report.in_sync.contains(&node.me())),
+        sides: &sides,
+        ordered: known.is_ordered(now),
+    };
+    let action = policy.handle(&look, now);
+    if policy.waiting().is_none() {
+        *locked(&known.waiting) = None;
+    }
+    action
+}
+
+async fn carry_out(node: &Node, policy: &mut Formations, action: Action) {
+    match action {
+        Action::Make { candidates, lost } => making::go_on_alone(node, candidates, lost).await,
+        Action::Enter {
+            formation,
+            primary,
+            gives_way,
+            reasons,
+        } => {
+            let entering = leaving::Entering {
+                formation: formation.id,
+                primary,
+                gives_way,
+                by_hand: false,
+                reasons,
+            };
+            if let Err(error) = leaving::enter(node, entering).await {
+                tracing::info!(%error, formation = formation.number, "this server does not get into another formation yet");
+            }
+        }
+        Action::HandOver { server, reasons } => {
+            tracing::info!(%server, ?reasons, "the office goes to the primary of the formation that gave way");
+            if let Err(error) = node.replica().transfer_to(server, TRANSFER_LIMIT).await {
+                tracing::warn!(%server, %error, "the role of primary was not passed on");
+                policy.note_successor(server);
+            }
+        }
+        Action::Wait { formation, reasons } => {
+            tracing::warn!(formation = formation.number, ?reasons, "another formation is heard: an administrator decides");
+            *locked(&node.0.formations.waiting) = Some(formation);
+            held(node, Severity::Warning, &formation.number.to_string(), reasons);
+        }
+    }
+}
+
+/// Says in the journal that something waits.
+fn held(node: &Node, severity: Severity, formation: &str, reasons: Vec<Reason>) {
+    let fields = [("formation", formation.to_owned())];
+    let subject = node.directory().group().name.to_string();
+    let fields = fields.into_iter().collect();
+    node.record(EventKind::FormationHeld, severity, subject, fields, reasons);
+}
+
+/// A server that starts may have slept while the others made another formation.
+async fn speak_when_known(node: &Node) {
+    let until = clock::steady() + SILENCE;
+    loop {
+        node.ask_sides().await;
+        let sides = node.sides();
+        let silent = |server: &ServerId| {
+            !sides.contains_key(server) && node.0.peers.contact(*server) != Contact::Refuses
+        };
+        let all = !node.others().iter().any(silent);
+        if all || clock::steady() >= until {
+            break;
+        }
+        sleep(ASK_OFTEN / 4).await;
+    }
+    if may_speak(&node.side(), &node.sides()) {
+        node.replica().speak();
+    } else {
+        tracing::info!("the others have gone on in another formation: this server takes no part in its old one");
+    }
+}
+
+/// A formation that nobody has used.
+fn fresh_formation() -> Result<FormationId, crate::random::NoRandomness> {
+    Ok(FormationId::from_bytes(crate::random::bytes()?))
+}
