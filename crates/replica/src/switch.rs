@@ -120,7 +120,12 @@ impl Replica {
         let making = move || {
             let voters = BTreeSet::from([founder.server]);
             let made = formation::fork(&disk, &data, founder, &state, &formation, &voters, size)?;
-            keep_base(&disk, &data, made, base.as_ref().unwrap_or(directory_of(&state)?))?;
+            keep_base(
+                &disk,
+                &data,
+                made,
+                base.as_ref().unwrap_or(directory_of(&state)?),
+            )?;
             select(&disk, &data, made)?;
             Ok(formation.this)
         };

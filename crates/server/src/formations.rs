@@ -19,7 +19,9 @@ use crate::clock;
 use crate::node::Node;
 use crate::office::TRANSFER_LIMIT;
 use crate::peers::Contact;
-use model::{EventKind, FormationId, FormationRef, LINEAGE_LIMIT, Reason, ServerId, Severity, Side};
+use model::{
+    EventKind, FormationId, FormationRef, LINEAGE_LIMIT, Reason, ServerId, Severity, Side,
+};
 use policy::formations::{Action, Formations, Look, may_speak};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -255,9 +257,18 @@ async fn carry_out(node: &Node, policy: &mut Formations, action: Action) {
             }
         }
         Action::Wait { formation, reasons } => {
-            tracing::warn!(formation = formation.number, ?reasons, "another formation is heard: an administrator decides");
+            tracing::warn!(
+                formation = formation.number,
+                ?reasons,
+                "another formation is heard: an administrator decides"
+            );
             *locked(&node.0.formations.waiting) = Some(formation);
-            held(node, Severity::Warning, &formation.number.to_string(), reasons);
+            held(
+                node,
+                Severity::Warning,
+                &formation.number.to_string(),
+                reasons,
+            );
         }
     }
 }
@@ -288,7 +299,9 @@ async fn speak_when_known(node: &Node) {
     if may_speak(&node.side(), &node.sides()) {
         node.replica().speak();
     } else {
-        tracing::info!("the others have gone on in another formation: this server takes no part in its old one");
+        tracing::info!(
+            "the others have gone on in another formation: this server takes no part in its old one"
+        );
     }
 }
 

@@ -128,9 +128,13 @@ pub(crate) async fn let_in(
         return refuse("this formation is giving way itself".to_owned());
     }
     if gives_way && !by_hand {
-        let several = node.sides().values().filter_map(Side::formation).any(|its| {
-            its.id != formation && side.formation().is_some_and(|theirs| theirs.id != its.id)
-        });
+        let several = node
+            .sides()
+            .values()
+            .filter_map(Side::formation)
+            .any(|its| {
+                its.id != formation && side.formation().is_some_and(|theirs| theirs.id != its.id)
+            });
         if let Meeting::GivesWay(why) | Meeting::Waits(why) = meet(&node.side(), side, several) {
             return refuse(why.detail);
         }

@@ -88,7 +88,11 @@ fn fork_point(left: &Formation, present: &Formation) -> Option<u64> {
         None
     };
     let branches = [before(left, present)?, before(present, left)?];
-    branches.into_iter().flatten().map(|step| step.fork_point).min()
+    branches
+        .into_iter()
+        .flatten()
+        .map(|step| step.fork_point)
+        .min()
 }
 
 async fn bring(
@@ -101,7 +105,10 @@ async fn bring(
         return Ok(());
     };
     let formation = loser.group().formation.this;
-    let fork = match kept.base.filter(|base| base.group().number <= formation.fork_point) {
+    let fork = match kept
+        .base
+        .filter(|base| base.group().number <= formation.fork_point)
+    {
         Some(base) => Some(base),
         // The side that stayed has what the other began with.
         None => ask_for_base(node, winner.group().formation.this.id).await,
@@ -110,14 +117,22 @@ async fn bring(
     if records.is_empty() {
         return Ok(());
     }
-    tracing::warn!(formation = formation.number, records = records.len(), "what was changed in a formation that gave way is kept as a divergence");
+    tracing::warn!(
+        formation = formation.number,
+        records = records.len(),
+        "what was changed in a formation that gave way is kept as a divergence"
+    );
     let divergence = Divergence::of(&loser, fork_point, fork.is_some());
     Ok(upload(node, divergence, records).await?)
 }
 
 /// What the present formation began with, as one of its members kept it.
 async fn ask_for_base(node: &Node, formation: FormationId) -> Option<Directory> {
-    for server in node.directory().servers().filter(|server| server.id != node.me()) {
+    for server in node
+        .directory()
+        .servers()
+        .filter(|server| server.id != node.me())
+    {
         let mut records = Vec::new();
         loop {
             let offset = u32::try_from(records.len()).unwrap_or(u32::MAX);
@@ -142,7 +157,9 @@ async fn ask_for_base(node: &Node, formation: FormationId) -> Option<Directory> 
 
 /// A page of what a formation began with on this server, as far as people edit it; empty after the last.
 pub(crate) async fn base_records(node: &Node, formation: FormationId, offset: u32) -> Vec<Record> {
-    if node.replica().formation() != formation || node.directory().group().formation.this.id != formation {
+    if node.replica().formation() != formation
+        || node.directory().group().formation.this.id != formation
+    {
         return Vec::new();
     }
     let base = match node.replica().base().await {

@@ -37,9 +37,9 @@ pub(super) async fn go_on_alone(
         return;
     }
     let made = make(node, Cause::Island).await;
-    let Ok(made) = made.inspect_err(
-        |error| tracing::error!(%error, "this side cannot go on without its primary"),
-    ) else {
+    let Ok(made) = made
+        .inspect_err(|error| tracing::error!(%error, "this side cannot go on without its primary"))
+    else {
         return;
     };
     let directory = node.directory();
@@ -159,10 +159,16 @@ async fn fence(command: &str, lost: &str) -> Reason {
     let (pass, detail) = match timeout(FENCE_LIMIT, running).await {
         Err(_) => (
             false,
-            format!("the fence command did not end within {} s", FENCE_LIMIT.as_secs()),
+            format!(
+                "the fence command did not end within {} s",
+                FENCE_LIMIT.as_secs()
+            ),
         ),
         Ok(Err(error)) => (false, format!("the fence command cannot be run: {error}")),
-        Ok(Ok(status)) => (status.success(), format!("the fence command ended with {status}")),
+        Ok(Ok(status)) => (
+            status.success(),
+            format!("the fence command ended with {status}"),
+        ),
     };
     Reason {
         rule: "fence-command".to_owned(),

@@ -7,8 +7,8 @@ use crate::clock;
 use crate::node::Node;
 use model::{Reason, ResilienceMode};
 use replica::Moment;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, sendto, socket};
 use rustix::net::sockopt::set_socket_timeout;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, sendto, socket};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -83,7 +83,10 @@ async fn echoes(host: &str) -> io::Result<()> {
 /// RFC 1071: the ones' complement of the sum of all words.
 fn checksum(packet: &[u8]) -> u16 {
     let words = packet.chunks(2).map(|pair| {
-        let pair = [pair.first().copied().unwrap_or(0), pair.get(1).copied().unwrap_or(0)];
+        let pair = [
+            pair.first().copied().unwrap_or(0),
+            pair.get(1).copied().unwrap_or(0),
+        ];
         u32::from(u16::from_be_bytes(pair))
     });
     let mut sum: u32 = words.sum();
@@ -108,14 +111,22 @@ fn echo(address: IpAddr, number: [u8; 4]) -> io::Result<()> {
         let sum = checksum(&packet).to_be_bytes();
         packet[2..4].copy_from_slice(&sum);
     }
-    sendto(&socket, &packet, SendFlags::empty(), &SocketAddr::new(address, 0))?;
+    sendto(
+        &socket,
+        &packet,
+        SendFlags::empty(),
+        &SocketAddr::new(address, 0),
+    )?;
     let until = clock::steady() + LIMIT;
     let mut buffer = [0; 256];
     while clock::steady() < until {
         let (length, _) = recv(&socket, &mut buffer, RecvFlags::empty())?;
         let got = buffer.get(..length).unwrap_or_default();
         // A raw socket shows the header of the network too, and everybody's replies.
-        if got.windows(8).any(|part| part[0] == reply && part[6..8] == number[2..4]) {
+        if got
+            .windows(8)
+            .any(|part| part[0] == reply && part[6..8] == number[2..4])
+        {
             return Ok(());
         }
     }
