@@ -41,11 +41,12 @@ enum Task {
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
-    /// Run the simulation.
+    /// Tell simulated stories of failures on all cores: `--seeds N --for DURATION --from SEED`, or one of them with all
+    /// that happens in it: `--seed SEED`.
     Sim {
-        /// Random scenarios for each kind of failure.
-        #[arg(long)]
-        seeds: Option<u64>,
+        /// Options of the crate `sim`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
     },
     /// Measure Stead beside what it is compared with (failover, changes, lookups; all when none is named), and write
     /// docs/BENCHMARKS.md.
@@ -101,7 +102,7 @@ fn run(task: Task) -> Result<bool> {
             Ok(true)
         }
         Task::Test { filter } => suites::all(&root, filter.as_deref()),
-        Task::Sim { seeds } => suites::simulation(&root, seeds),
+        Task::Sim { options } => suites::simulation(&root, &options),
         Task::Bench { options } => benches::run(&root, &options).map(|()| true),
         Task::Tidy { write } => {
             if write {

@@ -45,7 +45,12 @@ impl Moment {
 
 /// From now on moments on this thread follow tokio's clock, which the caller has paused.
 pub fn use_virtual_time() {
-    VIRTUAL.set(Some(tokio::time::Instant::now()));
+    use_virtual_time_since(tokio::time::Instant::now());
+}
+
+/// The same, for a machine that was started at `start`: each of several runtimes on a thread has a clock of its own.
+pub fn use_virtual_time_since(start: tokio::time::Instant) {
+    VIRTUAL.set(Some(start));
 }
 
 /// Undoes [`use_virtual_time`].

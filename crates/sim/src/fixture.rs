@@ -1,11 +1,14 @@
 //! A directory to begin with, and changes that can be told apart.
 
+use model::application::Backend;
+use model::trust::Invitation;
 use model::{
-    Author, Authority, Cause, Change, ChangeId, Command, Directory, Formation, FormationId,
-    FormationRef, GroupId, GroupName, IncarnationId, Mode, Role, Server, ServerId, ServerName,
-    Standing, UnixMillis, User, UserName,
+    AppName, Application, Author, Authority, Cause, Change, ChangeId, Command, Directory,
+    Formation, FormationId, FormationRef, GroupId, GroupName, IncarnationId, InvitationId, Mode,
+    Record, Role, Server, ServerId, ServerName, Standing, UnixMillis, User, UserName,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The formation of all simulated groups.
 pub(crate) fn formation_id() -> FormationId {
@@ -29,20 +32,21 @@ fn user(name: UserName, role: Role) -> User {
     }
 }
 
-fn server(number: u8) -> Server {
+/// The record of the server of a number.
+pub(crate) fn server(number: u8, standing: Standing) -> Server {
     Server {
         id: server_id(number),
         name: ServerName::new(&format!("s{number}")).expect("invariant: a valid name"),
         peer_address: format!("192.0.2.{number}:4100"),
         client_address: format!("192.0.2.{number}:4101"),
-        standing: Standing::Voter,
-        voting: true,
+        standing,
+        voting: standing.votes(),
         mode: Mode::Online,
         power: Server::POWER_DEFAULT,
         labels: BTreeMap::new(),
         version: "0.1.0".into(),
         feature_level: model::FEATURE_LEVEL,
-        incarnation: IncarnationId::from_bytes([number; 16]),
+        incarnation: incarnation(number, 0),
         certificate_expires: UnixMillis(u64::MAX),
         joined: UnixMillis(0),
         started: true,
@@ -50,15 +54,22 @@ fn server(number: u8) -> Server {
     }
 }
 
-/// The directory of a group that server 1 founded.
-pub(crate) fn directory() -> Directory {
+/// The life of a server's log, counted from 0.
+pub(crate) fn incarnation(number: u8, life: u8) -> IncarnationId {
+    let mut bytes = [number; 16];
+    bytes[15] = life;
+    IncarnationId::from_bytes(bytes)
+}
+
+fn group(members: &[(u8, Standing)]) -> model::record::Group {
     let sealed = || model::trust::Sealed(vec![1; 32]);
     let this = FormationRef {
         id: formation_id(),
         number: 1,
         fork_point: 0,
     };
-    let group = model::record::Group {
+    let leads = |(_, standing): &&(u8, Standing)| standing.may_lead();
+    model::record::Group {
         id: GroupId::from_bytes([9; 16]),
         name: GroupName::new("simulated").expect("invariant: a valid name"),
         formation: Formation {
@@ -66,11 +77,15 @@ pub(crate) fn directory() -> Directory {
             ancestors: Vec::new(),
             cause: Cause::Founded,
             original: formation_id(),
-            original_members: vec![server_id(1)],
+            original_members: members.iter().map(|(it, _)| server_id(*it)).collect(),
             made: UnixMillis(1),
         },
-        backups: vec![server_id(1)],
-        primary: Some(server_id(1)),
+        backups: members
+            .iter()
+            .filter(leads)
+            .map(|(it, _)| server_id(*it))
+            .collect(),
+        primary: members.first().map(|(it, _)| server_id(*it)),
         primary_since: UnixMillis(1),
         last_failover: None,
         authority: Authority {
@@ -88,9 +103,54 @@ pub(crate) fn directory() -> Directory {
         pause: None,
         mode: model::ResilienceMode::Quorum,
         last_user_change: 0,
-    };
-    let name = UserName::new("admin").expect("invariant: a valid name");
-    Directory::founded(group, server(1), user(name, Role::Admin))
+    }
+}
+
+/// What stands for the directory before it has come: nobody is known.
+pub(crate) fn nobody() -> Directory {
+    Directory::from_records([Record::Group(Arc::new(group(&[])))])
+        .expect("invariant: a group alone is a directory")
+}
+
+/// The application of all sessions.
+pub(crate) fn app() -> AppName {
+    AppName::new("app").expect("invariant: a valid name")
+}
+
+/// Whose sessions they are.
+pub(crate) fn admin() -> UserName {
+    UserName::new("admin").expect("invariant: a valid name")
+}
+
+/// The directory of a group of these members, the first of whom is primary, with some settings.
+pub(crate) fn directory(members: &[(u8, Standing)], settings: &[(&str, String)]) -> Directory {
+    let mut app = Application::named(app());
+    app.backends.push(Backend::Unix("/run/app".into()));
+    let mut records = vec![
+        Record::Group(Arc::new(group(members))),
+        Record::User(Arc::new(user(admin(), Role::Admin))),
+        Record::Application(Arc::new(app)),
+    ];
+    let servers = members
+        .iter()
+        .map(|(number, standing)| server(*number, *standing));
+    records.extend(servers.map(|server| Record::Server(Arc::new(server))));
+    let settings = settings.iter().cloned();
+    records.extend(settings.map(|(key, value)| Record::Setting(key.into(), None, value)));
+    Directory::from_records(records).expect("invariant: a directory without contradictions")
+}
+
+/// An invitation to join.
+pub(crate) fn invitation(number: u8, standing: Standing) -> Invitation {
+    Invitation {
+        id: InvitationId::from_bytes([number; 8]),
+        secret: model::trust::Sealed(vec![1; 32]),
+        standing,
+        made: UnixMillis(0),
+        expires: UnixMillis(u64::MAX),
+        by: "admin".into(),
+        used_by: None,
+    }
 }
 
 /// The change of a number: it adds a user of that number.
@@ -110,6 +170,11 @@ pub(crate) fn change(number: u64) -> Change {
             expect: None,
         },
     }
+}
+
+/// The number of a server.
+pub(crate) fn number_of(server: ServerId) -> u8 {
+    server.as_bytes().first().copied().unwrap_or(0)
 }
 
 /// The numbers of the changes that a directory has.

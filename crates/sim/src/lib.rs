@@ -1,16 +1,31 @@
 //! Simulation of the shipping code over injected network, disk, clock and randomness, in virtual time.
 //!
-//! Everything runs on one thread and one paused clock, and every choice comes from one seed, so that a run can be
-//! repeated exactly: `STEAD_SIM_SEED=42 cargo test -p sim one_seed -- --nocapture`. More seeds: `STEAD_SIM_SEEDS=1000`.
+//! A story is told on one thread, every choice in it comes from one seed, and so it can be told again exactly:
+//! `cargo xtask sim --seed 42`. Each simulated server has a runtime and a clock of its own, so that it can be frozen and lose
+//! its power while the others go on.
 //!
-//! Always true: the code under test is the code that ships; nothing in it knows that it is simulated. Start at
-//! [`run`], which tells a story by seed; `world` holds the servers, `wires` the network, `checks` what must always be true.
+//! Always true: the code under test is the code that ships (`replica`, and of `policy` what [`policy::office::Office`] puts
+//! together); nothing in it knows that it is simulated. `duties` does with the decisions what the daemon does. Start at
+//! [`run`], which tells a story; `world` holds the machines, `network` what is between them, `storm` what goes wrong, `checks`
+//! what must always be true, [`Planted`] the bugs that show that the rules find something.
+//!
+//! Quorum mode only so far: formations that part and meet again would be one more kind of trouble in `storm`, and their rules
+//! one more part of `checks`.
 
 mod checks;
+mod duties;
 mod fixture;
+mod machine;
+mod network;
+mod outside;
+mod planted;
+mod scene;
+mod server;
+mod shape;
+mod storm;
 mod story;
-mod wires;
 mod world;
 
 pub use checks::{Broken, Invariant};
-pub use story::{Report, run, seeds};
+pub use planted::Planted;
+pub use story::{Failed, Plot, Report, STORM, run};

@@ -1,24 +1,56 @@
-//! One story: a group grows, clients write, things break and mend, and in the end everything must be as it should.
+//! One story: a group comes together, clients write, things break and mend, and in the end everything must be as it should.
+//!
+//! Start at [`run`].
 
-use crate::checks::{Broken, Invariant, Seen};
-use crate::fixture::{change, server_id};
-use crate::wires::{Air, Wires};
-use crate::world::{World, number_of};
+use crate::checks::{Broken, Invariant, Seen, broken, rightful};
+use crate::fixture::{number_of, server_id};
+use crate::network::Network;
+use crate::outside::{Doors, write};
+use crate::planted::Planted;
+use crate::scene::Scene;
+use crate::shape::Shapes;
+use crate::world::{STEP, World};
+use model::{Command, Directory, PauseChange, ServerId, Standing};
 use rand::rngs::SmallRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use replica::{Applied, ProposeError, Replica, Timing};
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use replica::disk::Weather;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
-/// How long the storm lasts, in virtual time.
-const STORM: Duration = Duration::from_secs(10);
+/// How long the storm lasts when nothing else is said, in simulated time.
+pub const STORM: Duration = Duration::from_secs(12);
 /// How long everything may take to become as it should when nothing breaks any more.
-const CALM: Duration = Duration::from_secs(30);
+const CALM: Duration = Duration::from_secs(120);
+/// How long a group may take to come together: servers count after 10 s.
+const BEGINNING: Duration = Duration::from_secs(40);
 /// How many clients write at the same time.
 const CLIENTS: u64 = 3;
+/// Everything is looked at after so many steps.
+const LOOKS: u32 = 2;
+
+/// What a story is told with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plot {
+    /// Every choice comes from it.
+    pub seed: u64,
+    /// How long the storm lasts, in simulated time.
+    pub storm: Duration,
+    /// A bug that is there on purpose.
+    pub planted: Option<Planted>,
+}
+
+impl Plot {
+    /// The ordinary story of a seed.
+    pub fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            storm: STORM,
+            planted: None,
+        }
+    }
+}
 
 /// What a story came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,396 +63,386 @@ pub struct Report {
     pub unknown: usize,
     /// How often a server became primary.
     pub primaries: u64,
-    /// What broke, in order.
+    /// The shapes of the failures in which a primary was lost.
+    pub shapes: BTreeSet<String>,
+    /// What happened, in order, each with its time.
     pub events: Vec<String>,
     /// The number of the last entry that all applied in the end.
     pub applied: u64,
+    /// How much time passed in it.
+    pub took: Duration,
 }
 
-/// The seeds to run: `STEAD_SIM_SEED` names one; else `STEAD_SIM_SEEDS` says how many, `count` when it is not set.
-///
-/// # Errors
-/// A variable is no number.
-pub fn seeds(count: u64) -> Result<Vec<u64>, std::num::ParseIntError> {
-    if let Ok(one) = std::env::var("STEAD_SIM_SEED") {
-        return Ok(vec![one.parse()?]);
-    }
-    let count = match std::env::var("STEAD_SIM_SEEDS") {
-        Ok(count) => count.parse()?,
-        Err(_) => count,
-    };
-    Ok((0..count).collect())
+/// A story in which a rule was broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("seed {seed}: {broken}")]
+pub struct Failed {
+    /// Its seed.
+    pub seed: u64,
+    /// The rule, and how.
+    #[source]
+    pub broken: Broken,
+    /// What happened before, in order.
+    pub events: Vec<String>,
 }
 
-/// Tells the story of a seed.
+/// Tells a story.
 ///
 /// # Errors
 /// The first rule that was broken.
-pub fn run(seed: u64) -> Result<Report, Broken> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .map_err(|error| Broken {
-            invariant: Invariant::Progress,
-            seen: format!("no runtime: {error}"),
-        })?;
-    replica::runtime::seed_chance(seed);
-    let told = runtime.block_on(async {
-        replica::clock::use_virtual_time();
-        Story::tell(seed).await
-    });
-    drop(runtime);
+pub fn run(plot: Plot) -> Result<Report, Box<Failed>> {
+    replica::runtime::seed_chance(plot.seed);
+    let told = Story::tell(plot);
     replica::clock::use_real_time();
     replica::runtime::unseed_chance();
     told
 }
 
-#[derive(Debug, Clone)]
-struct Shared(Arc<Mutex<Seen>>);
-
-impl Shared {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Story {
-    seed: u64,
-    chance: SmallRng,
-    world: World,
-    shared: Shared,
+/// A story while it is told.
+pub(crate) struct Story {
+    plot: Plot,
+    pub(crate) chance: SmallRng,
+    pub(crate) world: World,
+    pub(crate) shapes: Shapes,
+    pub(crate) doors: Doors,
+    pub(crate) standings: BTreeMap<u8, Standing>,
     events: Vec<String>,
-    /// The replicas that clients may ask, by number; replaced when a machine starts or stops.
-    asked: Arc<Mutex<Vec<Replica>>>,
+    steps: u32,
 }
 
 impl Story {
-    async fn tell(seed: u64) -> Result<Report, Broken> {
-        let mut story = Self::begin(seed).await?;
-        let count = if story.chance.random_bool(0.7) { 3 } else { 5 };
-        story.grow(count).await?;
-        let clients = story.clients();
-        story.storm().await?;
-        story.calm().await?;
-        for client in clients {
-            client.abort();
+    fn tell(plot: Plot) -> Result<Report, Box<Failed>> {
+        let failed = |broken, events| {
+            let seed = plot.seed;
+            Box::new(Failed {
+                seed,
+                broken,
+                events,
+            })
+        };
+        let mut story = match Self::begin(plot) {
+            Ok(story) => story,
+            Err(broken) => return Err(failed(broken, Vec::new())),
+        };
+        match story.go_on() {
+            Ok(()) => Ok(story.report()),
+            Err(broken) => Err(failed(broken, story.events)),
         }
-        story.settle().await
     }
 
-    async fn begin(seed: u64) -> Result<Self, Broken> {
-        let mut chance = SmallRng::seed_from_u64(seed);
-        let wires = Wires::new(chance.random(), quiet());
-        let world = World::found(wires, Timing::default()).await;
+    fn begin(plot: Plot) -> Result<Self, Broken> {
+        let mut chance = SmallRng::seed_from_u64(plot.seed);
+        let members = members(&mut chance);
+        let settings = settings(&mut chance);
+        let scene = Scene::new(plot.planted);
+        let network = Network::new(chance.random());
+        let weather = Weather {
+            lies: scene.has(Planted::LyingDisk),
+            ..Weather::default()
+        };
+        let world = World::found(network, scene, &members, &settings, weather);
         let world = world.map_err(|error| stopped(&error.to_string()))?;
         let mut story = Self {
-            seed,
+            plot,
             chance,
             world,
-            shared: Shared(Arc::default()),
+            shapes: Shapes::new(size(&members)),
+            doors: Doors::default(),
+            standings: members.iter().copied().collect(),
             events: Vec::new(),
-            asked: Arc::default(),
+            steps: 0,
         };
+        story.say(format!("a group of {} with {settings:?}", size(&members)));
         story.refresh();
         Ok(story)
     }
 
-    fn refresh(&mut self) {
-        let replicas: Vec<Replica> = self.world.replicas().cloned().collect();
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = replicas;
+    fn go_on(&mut self) -> Result<(), Broken> {
+        self.come_together()?;
+        let (stop, stopped) = watch::channel(false);
+        self.clients(&stopped);
+        self.storm()?;
+        self.calm()?;
+        // The clients end with their channel, or have ended.
+        let _ended = stop.send(true);
+        self.settle()
     }
 
-    /// Lets virtual time pass and looks at everything, every few milliseconds.
-    async fn pass(&mut self, span: Duration) -> Result<(), Broken> {
-        let end = tokio::time::Instant::now() + span;
-        while tokio::time::Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            self.look()?;
+    /// The servers that run can be asked.
+    pub(crate) fn refresh(&mut self) {
+        let running = self.world.running();
+        let doors = running.map(|running| (running.server.clone(), running.handle()));
+        self.doors.replace(doors.collect());
+    }
+
+    /// Notes what happens.
+    pub(crate) fn say(&mut self, event: String) {
+        let now = self.world.scene.now().as_millis();
+        self.events.push(format!("{now:>6} ms  {event}"));
+    }
+
+    /// Lets time pass and looks at everything, every few milliseconds.
+    pub(crate) fn pass(&mut self, span: Duration) -> Result<(), Broken> {
+        let end = self.world.scene.now() + span;
+        while self.world.scene.now() < end {
+            for number in self.world.step() {
+                self.died(number);
+            }
+            self.steps += 1;
+            if self.steps.is_multiple_of(LOOKS) {
+                self.look()?;
+            }
         }
         Ok(())
     }
 
-    fn look(&self) -> Result<(), Broken> {
-        self.shared.seen().look(self.world.replicas())
+    fn look(&mut self) -> Result<(), Broken> {
+        let before = self.world.scene.with_seen(|seen| seen.primary);
+        self.world.look()?;
+        let (acting, primary) = self
+            .world
+            .scene
+            .with_seen(|seen| (seen.acting, seen.primary));
+        if primary != before
+            && let Some((server, term)) = primary
+        {
+            self.say(format!("server {} acts in term {term}", number_of(server)));
+        }
+        self.shapes.look(acting, self.world.scene.now());
+        Ok(())
     }
 
     /// Lets time pass until a condition holds.
-    async fn until(
+    fn until(
         &mut self,
         what: &str,
         limit: Duration,
-        holds: impl Fn(&World) -> bool,
+        invariant: Invariant,
+        holds: impl Fn(&Self) -> bool,
     ) -> Result<(), Broken> {
-        let end = tokio::time::Instant::now() + limit;
-        while !holds(&self.world) {
-            if tokio::time::Instant::now() > end {
-                let states: Vec<_> = self.world.replicas().map(Replica::status).collect();
-                return Err(Broken {
-                    invariant: Invariant::Progress,
-                    seen: format!("not within {limit:?}: {what}: {states:#?}"),
-                });
+        let end = self.world.scene.now() + limit;
+        while !holds(self) {
+            if self.world.scene.now() > end {
+                let states: Vec<_> = self
+                    .world
+                    .replicas()
+                    .map(replica::Replica::status)
+                    .collect();
+                let group = self.directory(|directory| format!("{:?}", directory.group().backups));
+                let seen = format!("not within {limit:?}: {what}: backups {group:?}: {states:#?}");
+                return broken(invariant, seen);
             }
-            self.pass(Duration::from_millis(20)).await?;
+            self.pass(STEP * 10)?;
         }
         Ok(())
     }
 
-    async fn grow(&mut self, count: u8) -> Result<(), Broken> {
-        self.until("a first primary", CALM, |world| world.primary().is_some())
-            .await?;
-        for number in 2..=count {
-            let joined = self.world.join(number).await;
-            joined.map_err(|error| stopped(&error.to_string()))?;
-            self.refresh();
-            let Some(primary) = self.world.primary().cloned() else {
-                return Err(stopped("the primary was lost while nothing broke"));
+    /// Asks the directory of the primary, or of any server.
+    pub(crate) fn directory<T>(&self, ask: impl FnOnce(&Directory) -> T) -> Option<T> {
+        let any = || self.world.running().next();
+        let running = self.world.primary().or_else(any)?;
+        let state = running.server.replica.state();
+        state.directory.as_ref().map(ask)
+    }
+
+    /// Whether a server was removed from the group.
+    pub(crate) fn removed(&self, number: u8) -> bool {
+        let id = server_id(number);
+        self.directory(|directory| directory.removed(id).is_some()) == Some(true)
+    }
+
+    /// Whether a server's standing lets it be primary.
+    pub(crate) fn leads(&self, server: ServerId) -> bool {
+        let standing = self.standings.get(&number_of(server));
+        standing.is_some_and(|standing| standing.may_lead())
+    }
+
+    /// Whether consensus counts whom the directory names.
+    fn arranged(&self) -> bool {
+        let Some(primary) = self.world.primary() else {
+            return false;
+        };
+        let status = primary.server.replica.status();
+        let state = primary.server.replica.state();
+        let Some(directory) = &state.directory else {
+            return false;
+        };
+        let counts = |server: &model::Server| server.standing.votes() && server.voting;
+        let wanted = directory.servers().filter(|it| it.standing.votes());
+        let named: BTreeSet<ServerId> = wanted.map(|server| server.id).collect();
+        let all = directory
+            .servers()
+            .filter(|it| it.standing.votes())
+            .all(|it| counts(it));
+        all && named == status.voters && !status.members_changing
+    }
+
+    fn come_together(&mut self) -> Result<(), Broken> {
+        let what = "the group comes together";
+        self.until(what, BEGINNING, Invariant::Progress, Self::arranged)
+    }
+
+    fn clients(&mut self, stopped: &watch::Receiver<bool>) {
+        for number in 0..CLIENTS {
+            let chance = SmallRng::seed_from_u64(self.chance.random());
+            let mut stopped = stopped.clone();
+            let writing = write(number, chance, self.doors.clone(), self.world.scene.clone());
+            self.world.spawn(async move {
+                tokio::select! {
+                    biased;
+                    _ = stopped.changed() => {}
+                    () = writing => {}
+                }
+            });
+        }
+    }
+
+    fn storm(&mut self) -> Result<(), Broken> {
+        let end = self.world.scene.now() + self.plot.storm;
+        while self.world.scene.now() < end {
+            self.misfortune()?;
+            let longest = if self.chance.random_bool(0.5) {
+                200
+            } else {
+                1500
             };
-            let voters: BTreeSet<_> = (1..=number).map(server_id).collect();
-            let adding = async {
-                primary.add_learner(server_id(number), CALM).await?;
-                primary.set_voters(voters, CALM).await
-            };
-            let added = adding.await;
-            added.map_err(|error| {
-                stopped(&format!("server {number} did not become a voter: {error}"))
-            })?;
+            let span = Duration::from_millis(self.chance.random_range(10..longest));
+            self.pass(span)?;
         }
         Ok(())
     }
 
-    fn clients(&mut self) -> Vec<JoinHandle<()>> {
-        let client = |number: u64, chance| {
-            tokio::spawn(write(
-                number,
-                chance,
-                self.asked.clone(),
-                self.shared.clone(),
-            ))
-        };
-        let seeds: Vec<u64> = (0..CLIENTS).map(|_| self.chance.random()).collect();
-        let numbered = (0..).zip(seeds);
-        numbered
-            .map(|(number, seed)| client(number, SmallRng::seed_from_u64(seed)))
-            .collect()
-    }
-
-    async fn storm(&mut self) -> Result<(), Broken> {
-        let end = tokio::time::Instant::now() + STORM;
-        while tokio::time::Instant::now() < end {
-            self.misfortune().await?;
-            let span = Duration::from_millis(self.chance.random_range(10..900));
-            self.pass(span).await?;
-        }
-        Ok(())
-    }
-
-    async fn misfortune(&mut self) -> Result<(), Broken> {
-        let numbers = self.world.numbers();
-        let Some(one) = numbers.choose(&mut self.chance).copied() else {
-            return Ok(());
-        };
-        match self.chance.random_range(0..13) {
-            0..3 => self.crash_or_start(one).await?,
-            10 => self.reboot(one).await?,
-            11 => self.cut_off_from_primary(one),
-            12 => {
-                // A voter that forgot its promise would now help one that does not hear the primary to its office.
-                self.world.wires.mend();
-                self.cut_off_from_primary(one);
-                self.pass(Duration::from_millis(700)).await?;
-                for number in numbers {
-                    let primary = self.world.primary().map(|replica| number_of(replica.me()));
-                    if number != one && Some(number) != primary && self.world.runs(number) {
-                        self.reboot(number).await?;
-                    }
-                }
-            }
-            3 => {
-                if let Some(primary) = self.world.primary().map(|replica| number_of(replica.me())) {
-                    self.crash_or_start(primary).await?;
-                }
-            }
-            4..6 => self.split(numbers),
-            6 => {
-                self.note("everything is connected again".into());
-                self.world.wires.mend();
-                self.world.wires.set_air(quiet());
-            }
-            7 => {
-                self.note("the network is slow and loses messages".into());
-                let delay = Duration::from_millis(self.chance.random_range(1..80));
-                let lost = self.chance.random_range(0..100);
-                self.world.wires.set_air(Air { delay, lost });
-            }
-            8 => self.hand_over(one),
-            _ => {
-                for number in numbers {
-                    if !self.world.runs(number) {
-                        self.crash_or_start(number).await?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn note(&mut self, event: String) {
-        self.events.push(event);
-    }
-
-    async fn crash_or_start(&mut self, number: u8) -> Result<(), Broken> {
-        if self.world.runs(number) {
-            self.note(format!("server {number} loses its power"));
-            let seed = self.chance.random();
-            self.world.crash(number, seed);
-        } else {
-            self.note(format!("server {number} starts"));
-            self.shared.seen().restarted(server_id(number));
-            let started = self.world.start(number).await;
-            started
-                .map_err(|error| stopped(&format!("server {number} does not start: {error}")))?;
-        }
-        self.refresh();
-        Ok(())
-    }
-
-    /// A machine loses its power and is back in no time.
-    async fn reboot(&mut self, number: u8) -> Result<(), Broken> {
-        self.crash_or_start(number).await?;
-        let span = Duration::from_millis(self.chance.random_range(5..80));
-        self.pass(span).await?;
-        self.crash_or_start(number).await
-    }
-
-    fn cut_off_from_primary(&mut self, number: u8) {
-        let primary = self.world.primary().map(|replica| number_of(replica.me()));
-        if let Some(primary) = primary.filter(|primary| *primary != number) {
-            self.note(format!(
-                "server {number} and the primary, {primary}, do not hear each other"
-            ));
-            self.world.cut(&[number], &[primary], true);
-        }
-    }
-
-    fn split(&mut self, mut numbers: Vec<u8>) {
-        numbers.shuffle(&mut self.chance);
-        let size = self.chance.random_range(1..numbers.len().max(2));
-        let both = self.chance.random_bool(0.6);
-        let (side, others) = numbers.split_at(size.min(numbers.len()));
-        let way = if both { "to or from" } else { "to" };
-        self.note(format!("nothing gets from {side:?} {way} {others:?}"));
-        self.world.cut(side, others, both);
-    }
-
-    fn hand_over(&mut self, to: u8) {
-        let Some(primary) = self.world.primary().cloned() else {
-            return;
-        };
-        self.note(format!("the office is handed to {to}"));
-        let limit = Duration::from_millis(500);
-        tokio::spawn(async move { primary.transfer_to(server_id(to), limit).await });
-    }
-
-    /// Nothing breaks any more; all must become equal.
-    async fn calm(&mut self) -> Result<(), Broken> {
-        self.world.wires.mend();
-        self.world.wires.set_air(quiet());
+    /// Nothing breaks any more; the group must go on, and go back to what the settings say.
+    fn calm(&mut self) -> Result<(), Broken> {
+        self.say("nothing breaks any more".into());
+        self.mend();
         for number in self.world.numbers() {
-            if !self.world.runs(number) {
-                self.crash_or_start(number).await?;
-            }
+            self.world.scene.set_offset(server_id(number), 0);
+            self.world.set_weather(number, |_| {});
         }
-        let acknowledged = self.shared.seen().acknowledged.len();
-        let shared = self.shared.clone();
-        self.until("changes are accepted again", CALM, |_| {
-            shared.seen().acknowledged.len() > acknowledged + 10
-        })
-        .await
+        self.start_all()?;
+        let what = "somebody acts";
+        let acts = |story: &Self| story.world.primary().is_some();
+        let paused = self.directory(|it| it.group().pause.is_some() || !it.settings().failover());
+        if paused == Some(true) {
+            // While failover is off or paused only the recorded primary leads: it is there again.
+            self.until(what, CALM, Invariant::Progress, acts)?;
+        }
+        let change = PauseChange::End { reason: None };
+        let resume = vec![Command::ChangePause { change }];
+        self.ask("resume", "failover goes on", resume);
+        self.set("resilience.failover", "true");
+        let acknowledged = self.world.scene.with_seen(|seen| seen.acknowledged.len());
+        let goes_on = move |story: &Self| {
+            let scene = &story.world.scene;
+            scene.with_seen(|seen| seen.acknowledged.len()) > acknowledged + 10
+        };
+        let what = "changes are accepted again";
+        self.until(what, CALM, Invariant::Progress, goes_on)?;
+        let what = "consensus counts whom the directory names";
+        self.until(what, CALM, Invariant::Converges, Self::arranged)?;
+        let what = "the primary is whom the settings name";
+        self.until(what, CALM, Invariant::Converges, Self::is_rightful)
     }
 
-    async fn settle(mut self) -> Result<Report, Broken> {
-        let equal = |world: &World| {
-            let applied: BTreeSet<u64> = world
-                .replicas()
-                .map(|replica| replica.state().applied)
-                .collect();
-            let entries: BTreeSet<u64> = world
-                .replicas()
-                .map(|replica| replica.status().last_entry)
-                .collect();
-            applied.len() == 1 && applied == entries && world.primary().is_some()
+    /// Whether the one that holds the office is whom the settings name.
+    fn is_rightful(&self) -> bool {
+        let Some(primary) = self.world.primary() else {
+            return false;
         };
-        self.until("all servers are equal", CALM, equal).await?;
-        Seen::look_for_difference(self.world.replicas())?;
-        for replica in self.world.replicas() {
-            self.shared.seen().settle(replica)?;
-        }
-        let applied = self
-            .world
-            .replicas()
-            .map(|replica| replica.state().applied)
-            .max();
-        let seen = self.shared.seen();
-        Ok(Report {
-            seed: self.seed,
+        let (me, holds) = primary.within(|server| {
+            let status = server.replica.status();
+            (server.me, server.holds(&status.acting, status.term))
+        });
+        let status = primary.server.replica.status();
+        let state = primary.server.replica.state();
+        let directory = state.directory.as_ref();
+        let named = directory.and_then(|directory| rightful(directory, &status));
+        holds && named.is_none_or(|named| named == me)
+    }
+
+    fn settle(&mut self) -> Result<(), Broken> {
+        let equal = |story: &Self| {
+            let members = || {
+                let replicas = story.world.replicas();
+                replicas.filter(|replica| story.world.is_member(replica.me()))
+            };
+            let applied: BTreeSet<u64> = members().map(|it| it.state().applied).collect();
+            let entries: BTreeSet<u64> = members().map(|it| it.status().last_entry).collect();
+            applied.len() == 1 && applied == entries && story.world.primary().is_some()
+        };
+        let what = "all servers are equal";
+        self.until(what, CALM, Invariant::Progress, equal)?;
+        let replicas = self.world.replicas();
+        let members = replicas.filter(|replica| self.world.is_member(replica.me()));
+        let members: Vec<_> = members.collect();
+        Seen::look_for_difference(members.iter().copied())?;
+        self.world.scene.with_seen(|seen| {
+            let mut each = members.iter();
+            each.try_for_each(|replica| seen.settle(replica))
+        })
+    }
+
+    fn report(self) -> Report {
+        let replicas = self.world.replicas();
+        let applied = replicas.map(|replica| replica.state().applied).max();
+        let took = self.world.scene.now();
+        let shapes = self.shapes.found();
+        self.world.scene.with_seen(|seen| Report {
+            seed: self.plot.seed,
             acknowledged: seen.acknowledged.len(),
             unknown: seen.unknown.len(),
             primaries: seen.primaries,
+            shapes,
             events: self.events.clone(),
             applied: applied.unwrap_or(0),
+            took,
         })
     }
 }
 
-/// A network without trouble.
-fn quiet() -> Air {
-    Air {
-        delay: Duration::from_millis(2),
-        lost: 0,
+/// Who the group begins with: two to five voters, sometimes a witness and one that does not count.
+fn members(chance: &mut SmallRng) -> Vec<(u8, Standing)> {
+    let voters = [3, 3, 3, 5, 4, 2].choose(chance).copied().unwrap_or(3);
+    let mut members: Vec<_> = (1..=voters).map(|it| (it, Standing::Voter)).collect();
+    if chance.random_bool(0.3) || voters == 2 {
+        members.push((voters + 1, Standing::Witness));
     }
+    if chance.random_bool(0.15) {
+        let next = u8::try_from(members.len()).unwrap_or(voters) + 1;
+        members.push((next, Standing::NonVoter));
+    }
+    if chance.random_bool(0.05) {
+        members.truncate(2);
+    }
+    members
 }
 
-fn stopped(seen: &str) -> Broken {
+/// The size of a group, in letters.
+fn size(members: &[(u8, Standing)]) -> String {
+    let of = |standing| members.iter().filter(|(_, it)| *it == standing).count();
+    let voters = of(Standing::Voter).to_string();
+    let witness = "w".repeat(of(Standing::Witness));
+    voters + &witness + &"n".repeat(of(Standing::NonVoter))
+}
+
+fn settings(chance: &mut SmallRng) -> Vec<(&'static str, String)> {
+    let returns = ["accept", "accept", "accept", "accept-secondary", "ignore"];
+    let returns = returns.choose(chance).copied().unwrap_or("accept");
+    let moves = ["1000 in 10m", "1000 in 10m", "3 in 10m"];
+    let moves = moves.choose(chance).copied().unwrap_or("3 in 10m");
+    let delay = ["1s", "2s", "3s"].choose(chance).copied().unwrap_or("1s");
+    vec![
+        ("resilience.primary-return", returns.to_owned()),
+        ("resilience.max-moves", moves.to_owned()),
+        ("resilience.return-delay", delay.to_owned()),
+    ]
+}
+
+/// A server that stopped.
+pub(crate) fn stopped(seen: &str) -> Broken {
     Broken {
         invariant: Invariant::Alive,
         seen: seen.into(),
-    }
-}
-
-/// A client: proposes one change after the other, each until it knows what became of it or gives up.
-async fn write(number: u64, mut chance: SmallRng, asked: Arc<Mutex<Vec<Replica>>>, shared: Shared) {
-    for step in 0.. {
-        let this = number * 1_000_000 + step;
-        for attempt in 0.. {
-            let replica = {
-                let replicas = asked.lock().unwrap_or_else(PoisonError::into_inner);
-                let acting = replicas.iter().find(|replica| replica.acting().is_yes());
-                acting.or_else(|| replicas.choose(&mut chance)).cloned()
-            };
-            let limit = Duration::from_millis(chance.random_range(50..1500));
-            let result = match replica {
-                // Counted as unknown as soon as it is asked for, because this client may be stopped while it waits.
-                Some(replica) => {
-                    shared.seen().unknown.insert(this);
-                    replica.propose(&change(this), limit).await
-                }
-                None => Err(ProposeError::NotRunning),
-            };
-            match result {
-                Ok(Applied { outcome, .. }) => {
-                    let mut seen = shared.seen();
-                    seen.unknown.remove(&this);
-                    if outcome.is_ok() {
-                        seen.acknowledged.insert(this);
-                    }
-                    break;
-                }
-                Err(ProposeError::OutcomeUnknown) if attempt > 3 => break,
-                Err(_) => {}
-            }
-            tokio::time::sleep(Duration::from_millis(chance.random_range(1..30))).await;
-        }
-        tokio::time::sleep(Duration::from_millis(chance.random_range(0..20))).await;
     }
 }

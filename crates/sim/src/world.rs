@@ -1,101 +1,157 @@
-//! The simulated machines: each has a disk and, while it runs, a replica that campaigns by rank.
+//! All machines, the network between them, and the time that passes for all of them alike.
 //!
-//! Always true: a crash takes effect at once: what the machine had not synced may be lost, nothing that it still does reaches
-//! disk or network.
+//! Always true: time passes in steps of [`STEP`], machine by machine in the order of their numbers, so that the same seed does
+//! the same again. Start at [`World::step`].
 
-use crate::fixture::{directory, formation_id, server_id};
-use crate::wires::Wires;
-use model::{IncarnationId, ServerId};
-use replica::disk::{MemoryDisk, SharedDisk};
-use replica::formation::Founder;
-use replica::{
-    Driver, LogOptions, LogOwner, Moment, OpenError, Options, Replica, Role, SnapshotLimits,
-    Timing, formation,
-};
+use crate::checks::{self, Broken};
+use crate::fixture::{directory, incarnation, number_of, server_id};
+use crate::machine::{DATA, End, Machine, Running, SEGMENT, StartError, runtime};
+use crate::network::Network;
+use crate::scene::Scene;
+use model::{ServerId, Standing};
+use replica::disk::{SharedDisk, Weather};
+use replica::formation::{self, Founder};
+use replica::{OpenError, Replica, Timing, clock};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
-/// Small, so that segments roll.
-const SEGMENT: u64 = 64 << 10;
-const DATA: &str = "/data";
-/// How much later each next candidate steps forward.
-const RANK_DELAY: Duration = Duration::from_millis(150);
-
-/// A machine that runs.
-#[derive(Debug)]
-struct Running {
-    replica: Replica,
-    campaigner: JoinHandle<()>,
-}
-
-/// A machine.
-#[derive(Debug)]
-struct Machine {
-    disk: MemoryDisk,
-    running: Option<Running>,
-}
+/// How far time goes at once.
+pub(crate) const STEP: Duration = Duration::from_millis(2);
 
 /// All machines.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) wires: Wires,
-    pub(crate) timing: Timing,
-    machines: BTreeMap<u8, Machine>,
+    pub(crate) network: Network,
+    pub(crate) scene: Scene,
+    pub(crate) machines: BTreeMap<u8, Machine>,
+    /// Where clients and administrators are.
+    outside: Runtime,
+    start: Instant,
+    weather: Weather,
 }
 
-fn options() -> Options {
-    let sync = Duration::from_millis(2);
-    Options {
-        log: LogOptions {
-            segment_size: SEGMENT,
-            driver: Driver::Tasks { sync },
-        },
-        snapshots: SnapshotLimits {
-            entries: 60,
-            bytes: 1 << 20,
-        },
-        silent: false,
-    }
+/// Why there is no world to begin with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FoundError {
+    #[error(transparent)]
+    Formation(#[from] formation::FormationError),
+    #[error(transparent)]
+    Join(#[from] OpenError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("no runtime")]
+    Runtime(#[from] std::io::Error),
 }
 
 impl World {
-    /// A world with one machine, on which a group was founded and leads itself.
-    pub(crate) async fn found(wires: Wires, timing: Timing) -> Result<Self, OpenError> {
+    /// A group of these members: the first leads itself, the others are recorded and have nothing yet.
+    pub(crate) fn found(
+        network: Network,
+        scene: Scene,
+        members: &[(u8, Standing)],
+        settings: &[(&str, String)],
+        weather: Weather,
+    ) -> Result<Self, FoundError> {
+        let outside = runtime()?;
+        let start = {
+            let _inside = outside.enter();
+            Instant::now()
+        };
         let mut world = Self {
-            wires,
-            timing,
+            network,
+            scene,
             machines: BTreeMap::new(),
+            outside,
+            start,
+            weather,
         };
-        let disk = MemoryDisk::new();
-        let shared: SharedDisk = Arc::new(disk.clone());
-        let founder = Founder {
-            server: server_id(1),
-            incarnation: IncarnationId::from_bytes([1; 16]),
-        };
-        let id = formation::found(&shared, Path::new(DATA), founder, &directory(), SEGMENT)?;
-        formation::select(&shared, Path::new(DATA), id)?;
-        let running = None;
-        world.machines.insert(1, Machine { disk, running });
-        world.start(1).await?;
+        for (number, _) in members {
+            let mut machine = Machine::new(server_id(*number), incarnation(*number, 0));
+            if world.machines.is_empty() {
+                let shared: SharedDisk = Arc::new(machine.disk.clone());
+                let founder = Founder {
+                    server: machine.id,
+                    incarnation: machine.incarnation,
+                };
+                let (data, first) = (Path::new(DATA), directory(members, settings));
+                let id = formation::found(&shared, data, founder, &first, SEGMENT)?;
+                formation::select(&shared, data, id)?;
+            } else {
+                machine.join()?;
+            }
+            world.machines.insert(*number, machine);
+            world.start(*number)?;
+        }
         Ok(world)
     }
 
-    /// Adds a machine that joins the group, empty.
-    pub(crate) async fn join(&mut self, number: u8) -> Result<(), OpenError> {
-        let disk = MemoryDisk::new();
-        let shared: SharedDisk = Arc::new(disk.clone());
-        let owner = LogOwner {
-            formation: formation_id(),
-            incarnation: IncarnationId::from_bytes([number; 16]),
+    /// A machine whose server joins the group later, with nothing.
+    pub(crate) fn join(&mut self, number: u8) -> Result<(), FoundError> {
+        let mut machine = Machine::new(server_id(number), incarnation(number, 0));
+        machine.join()?;
+        self.machines.insert(number, machine);
+        self.start(number)?;
+        Ok(())
+    }
+
+    /// A machine's server starts.
+    pub(crate) fn start(&mut self, number: u8) -> Result<(), StartError> {
+        let known = self.machines.values().map(|machine| machine.id).collect();
+        let Some(machine) = self.machines.get_mut(&number) else {
+            return Ok(());
         };
-        formation::join(&shared, Path::new(DATA), owner, SEGMENT)?;
-        formation::select(&shared, Path::new(DATA), formation_id())?;
-        let running = None;
-        self.machines.insert(number, Machine { disk, running });
-        self.start(number).await
+        machine.disk.set_weather(self.weather);
+        machine.start(&self.network, &self.scene, Timing::default(), known)
+    }
+
+    /// A machine's server ends.
+    pub(crate) fn end(&mut self, number: u8, how: End) {
+        if let Some(machine) = self.machines.get_mut(&number) {
+            machine.end(&self.network, how);
+        }
+    }
+
+    /// A machine's server is frozen for so long.
+    pub(crate) fn freeze(&mut self, number: u8, span: Duration) {
+        let until = self.scene.now() + span;
+        if let Some(machine) = self.machines.get_mut(&number) {
+            machine.frozen = Some(until);
+        }
+    }
+
+    /// Changes what a machine's disk does; the rest stays as it is in this world.
+    pub(crate) fn set_weather(&self, number: u8, change: impl FnOnce(&mut Weather)) {
+        let mut weather = self.weather;
+        change(&mut weather);
+        if let Some(machine) = self.machines.get(&number) {
+            machine.disk.set_weather(weather);
+        }
+    }
+
+    /// Time goes on for a step. Returns the machines that lost their power on the way, at a write.
+    pub(crate) fn step(&mut self) -> Vec<u8> {
+        let now = self.scene.now() + STEP;
+        self.scene.set_now(now);
+        let mut dead = Vec::new();
+        for (number, machine) in &mut self.machines {
+            if !machine.tick(&self.network, now) {
+                dead.push(*number);
+            }
+        }
+        clock::use_virtual_time_since(self.start);
+        let target = self.start + now;
+        self.outside
+            .block_on(async move { tokio::time::sleep_until(target).await });
+        dead
+    }
+
+    /// Lets something run outside of all servers.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.outside.spawn(task);
     }
 
     /// The numbers of all machines.
@@ -103,101 +159,63 @@ impl World {
         self.machines.keys().copied().collect()
     }
 
+    /// The servers that run, frozen ones too.
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Running> {
+        let machines = self.machines.values();
+        machines.filter_map(|machine| machine.running.as_ref())
+    }
+
+    /// A machine's server, while it runs.
+    pub(crate) fn server(&self, number: u8) -> Option<&Running> {
+        self.machines.get(&number)?.running.as_ref()
+    }
+
     /// The replicas that run.
     pub(crate) fn replicas(&self) -> impl Iterator<Item = &Replica> {
-        let running = self
-            .machines
-            .values()
-            .filter_map(|machine| machine.running.as_ref());
-        running.map(|running| &running.replica)
+        self.running().map(|running| &running.server.replica)
     }
 
-    /// Whether a machine runs.
+    /// Whether a machine's server runs.
     pub(crate) fn runs(&self, number: u8) -> bool {
-        self.machines
-            .get(&number)
-            .is_some_and(|machine| machine.running.is_some())
+        self.server(number).is_some()
     }
 
-    /// The replica that acts as primary.
-    pub(crate) fn primary(&self) -> Option<&Replica> {
-        self.replicas().find(|replica| replica.acting().is_yes())
+    /// The server that acts as primary.
+    pub(crate) fn primary(&self) -> Option<&Running> {
+        let acting = self.scene.with_seen(|seen| seen.acting)?;
+        self.server(number_of(acting))
     }
 
-    /// A machine starts on what its disk has.
-    pub(crate) async fn start(&mut self, number: u8) -> Result<(), OpenError> {
-        let Some(machine) = self.machines.get_mut(&number) else {
-            return Ok(());
-        };
-        let me = server_id(number);
-        let plug = self.wires.plug_in(me);
-        let disk: SharedDisk = Arc::new(machine.disk.clone());
-        let data = Path::new(DATA);
-        let replica = Replica::open(disk, data, me, plug, self.timing, options()).await?;
-        self.wires.answers(me, replica.clone());
-        let rank = u32::from(number) - 1;
-        let campaigner = tokio::spawn(campaign_by_rank(replica.clone(), rank));
-        machine.running = Some(Running {
-            replica,
-            campaigner,
-        });
-        Ok(())
+    /// The number of the server that acts as primary.
+    pub(crate) fn primary_number(&self) -> Option<u8> {
+        self.scene.with_seen(|seen| seen.acting).map(number_of)
     }
 
-    /// A machine loses its power.
-    pub(crate) fn crash(&mut self, number: u8, seed: u64) {
-        let Some(machine) = self.machines.get_mut(&number) else {
-            return;
-        };
-        self.wires.unplug(server_id(number));
-        machine.disk = machine.disk.crash(seed);
-        if let Some(running) = machine.running.take() {
-            running.campaigner.abort();
-            // Its tasks end by themselves; nothing that they do is seen by anybody.
-            tokio::spawn(async move { running.replica.shutdown().await });
-        }
+    /// Looks at everything.
+    pub(crate) fn look(&self) -> Result<(), Broken> {
+        self.scene.with_seen(|seen| {
+            let looked = checks::going(&self.machines).map(|running| seen.look_at(running));
+            let stands = looked.collect::<Result<Vec<_>, _>>()?;
+            seen.compare(&stands)
+        })
     }
 
     /// Cuts the ways between two sides, in both directions or from the first to the second only.
     pub(crate) fn cut(&self, side: &[u8], others: &[u8], both: bool) {
         for one in side {
             for other in others {
-                self.wires.cut(server_id(*one), server_id(*other));
+                self.network.cut(server_id(*one), server_id(*other));
                 if both {
-                    self.wires.cut(server_id(*other), server_id(*one));
+                    self.network.cut(server_id(*other), server_id(*one));
                 }
             }
         }
     }
-}
 
-/// When a server may ask for votes: its primary was silent for a lease, and those before it in rank had their turn.
-fn ready(replica: &Replica, rank: u32) -> Option<Moment> {
-    let status = replica.status();
-    let counts = status.voters.contains(&replica.me());
-    if !counts || matches!(status.role, Role::Leader | Role::Stopped | Role::Learner) {
-        return None;
+    /// Whether a server is a member, as far as the primary knows.
+    pub(crate) fn is_member(&self, server: ServerId) -> bool {
+        let state = self.primary().map(|it| it.server.replica.state());
+        let directory = state.as_ref().and_then(|state| state.directory.as_ref());
+        directory.is_none_or(|directory| directory.server(server).is_some())
     }
-    let slack = Duration::from_millis(2);
-    let since = status.lease_until.max(status.holds_until)?;
-    Some(since + slack + RANK_DELAY * rank)
-}
-
-async fn campaign_by_rank(replica: Replica, rank: u32) {
-    loop {
-        let pause = match ready(&replica, rank) {
-            Some(at) if Moment::now() >= at => {
-                // Refused or begun: the status tells, next time.
-                let _outcome: Result<(), replica::CampaignRefused> = replica.campaign().await;
-                Duration::from_millis(30)
-            }
-            _ => Duration::from_millis(10),
-        };
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// The number of a server.
-pub(crate) fn number_of(server: ServerId) -> u8 {
-    server.as_bytes().first().copied().unwrap_or(0)
 }

@@ -23,6 +23,10 @@ pub struct Weather {
     pub broken: bool,
     /// Syncs of files do not come back while it is so. The thread that asked waits: not for simulations, which have one.
     pub stalled: bool,
+    /// The machine loses its power in the middle of the write or sync that comes after so many; none: it does not.
+    pub dies_after: Option<u32>,
+    /// Syncs of files say that they are done and do nothing.
+    pub lies: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -76,6 +80,11 @@ impl MemoryDisk {
         }
     }
 
+    /// Whether the machine that used this handle lost its power.
+    pub fn is_dead(&self) -> bool {
+        self.medium().life != self.life
+    }
+
     /// Changes what the disk does from now on.
     pub fn set_weather(&self, weather: Weather) {
         self.medium().weather = weather;
@@ -88,6 +97,7 @@ impl MemoryDisk {
         let mut chance = SmallRng::seed_from_u64(seed);
         let mut state = self.medium();
         state.life += 1;
+        state.weather.dies_after = None;
         state.names = state.synced_names.clone();
         let kept: BTreeSet<u64> = state.names.values().copied().collect();
         state.inodes.retain(|inode, _| kept.contains(inode));
@@ -169,6 +179,21 @@ impl Content {
 }
 
 impl State {
+    /// A step towards the moment at which the power is lost.
+    fn wear(&mut self) -> io::Result<()> {
+        match self.weather.dies_after {
+            Some(0) => {
+                self.life += 1;
+                Err(io::Error::other("the machine lost its power"))
+            }
+            Some(left) => {
+                self.weather.dies_after = Some(left - 1);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn used(&self) -> u64 {
         self.inodes
             .values()
@@ -273,6 +298,7 @@ impl Disk for MemoryDisk {
         if state.weather.broken {
             return Err(io::Error::other("the disk is broken"));
         }
+        state.wear()?;
         let State {
             names,
             synced_names,
@@ -329,7 +355,8 @@ impl DiskFile for MemoryFile {
         if end > length {
             self.disk.state()?.make_room(end - length)?;
         }
-        self.with(|content| content.write(start, bytes))
+        self.with(|content| content.write(start, bytes))?;
+        self.disk.state()?.wear()
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -340,6 +367,10 @@ impl DiskFile for MemoryFile {
         }
         if state.weather.broken {
             return Err(io::Error::other("the disk is broken"));
+        }
+        state.wear()?;
+        if state.weather.lies {
+            return Ok(());
         }
         drop(state);
         self.with(Content::sync)

@@ -1,0 +1,87 @@
+//! What all simulated servers share and none of them knows: the true time, their calendars, and what was seen so far.
+
+use crate::checks::{Broken, Seen};
+use crate::planted::Planted;
+use model::{ServerId, UnixMillis};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The calendar when the world begins.
+const BEGINNING: i64 = 1_800_000_000_000;
+
+#[derive(Debug, Default)]
+struct Inside {
+    now: Duration,
+    /// How far calendars are off, in milliseconds.
+    offsets: BTreeMap<ServerId, i64>,
+    seen: Seen,
+    keys: u64,
+}
+
+/// The scene. Clones are handles.
+#[derive(Debug, Clone)]
+pub(crate) struct Scene {
+    inside: Arc<Mutex<Inside>>,
+    planted: Option<Planted>,
+}
+
+impl Scene {
+    pub(crate) fn new(planted: Option<Planted>) -> Self {
+        Self {
+            inside: Arc::default(),
+            planted,
+        }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a bug is planted.
+    pub(crate) fn has(&self, bug: Planted) -> bool {
+        self.planted == Some(bug)
+    }
+
+    /// The true time since the world began.
+    pub(crate) fn now(&self) -> Duration {
+        self.inside().now
+    }
+
+    /// Time has passed.
+    pub(crate) fn set_now(&self, now: Duration) {
+        self.inside().now = now;
+    }
+
+    /// The time on a server's calendar.
+    pub(crate) fn calendar(&self, of: ServerId) -> UnixMillis {
+        let inside = self.inside();
+        let offset = inside.offsets.get(&of).copied().unwrap_or(0);
+        let passed = i64::try_from(inside.now.as_millis()).unwrap_or(i64::MAX);
+        UnixMillis(u64::try_from(BEGINNING + passed + offset).unwrap_or(0))
+    }
+
+    /// A server's calendar jumps, to so many milliseconds off the true time.
+    pub(crate) fn set_offset(&self, of: ServerId, offset: i64) {
+        self.inside().offsets.insert(of, offset);
+    }
+
+    /// A number that was not given before.
+    pub(crate) fn fresh(&self) -> u64 {
+        let mut inside = self.inside();
+        inside.keys += 1;
+        inside.keys
+    }
+
+    /// Looks at, or adds to, what was seen.
+    pub(crate) fn with_seen<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {
+        act(&mut self.inside().seen)
+    }
+
+    /// Notes that a rule was broken, where it was.
+    pub(crate) fn judge(&self, verdict: Result<(), Broken>) {
+        if let Err(broken) = verdict {
+            self.with_seen(|seen| seen.broken.get_or_insert(broken).clone());
+        }
+    }
+}
