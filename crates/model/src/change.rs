@@ -279,6 +279,21 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it changes the group's structure, or how the group stays able to act.
+    pub fn is_structural(&self) -> bool {
+        match self {
+            Self::AdmitServer { .. }
+            | Self::RemoveServer { .. }
+            | Self::SetBackups { .. }
+            | Self::EditBackups { .. }
+            | Self::Invite { .. } => true,
+            Self::SetSetting { key, .. } | Self::UnsetSetting { key, .. } => {
+                key.starts_with("resilience.")
+            }
+            _ => false,
+        }
+    }
+
     /// The most sessions that one change registers.
     pub const REGISTRATION_LIMIT: usize = 5_000;
     /// The most observations that one change carries.

@@ -20,6 +20,7 @@ pub mod pause;
 pub mod placement;
 pub mod plan;
 pub mod promotion;
+pub mod recovery;
 pub mod removal;
 pub mod timing;
 pub mod view;

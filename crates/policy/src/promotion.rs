@@ -6,7 +6,7 @@ use crate::plan::{Check, Impact, Plan};
 use crate::view::View;
 use crate::{CAUGHT_UP_LAG, words};
 use model::settings::PrimaryReturn;
-use model::{Reason, Server, ServerId};
+use model::{Reason, ResilienceMode, Server, ServerId};
 use std::time::Duration;
 
 /// A server whose clock differs by more cannot be primary.
@@ -35,6 +35,10 @@ fn planned(view: &View<'_>, target: ServerId, temporary: bool) -> Plan {
             "{from} lets changes wait and checks that {name} answers and has every change"
         ));
         steps.push(format!("{from} hands the role of primary to {name}"));
+    } else if group.mode == ResilienceMode::Availability {
+        steps.push(format!(
+            "{name} goes on alone at once, in a formation of its own; the lost primary may go on too, and what both change may diverge"
+        ));
     } else {
         steps.push(format!(
             "{name} campaigns at once, and a majority of the voters elects it"

@@ -5,16 +5,17 @@ use crate::losses::{is_quorum, needed, protection_after};
 use crate::plan::{Affected, Check, Impact, Plan};
 use crate::view::View;
 use crate::words;
-use model::{Server, ServerId};
+use model::settings::ModeChoice;
+use model::{ResilienceMode, Server, ServerId};
 use std::collections::BTreeSet;
 
-/// Plans to remove a server. A server that is no member gives a plan that is refused.
-pub fn removal(view: &View<'_>, target: ServerId) -> Plan {
+/// Plans to remove a server; `mode` is what the administrator wants the group to be afterwards. A server that is no member gives a plan that is refused.
+pub fn removal(view: &View<'_>, target: ServerId, mode: Option<ResilienceMode>) -> Plan {
     let name = view.name(target);
     let mut after: BTreeSet<_> = view.voters.clone();
     after.remove(&target);
     let checks = match view.directory.server(target) {
-        Some(server) => checks(view, server, &after),
+        Some(server) => checks(view, server, &after, mode),
         None => vec![Check {
             reason: reason(
                 "member",
@@ -41,7 +42,12 @@ pub fn removal(view: &View<'_>, target: ServerId) -> Plan {
     )
 }
 
-fn checks(view: &View<'_>, server: &Server, after: &BTreeSet<ServerId>) -> Vec<Check> {
+fn checks(
+    view: &View<'_>,
+    server: &Server,
+    after: &BTreeSet<ServerId>,
+    mode: Option<ResilienceMode>,
+) -> Vec<Check> {
     let name = &server.name;
     let group = view.directory.group();
     let is_primary = view.leader == Some(server.id) || group.primary == Some(server.id);
@@ -69,7 +75,22 @@ fn checks(view: &View<'_>, server: &Server, after: &BTreeSet<ServerId>) -> Vec<C
             remedy: "only a primary can remove a server; wait for one",
         },
     ];
-    if votes {
+    let chosen = view.directory.settings().mode_choice() != ModeChoice::Auto;
+    let in_quorum_mode = group.mode == ResilienceMode::Quorum;
+    if votes && in_quorum_mode && after.len() == 2 && !chosen {
+        let detail = match mode {
+            Some(mode) => format!(
+                "two voters would be left, in {} mode from then on",
+                mode.as_str()
+            ),
+            None => "two voters would be left, and lose everything with either".to_owned(),
+        };
+        checks.push(Check {
+            reason: reason("mode", mode.is_some(), detail),
+            remedy: "say with --mode whether the group is to be `availability` or `quorum`",
+        });
+    }
+    if votes && in_quorum_mode {
         checks.push(Check {
             reason: quorum_reason(view, view.voters, "now"),
             remedy: "bring the missing voters back first",

@@ -5,6 +5,7 @@ use crate::formations;
 use crate::keys;
 use crate::node::{Node, not_primary};
 use crate::office::Promotion;
+use crate::placing::Wish;
 use crate::submit::{Attempt, SubmitError};
 use bytes::Bytes;
 use model::{Change, ServerId};
@@ -44,7 +45,7 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             app,
             host,
         } => {
-            let wish = crate::placing::Wish {
+            let wish = Wish {
                 id,
                 author,
                 token,
@@ -77,17 +78,31 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             reason,
         } => done(node, node.remove_here(server, author, reason).await),
         Request::IssueTicket { user, token } => issue_ticket(node, &user, &token),
-        Request::Probe { address, probe_key } => {
-            match crate::admission::probe(&address, probe_key).await {
-                Ok(()) => Answer::Done,
-                Err(why) => failed(Failure::Unreachable { address, why }),
-            }
-        }
+        Request::Probe { address, probe_key } => probe(address, probe_key).await,
         Request::RenewCertificates {
             peer_request,
             client_request,
         } => renew(node, from, &peer_request, &client_request),
         Request::Goodbye => Answer::Done,
+        request @ (Request::Side
+        | Request::Enter { .. }
+        | Request::Base { .. }
+        | Request::MakeFormation { .. }
+        | Request::GiveWay { .. }) => about_formations(node, from, request).await,
+    }
+}
+
+/// Tries to reach a server that wants to join.
+async fn probe(address: String, probe_key: [u8; 32]) -> Answer {
+    match crate::admission::probe(&address, probe_key).await {
+        Ok(()) => Answer::Done,
+        Err(why) => failed(Failure::Unreachable { address, why }),
+    }
+}
+
+/// What has to do with other formations than this server's.
+async fn about_formations(node: &Node, from: ServerId, request: Request) -> Answer {
+    match request {
         Request::Side => Answer::Side(Box::new(node.side())),
         Request::Enter {
             side,
@@ -121,6 +136,9 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             let gone = formations::give_way(node, to, primary, &author, reason).await;
             done(node, gone)
         }
+        _ => failed(Failure::Invalid {
+            why: "it is not about formations".to_owned(),
+        }),
     }
 }
 

@@ -14,7 +14,6 @@ const BATCH: usize = 256 * 1024;
 ///
 /// # Errors
 /// What the directory refuses (a full table, say), or that no primary is there; what was kept until then stays kept.
-#[expect(dead_code, reason = "recovery calls it where formations meet")]
 pub(crate) async fn upload(
     node: &Node,
     divergence: Divergence,

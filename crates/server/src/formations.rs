@@ -11,18 +11,18 @@ mod making;
 mod tie_breakers;
 
 pub(crate) use leaving::{give_way, let_in};
-pub(crate) use left_behind::{base_records, settle};
+pub(crate) use left_behind::base_records;
 pub(crate) use making::make_by_hand;
-pub(crate) use tie_breakers::guard;
 
 use crate::clock;
 use crate::node::Node;
 use crate::office::TRANSFER_LIMIT;
 use crate::peers::Contact;
 use model::{
-    EventKind, FormationId, FormationRef, LINEAGE_LIMIT, Reason, ServerId, Severity, Side,
+    Author, Change, EventKind, FormationId, FormationRef, LINEAGE_LIMIT, Reason, ServerId,
+    Severity, Side,
 };
-use policy::formations::{Action, Formations, Look, may_speak};
+use policy::formations::{Action, Formations, Look, Meeting, may_speak, meet};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -128,6 +128,29 @@ impl Node {
             true => lineage.collect(),
             false => Vec::new(),
         }
+    }
+
+    /// Why a change of the group's structure has to wait, where it has: another formation is being taken in.
+    pub(crate) fn structure_waits(&self, change: &Change) -> Option<String> {
+        let asked = !matches!(change.author, Author::Server(_));
+        if !asked || !change.command.is_structural() {
+            return None;
+        }
+        if self.0.formations.is_leaving() {
+            return Some("this formation is giving way to another: wait until it has".to_owned());
+        }
+        let (own, sides) = (self.side(), self.sides());
+        let coming = sides.iter().find(|(id, side)| {
+            let meeting = meet(&own, side, false);
+            side.primary == Some(**id)
+                && matches!(meeting, Meeting::Stays(_) | Meeting::GivesWay(_))
+        });
+        let (id, side) = coming?;
+        let number = side.formation().map_or(0, |formation| formation.number);
+        Some(format!(
+            "formation {number} with {} is heard again, and the two become one: wait until `stead status` shows it here",
+            self.directory().name_of(*id)
+        ))
     }
 
     /// What the other members said of theirs within the last seconds.

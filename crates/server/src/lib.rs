@@ -29,6 +29,7 @@ mod peer_port;
 mod peers;
 mod placing;
 mod random;
+mod recovering;
 mod removing;
 mod reporting;
 mod reports;

@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::node::Node;
 use crate::submit::{AskError, Attempt, SubmitError};
-use model::{Author, BackupEdit, Change, ChangeId, Command, ServerId, UnixMillis};
+use model::{Author, BackupEdit, Change, ChangeId, Command, ResilienceMode, ServerId, UnixMillis};
 use policy::Plan;
 use policy::office::Taking;
 use std::sync::PoisonError;
@@ -204,6 +204,10 @@ impl Node {
             .ordered
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(until);
+        // Where the primary alone counts, there is nobody to elect another: this server goes on alone.
+        if self.directory().group().mode == ResilienceMode::Availability {
+            self.0.formations.order(until);
+        }
     }
 
     /// Until when this server was told to campaign, if it was since the last look.

@@ -2,7 +2,7 @@
 
 use crate::node::Node;
 use crate::submit::SubmitError;
-use model::{Author, Command, ServerId};
+use model::{Author, Command, ResilienceMode, ServerId};
 use policy::Plan;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -15,8 +15,8 @@ const LOOK: Duration = Duration::from_millis(20);
 
 impl Node {
     /// What removing a server would do, and what would refuse it.
-    pub fn removal_plan(&self, server: ServerId) -> Plan {
-        self.with_view(|view| policy::removal::removal(view, server))
+    pub fn removal_plan(&self, server: ServerId, mode: Option<ResilienceMode>) -> Plan {
+        self.with_view(|view| policy::removal::removal(view, server, mode))
     }
 
     /// Removes a server from the group, from wherever it is asked.
@@ -64,7 +64,7 @@ impl Node {
         author: Author,
         reason: Option<String>,
     ) -> Result<(), SubmitError> {
-        let plan = self.removal_plan(server);
+        let plan = self.removal_plan(server, None);
         if !plan.is_possible() {
             return Err(SubmitError::Unfit {
                 decision: plan.refusals.join("; "),

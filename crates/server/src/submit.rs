@@ -169,6 +169,12 @@ impl Node {
         if !self.acting() {
             return Attempt::Again { unknown: false };
         }
+        if let Some(decision) = self.structure_waits(&change) {
+            return Attempt::Settled(Err(SubmitError::Unfit {
+                decision,
+                candidates: Vec::new(),
+            }));
+        }
         match self.replica().propose(&change, ATTEMPT).await {
             Ok(replica::Applied { name, outcome }) => Attempt::Settled(Ok(Applied {
                 name,

@@ -10,6 +10,7 @@ mod advice;
 mod campaign;
 mod failback;
 mod fixture;
+mod formations;
 mod group;
 mod hosting;
 mod liveness;

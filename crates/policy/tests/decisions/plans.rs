@@ -3,7 +3,7 @@
 use crate::fixture::{
     AT, BOSTON, DETROIT, Made, NEWYORK, SEATTLE, Seen, made, objections, paused, secs, session,
 };
-use model::{ServerId, SessionState, Standing};
+use model::{ResilienceMode, ServerId, SessionState, Standing};
 use policy::Plan;
 use policy::losses::{Protection, is_quorum, needed, protection};
 use policy::pause::{pause, resume};
@@ -203,12 +203,13 @@ fn a_removal_names_what_is_lost() {
     made.sessions
         .push(session(201, DETROIT, SessionState::Ended));
     let seen = Seen::by(BOSTON, &made);
-    let plan = removal(&seen.view(), DETROIT);
+    let mode = Some(ResilienceMode::Availability);
+    let plan = removal(&seen.view(), DETROIT, mode);
     assert_eq!((plan.impact.kept, plan.impact.lost.count), (1, 120));
     assert_eq!(plan.impact.lost.sessions.len(), NAMED_LIMIT);
     made.sessions.retain(|session| session.id.as_bytes()[9] < 3);
     let seen = Seen::by(BOSTON, &made);
-    insta::assert_snapshot!(removal(&seen.view(), DETROIT));
+    insta::assert_snapshot!(removal(&seen.view(), DETROIT, mode));
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(json["impact"]["lost"]["count"], 120);
     assert_eq!(json["losses_after"]["voters"], 2);
@@ -218,8 +219,9 @@ fn a_removal_names_what_is_lost() {
 
 #[test]
 fn every_refusal_of_a_removal() {
+    let quorum = Some(ResilienceMode::Quorum);
     let of = |seen: &Seen, target| {
-        let plan = removal(&seen.view(), target);
+        let plan = removal(&seen.view(), target, quorum);
         refusals(&plan)
             .into_iter()
             .map(str::to_owned)
@@ -228,6 +230,8 @@ fn every_refusal_of_a_removal() {
     let three = three();
     let seen = Seen::by(BOSTON, &three);
     assert_eq!(of(&seen, DETROIT), Vec::<String>::new());
+    let unsaid = removal(&seen.view(), DETROIT, None);
+    assert_eq!(refusals(&unsaid), ["mode"], "two that need each other");
     assert_eq!(of(&seen, BOSTON), ["not-primary"]);
     assert_eq!(of(&seen, ServerId::from_bytes([77; 16])), ["member"]);
     // The directory still names boston, while newyork leads already.

@@ -5,7 +5,7 @@
 use super::bodies::{Attention, View, rfc3339};
 use super::show::{Moment, by_name};
 use crate::node::{Heard, Node};
-use model::{Divergence, Mode, Pause, Server, UnixMillis};
+use model::{Divergence, FormationRef, Mode, Pause, Server, UnixMillis};
 use policy::Protection;
 use policy::failback::Outlook;
 use std::time::Duration;
@@ -110,6 +110,7 @@ fn about_group(
     }
     items.extend(held_back(node, moment));
     items.extend(moment.paused().map(paused));
+    items.extend(node.formation_waiting().map(waits));
     items.extend(moment.directory.divergences().map(|one| diverged(one)));
     items.extend(expiry(
         node.now(),
@@ -141,6 +142,14 @@ fn held_back(node: &Node, moment: &Moment) -> Option<Attention> {
 
 fn paused(pause: &Pause) -> Attention {
     warning(pause.to_string()).remedy("it ends by itself, or at once by `stead group resume`")
+}
+
+fn waits(formation: FormationRef) -> Attention {
+    error(format!(
+        "formation {} is heard and acts too: an administrator decides which one stands",
+        formation.number
+    ))
+    .remedy("stead group recover --formation FORMATION; --dry-run says what would happen")
 }
 
 fn diverged(divergence: &Divergence) -> Attention {

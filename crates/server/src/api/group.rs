@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use model::settings::value::nearest;
-use model::{EventKind, ServerId, ServerName, Standing};
+use model::{Command, EventKind, ResilienceMode, ServerId, ServerName, Standing};
 use serde::Deserialize;
 
 /// Whether it is done or only planned.
@@ -37,6 +37,8 @@ pub(super) struct Removal {
     pub(super) dry_run: bool,
     /// Why, in words; kept in the history.
     pub(super) reason: Option<String>,
+    /// What the group is to be where two voters are left: `availability` or `quorum`.
+    pub(super) mode: Option<String>,
 }
 
 /// Lists the members.
@@ -147,12 +149,33 @@ pub(super) async fn remove(
     Asked(removal): Asked<Removal>,
 ) -> Result<Response, Problem> {
     let server = id_of(&node, name.as_str())?;
+    let mode = removal.mode.as_deref().map(read_mode).transpose()?;
+    let plan = node.removal_plan(server, mode);
     if removal.dry_run {
-        return Ok(Json(shown(node.removal_plan(server))).into_response());
+        return Ok(Json(shown(plan)).into_response());
     }
     let reason = checked_reason(removal.reason)?;
+    if let Some(mode) = mode.filter(|_| plan.is_possible()) {
+        let chosen = Command::SetSetting {
+            key: "resilience.mode".to_owned(),
+            value: mode.as_str().to_owned(),
+            on: None,
+        };
+        caller.change(&node, chosen).await?;
+    }
     node.remove_server(server, caller.author, reason).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn read_mode(word: &str) -> Result<ResilienceMode, Problem> {
+    let all = [ResilienceMode::Availability, ResilienceMode::Quorum];
+    all.into_iter()
+        .find(|mode| mode.as_str() == word)
+        .ok_or_else(|| {
+            Problem::invalid(format!(
+                "{word:?} does not fit mode, which is availability or quorum"
+            ))
+        })
 }
 
 pub(super) fn id_of(node: &Node, name: &str) -> Result<ServerId, Problem> {

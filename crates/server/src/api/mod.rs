@@ -22,6 +22,7 @@ mod metrics;
 mod openapi;
 mod pause;
 pub mod problem;
+mod recovery;
 mod retry;
 mod serve;
 mod servers;

@@ -22,7 +22,7 @@ const PAGE: (usize, usize) = (500, 512 * 1024);
 
 /// Why what was left behind stays there for now.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SettleError {
+enum SettleError {
     /// It cannot be read or removed.
     #[error(transparent)]
     Switch(#[from] SwitchError),
@@ -48,7 +48,7 @@ pub(super) async fn keep_settling(node: Node) {
 }
 
 /// Brings what was changed in formations that this server left, and forgets them.
-pub(crate) async fn settle(node: &Node) -> Result<(), SettleError> {
+async fn settle(node: &Node) -> Result<(), SettleError> {
     let replica = node.replica();
     for left in replica.left_behind()? {
         // A directory of the present formation, with all that is acknowledged in it.

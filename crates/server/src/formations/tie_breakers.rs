@@ -123,10 +123,9 @@ fn echo(address: IpAddr, number: [u8; 4]) -> io::Result<()> {
         let (length, _) = recv(&socket, &mut buffer, RecvFlags::empty())?;
         let got = buffer.get(..length).unwrap_or_default();
         // A raw socket shows the header of the network too, and everybody's replies.
-        if got
-            .windows(8)
-            .any(|part| part[0] == reply && part[6..8] == number[2..4])
-        {
+        let answers =
+            |part: &[u8]| part.first() == Some(&reply) && part.get(6..) == number.get(2..);
+        if got.windows(8).any(answers) {
             return Ok(());
         }
     }
@@ -142,7 +141,7 @@ pub(super) async fn keep_guard(node: Node) {
 }
 
 /// Looks once; gives how long to wait until the next time.
-pub(crate) async fn guard(node: &Node) -> Duration {
+async fn guard(node: &Node) -> Duration {
     let directory = node.directory();
     let settings = directory.settings();
     let tie_breakers = settings.tie_breakers();

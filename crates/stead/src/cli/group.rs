@@ -3,6 +3,7 @@
 mod backups;
 mod divergence;
 mod pause;
+mod recover;
 
 use super::Context;
 use crate::door::{Door, Method, escape, with_query};
@@ -32,6 +33,7 @@ enum Verb {
     Divergence(divergence::Divergence),
     Pause(pause::Pause),
     Resume(pause::Resume),
+    Recover(recover::Recover),
 }
 
 /// Prints a join code for a new server; it works once, within 15 minutes
@@ -84,7 +86,8 @@ struct Promote {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stead group remove chicago --dry-run
-  stead group remove chicago --reason 'sold'")]
+  stead group remove chicago --reason 'sold'
+  stead group remove chicago --mode availability   two voters would be left")]
 struct Remove {
     /// Which server.
     #[arg(value_name = "SERVER")]
@@ -92,6 +95,10 @@ struct Remove {
     /// Why; kept in the history.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// What the group is to be where two voters are left in quorum mode: availability, where either goes on alone, or quorum,
+    /// where neither does.
+    #[arg(long, value_name = "MODE", value_parser = ["availability", "quorum"])]
+    mode: Option<String>,
     /// Print what would happen, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -110,6 +117,7 @@ impl Group {
             Verb::Divergence(verb) => verb.run(context, &door).await,
             Verb::Pause(verb) => verb.run(context, &door).await,
             Verb::Resume(verb) => verb.run(context, &door).await,
+            Verb::Recover(verb) => verb.run(context, &door).await,
         }
     }
 }
@@ -230,6 +238,7 @@ impl Remove {
         let what = format!("{} was not removed", self.name);
         let query = [
             ("reason", self.reason),
+            ("mode", self.mode),
             ("dry_run", self.dry_run.then(|| "true".to_owned())),
         ];
         let path = with_query(

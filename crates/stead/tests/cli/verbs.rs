@@ -44,7 +44,7 @@ fn status_has_what_scripts_rely_on() {
     }
     assert_eq!(status["group"], "testers");
     assert_eq!(status["role"], "primary");
-    assert_eq!(status["mode"], "quorum");
+    assert_eq!(status["mode"], "availability");
     assert_eq!(
         status["quorum"],
         serde_json::json!({"voters": 1, "reachable": 1, "needed": 1})

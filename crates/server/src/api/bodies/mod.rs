@@ -9,6 +9,7 @@ mod events;
 mod group;
 mod pause;
 mod records;
+mod recovery;
 mod status;
 mod time;
 
@@ -27,6 +28,7 @@ pub use records::{
     App, AppChange, Offline, OfflineRequest, Override, Password, PasswordRequest, Server, Session,
     SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,
 };
+pub use recovery::{Recovered, RecoveryRequest};
 pub use status::{
     Attention, Failover, FormationSummary, Primary, Quorum, Returning, ServerStatus, Status, View,
 };

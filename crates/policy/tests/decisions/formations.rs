@@ -1,0 +1,250 @@
+//! Formations that part and meet, as stories and as a table; both sides of a meeting agree, whatever they are.
+
+use crate::fixture::{ALL, AT, BOSTON, DETROIT, NEWYORK, SEATTLE, made, ms, secs};
+use model::settings::PrimaryReturn;
+use model::{
+    Directory, FormationId, FormationRef, IncarnationId, ResilienceMode, ServerId, Side, Standing,
+};
+use policy::formations::{Action, Formations, Look, Meeting, may_speak, meet};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn step(id: u8, number: u64, fork_point: u64) -> FormationRef {
+    FormationRef {
+        id: FormationId::from_bytes([id; 16]),
+        number,
+        fork_point,
+    }
+}
+
+const ORIGINAL: u8 = 0xA0;
+
+/// The formation that all begin in.
+fn original() -> Vec<FormationRef> {
+    vec![step(ORIGINAL, 1, 0)]
+}
+
+/// One that goes on from another after a change.
+fn after(parent: &[FormationRef], id: u8, fork_point: u64) -> Vec<FormationRef> {
+    let mut lineage = vec![step(id, parent[0].number + 1, fork_point)];
+    lineage.extend(parent);
+    lineage
+}
+
+fn side(lineage: Vec<FormationRef>, primary: Option<ServerId>, last_user_change: u64) -> Side {
+    Side {
+        lineage,
+        incarnation: IncarnationId::from_bytes([1; 16]),
+        mode: ResilienceMode::Availability,
+        primary_return: PrimaryReturn::Accept,
+        primary,
+        votes_alone: false,
+        rank: 0,
+        last_user_change,
+        log_end: (1, last_user_change),
+        held: false,
+    }
+}
+
+fn words(meeting: Meeting) -> (&'static str, String) {
+    match meeting {
+        Meeting::Strangers => ("strangers", String::new()),
+        Meeting::Stays(why) => ("stays", why.detail),
+        Meeting::GivesWay(why) => ("gives way", why.detail),
+        Meeting::Waits(why) => ("waits", why.detail),
+    }
+}
+
+#[test]
+fn which_formation_stands() {
+    let island = after(&original(), 0xB0, 100);
+    let mut table = String::new();
+    for rule in [
+        PrimaryReturn::Accept,
+        PrimaryReturn::AcceptSecondary,
+        PrimaryReturn::Ignore,
+    ] {
+        for (before, later) in [(100, 100), (120, 100), (100, 130), (120, 130)] {
+            let mut one = side(original(), Some(BOSTON), before);
+            let mut other = side(island.clone(), Some(NEWYORK), later);
+            one.primary_return = rule;
+            other.primary_return = rule;
+            let (word, why) = words(meet(&one, &other, false));
+            table.push_str(&format!(
+                "{rule:?}, original changed {}, island changed {}: the original {word}: {why}\n",
+                before > 100,
+                later > 100
+            ));
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn a_formation_in_which_a_majority_agrees_gives_way_only_to_one_made_by_hand() {
+    let mut before = side(original(), None, 120);
+    before.mode = ResilienceMode::Quorum;
+    let by_hand = side(after(&original(), 0xB0, 100), Some(NEWYORK), 130);
+    assert_eq!(words(meet(&before, &by_hand, false)).0, "gives way");
+    assert_eq!(words(meet(&by_hand, &before, false)).0, "stays");
+    // It acts after all, and went on: somebody has to decide.
+    before.primary = Some(BOSTON);
+    assert_eq!(words(meet(&before, &by_hand, false)).0, "waits");
+    assert_eq!(words(meet(&by_hand, &before, false)).0, "waits");
+    before.last_user_change = 100;
+    assert_eq!(words(meet(&before, &by_hand, false)).0, "gives way");
+}
+
+fn any_lineage() -> impl Strategy<Value = Vec<FormationRef>> {
+    let island = after(&original(), 0xB0, 100);
+    let other = after(&original(), 0xC0, 110);
+    let later = after(&island, 0xD0, 150);
+    let stranger = vec![step(0xE0, 1, 0)];
+    proptest::sample::select(vec![original(), island, other, later, stranger])
+}
+
+prop_compose! {
+    fn any_side()(
+        lineage in any_lineage(),
+        changed in 90..200_u64,
+        rank in 0..3_u32,
+        quorum in any::<bool>(),
+        rule in proptest::sample::select(vec![PrimaryReturn::Accept, PrimaryReturn::AcceptSecondary, PrimaryReturn::Ignore]),
+        acts in any::<bool>(),
+    ) -> Side {
+        let mut side = side(lineage, acts.then_some(BOSTON), changed);
+        side.rank = rank;
+        side.primary_return = rule;
+        if quorum {
+            side.mode = ResilienceMode::Quorum;
+        }
+        side
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn both_sides_find_the_same_one_to_give_way(one in any_side(), other in any_side(), several: bool) {
+        let (here, there) = (words(meet(&one, &other, several)).0, words(meet(&other, &one, several)).0);
+        let agreed = [("strangers", "strangers"), ("stays", "gives way"), ("gives way", "stays"), ("waits", "waits")];
+        prop_assert!(agreed.contains(&(here, there)), "{here}, {there}");
+    }
+}
+
+/// Four voters, in this order on the backup list.
+fn directory(mode: ResilienceMode) -> Directory {
+    let mut made = made();
+    made.server(SEATTLE).standing = Standing::Voter;
+    made.group.backups = ALL.to_vec();
+    made.group.mode = mode;
+    made.directory()
+}
+
+/// A server's eyes: who answers, and what it says.
+struct Eyes {
+    directory: Directory,
+    me: ServerId,
+    own: Side,
+    sides: BTreeMap<ServerId, Side>,
+    policy: Formations,
+}
+
+impl Eyes {
+    fn of(me: ServerId) -> Self {
+        Self {
+            directory: directory(ResilienceMode::Availability),
+            me,
+            own: side(original(), None, 100),
+            sides: BTreeMap::new(),
+            policy: Formations::default(),
+        }
+    }
+
+    fn look(&mut self, at_ms: u64) -> Option<Action> {
+        let look = Look {
+            me: self.me,
+            directory: &self.directory,
+            calendar: AT,
+            own: &self.own,
+            acting: self.own.primary == Some(self.me),
+            heard: Some(secs(1)),
+            in_sync: Some(true),
+            sides: &self.sides,
+            ordered: false,
+        };
+        self.policy.handle(&look, ms(at_ms))
+    }
+}
+
+#[test]
+fn a_side_without_its_primary_goes_on_by_its_highest_backup() {
+    // The backup list is boston, newyork, detroit, seattle; boston is lost.
+    let mut detroit = Eyes::of(DETROIT);
+    detroit.sides = BTreeMap::from([(SEATTLE, side(original(), None, 100))]);
+    assert_eq!(detroit.look(10_999), None);
+    let Some(Action::Make { candidates, lost }) = detroit.look(11_000) else {
+        panic!("ten seconds without a primary");
+    };
+    assert_eq!(lost, Some(BOSTON));
+    let told: Vec<String> = candidates
+        .iter()
+        .flat_map(|(_, reasons)| reasons.iter().map(|reason| reason.detail.clone()))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
+    let mut seattle = Eyes::of(SEATTLE);
+    seattle.sides = BTreeMap::from([(DETROIT, side(original(), None, 100))]);
+    assert_eq!(seattle.look(15_999), None, "detroit comes first");
+    seattle.sides = BTreeMap::from([(
+        DETROIT,
+        side(after(&original(), 0xB0, 100), Some(DETROIT), 100),
+    )]);
+    let Some(Action::Enter {
+        primary, gives_way, ..
+    }) = seattle.look(16_000)
+    else {
+        panic!("detroit has made a formation");
+    };
+    assert_eq!((primary, gives_way), (DETROIT, false));
+}
+
+#[test]
+fn nobody_goes_on_alone_who_need_not_or_may_not() {
+    let mut eyes = Eyes::of(NEWYORK);
+    // Somebody on this side hears the primary.
+    eyes.sides = BTreeMap::from([(SEATTLE, side(original(), Some(BOSTON), 100))]);
+    assert_eq!(eyes.look(60_000), None);
+    eyes.sides.clear();
+    eyes.directory = directory(ResilienceMode::Quorum);
+    assert_eq!(eyes.look(61_100), None);
+    eyes.directory = directory(ResilienceMode::Availability);
+    assert!(matches!(eyes.look(62_200), Some(Action::Make { .. })));
+    // One before it is there, may not, and says so.
+    let mut eyes = Eyes::of(DETROIT);
+    let mut held = side(original(), None, 100);
+    held.held = true;
+    eyes.sides = BTreeMap::from([(NEWYORK, held.clone())]);
+    assert!(matches!(eyes.look(11_000), Some(Action::Make { .. })));
+    // Whoever comes first and does nothing is waited for, but not for ever.
+    held.held = false;
+    let mut eyes = Eyes::of(DETROIT);
+    eyes.sides = BTreeMap::from([(NEWYORK, held)]);
+    assert_eq!(eyes.look(15_999), None);
+    assert!(matches!(eyes.look(16_000), Some(Action::Make { .. })));
+}
+
+#[test]
+fn who_slept_while_others_went_on_is_silent_unless_its_formation_stands() {
+    let mut own = side(original(), None, 100);
+    let newer = side(after(&original(), 0xB0, 100), Some(NEWYORK), 150);
+    let sides = BTreeMap::from([(NEWYORK, newer)]);
+    assert!(may_speak(&own, &BTreeMap::new()));
+    assert!(!may_speak(&own, &sides));
+    // The old primary, with nothing of its own.
+    own.votes_alone = true;
+    assert!(!may_speak(&own, &sides));
+    // It changed something while it was alone, and is the original.
+    own.last_user_change = 120;
+    assert!(may_speak(&own, &sides));
+}
