@@ -5,7 +5,7 @@ use super::caller::Caller;
 use super::extract::{Asked, Body, Named, tagged};
 use super::problem::Problem;
 use super::show;
-use crate::node::Node;
+use crate::node::{Consistency, Node};
 use crate::submit::SubmitError;
 use axum::Json;
 use axum::extract::State;
@@ -278,7 +278,11 @@ pub(super) async fn end(
     caller: Caller,
     Named(id): Named<SessionId>,
 ) -> Result<Response, Problem> {
-    found(&node.directory(), id)?;
+    if node.directory().session(id).is_none() {
+        // Others may have been told of it before this server was.
+        node.catch_up(Consistency::Linearizable).await?;
+        found(&node.directory(), id)?;
+    }
     let by = caller.words(&node);
     caller
         .change(&node, Command::EndSession { session: id, by })
