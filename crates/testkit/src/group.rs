@@ -45,6 +45,7 @@ pub struct Server {
     place: Place,
     data: PathBuf,
     process: Option<Process>,
+    votes: bool,
 }
 
 impl Group {
@@ -62,6 +63,7 @@ impl Group {
             place: place.clone(),
             data: folder.path().join(&place.name),
             process: None,
+            votes: true,
         };
         let servers = plan.places.iter().map(server).collect();
         let mut group = Self {
@@ -120,8 +122,25 @@ impl Group {
     /// When anything refuses.
     #[track_caller]
     pub fn join(&mut self, index: usize) {
+        self.join_as(index, "--voter");
+    }
+
+    /// As [`Group::join`], but the server replicates and hosts only: it never counts as a voter.
+    ///
+    /// # Panics
+    /// When anything refuses.
+    #[track_caller]
+    pub fn join_without_vote(&mut self, index: usize) {
+        if let Some(server) = self.servers.get_mut(index) {
+            server.votes = false;
+        }
+        self.join_as(index, "--non-voter");
+    }
+
+    #[track_caller]
+    fn join_as(&mut self, index: usize, standing: &str) {
         let member = self.running().next().expect("a member that runs");
-        let invitation = self.json(member, &["group", "invite", "--voter"]);
+        let invitation = self.json(member, &["group", "invite", standing]);
         let code = invitation
             .get("code")
             .and_then(Value::as_str)
@@ -154,10 +173,11 @@ impl Group {
         );
     }
 
-    /// Waits until every server counts as a voter.
+    /// Waits until every server counts as a voter, but those that joined without a vote.
     #[track_caller]
     pub fn wait_for_voters(&self) {
-        let all = self.running().count();
+        let votes = |index: &usize| self.server(*index).votes;
+        let all = self.running().filter(votes).count();
         eventually(COUNTS_WITHIN, &format!("{all} voters"), || {
             self.running()
                 .all(|index| self.voters_seen_by(index) == Some(all))
