@@ -96,11 +96,13 @@ pub enum EventKind {
     DivergenceApplied,
     /// Some of it was thrown away.
     DivergenceDiscarded,
+    /// A server forgot its group and became one of its own.
+    GroupReset,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -133,6 +135,7 @@ impl EventKind {
         Self::DivergenceKept,
         Self::DivergenceApplied,
         Self::DivergenceDiscarded,
+        Self::GroupReset,
     ];
 
     /// The word used everywhere.
@@ -170,6 +173,7 @@ impl EventKind {
             Self::DivergenceKept => "divergence-kept",
             Self::DivergenceApplied => "divergence-applied",
             Self::DivergenceDiscarded => "divergence-discarded",
+            Self::GroupReset => "group-reset",
         }
     }
 
@@ -218,6 +222,7 @@ impl EventKind {
             Self::DivergenceDiscarded => {
                 "What a formation that gave way had changed was thrown away."
             }
+            Self::GroupReset => "A server forgot its group and became one of its own.",
         }
     }
 }

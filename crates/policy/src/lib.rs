@@ -22,6 +22,7 @@ pub mod plan;
 pub mod promotion;
 pub mod recovery;
 pub mod removal;
+pub mod reset;
 pub mod timing;
 pub mod view;
 pub mod voting;

@@ -37,7 +37,7 @@ pub struct Impact {
     pub kept: u64,
     /// Those that move to another server.
     pub moved: Affected,
-    /// Those that end.
+    /// Those that end, or are forgotten where it is asked.
     pub lost: Affected,
 }
 

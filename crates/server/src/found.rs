@@ -11,8 +11,9 @@ use crate::login::{LoginError, Logins};
 use crate::random::NoRandomness;
 use model::record::Group;
 use model::{
-    Cause, Directory, FEATURE_LEVEL, Formation, FormationId, FormationRef, GroupId, GroupName,
-    IncarnationId, Mode, Role, Server, ServerId, ServerName, Standing, UnixMillis, User,
+    Authority as AuthorityRecord, Cause, Directory, FEATURE_LEVEL, Formation, FormationId,
+    FormationRef, GroupId, GroupName, IncarnationId, Mode, Role, Server, ServerId, ServerName,
+    Standing, UnixMillis, User,
 };
 use peer::key::{KeyError, PrivateKey};
 use peer::seal::SealKey;
@@ -133,10 +134,11 @@ pub async fn init(options: InitOptions) -> Result<InitDone, InitError> {
         password_set: now,
         version_number: 0,
     };
-    let (trust, group, certificate_expires) = found_trust(&identity, now)?;
-    let server = first_server(&identity, certificate_expires, now);
-    let ca_fingerprint = group.authority.fingerprint.clone();
-    TrustStore::of(data).replace(&trust)?;
+    let made = found_trust(&identity, now)?;
+    let server = first_server(&identity, made.certificate_expires, now);
+    let ca_fingerprint = made.authority.fingerprint.clone();
+    let group = first_group(&identity, made.authority, now)?;
+    TrustStore::of(data).replace(&made.trust)?;
     found_directory(
         data,
         &identity,
@@ -201,10 +203,21 @@ fn found_directory(
     formation::select(&disk, data, made)
 }
 
-fn found_trust(
-    identity: &Identity,
-    now: UnixMillis,
-) -> Result<(Trust, Group, UnixMillis), InitError> {
+/// All that a group begins with to trust and be trusted.
+pub(crate) struct Beginnings {
+    /// What the first server keeps on disk.
+    pub(crate) trust: Trust,
+    /// What the directory keeps.
+    pub(crate) authority: AuthorityRecord,
+    /// When the first server's peer certificate expires.
+    pub(crate) certificate_expires: UnixMillis,
+}
+
+/// Makes the authority, keys, certificates and secret of a new group and its first server.
+///
+/// # Errors
+/// A key cannot be made.
+pub(crate) fn found_trust(identity: &Identity, now: UnixMillis) -> Result<Beginnings, InitError> {
     let seal = SealKey::make().map_err(|_| NoRandomness)?;
     let (authority, record) = keys::make(identity.group, &seal, now)?;
     let (peer_key, client_key) = (PrivateKey::make()?, PrivateKey::make()?);
@@ -224,7 +237,7 @@ fn found_trust(
         (&requests.0, &requests.1),
         now,
     )?;
-    let expires = pair.peer.expires;
+    let certificate_expires = pair.peer.expires;
     let trust = Trust {
         authorities: vec![authority.certificate().clone()],
         peer: Credential {
@@ -238,27 +251,50 @@ fn found_trust(
         secrets: GroupSecrets::only(Secret::make().map_err(|_| NoRandomness)?),
         seal: Some(seal),
     };
+    Ok(Beginnings {
+        trust,
+        authority: record,
+        certificate_expires,
+    })
+}
+
+/// The first formation of a group of one.
+///
+/// # Errors
+/// When the operating system has no randomness to give.
+pub(crate) fn first_formation(
+    server: ServerId,
+    now: UnixMillis,
+) -> Result<Formation, NoRandomness> {
     let formation = keys::fresh(FormationId::from_bytes)?;
-    let group = Group {
+    Ok(Formation {
+        this: FormationRef {
+            id: formation,
+            number: 1,
+            fork_point: 0,
+        },
+        ancestors: Vec::new(),
+        cause: Cause::Founded,
+        original: formation,
+        original_members: vec![server],
+        made: now,
+    })
+}
+
+fn first_group(
+    identity: &Identity,
+    authority: AuthorityRecord,
+    now: UnixMillis,
+) -> Result<Group, NoRandomness> {
+    Ok(Group {
         id: identity.group,
         name: identity.group_name.clone(),
-        formation: Formation {
-            this: FormationRef {
-                id: formation,
-                number: 1,
-                fork_point: 0,
-            },
-            ancestors: Vec::new(),
-            cause: Cause::Founded,
-            original: formation,
-            original_members: vec![identity.server],
-            made: now,
-        },
+        formation: first_formation(identity.server, now)?,
         backups: vec![identity.server],
         primary: Some(identity.server),
         primary_since: now,
         last_failover: None,
-        authority: record,
+        authority,
         clock: now,
         number: 0,
         last_event: 0,
@@ -266,11 +302,15 @@ fn found_trust(
         pause: None,
         mode: model::ResilienceMode::Availability,
         last_user_change: 0,
-    };
-    Ok((trust, group, expires))
+    })
 }
 
-fn first_server(identity: &Identity, certificate_expires: UnixMillis, now: UnixMillis) -> Server {
+/// The record of a group's first server.
+pub(crate) fn first_server(
+    identity: &Identity,
+    certificate_expires: UnixMillis,
+    now: UnixMillis,
+) -> Server {
     let Endpoint {
         advertise: peer_address,
         ..

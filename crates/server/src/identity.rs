@@ -1,6 +1,6 @@
 //! What a server must know before it has a directory: `<data>/identity.toml`, mode 0600.
 //!
-//! Written once by `init` or `join`, whole or not at all; all else is in the directory.
+//! Written by `init` or `join`, and anew by a reset, whole or not at all; all else is in the directory.
 
 use model::{GroupId, GroupName, IncarnationId, ServerId, ServerName, Standing};
 use serde::{Deserialize, Serialize};

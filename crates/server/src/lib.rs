@@ -33,6 +33,7 @@ mod recovering;
 mod removing;
 mod reporting;
 mod reports;
+mod reset;
 mod seen;
 mod sessions;
 mod socket;

@@ -21,6 +21,7 @@ use crate::login::Logins;
 use crate::peers::Peers;
 use crate::placing::Placing;
 use crate::reports::Reports;
+use crate::reset::Progress;
 use crate::spool::Spool;
 use crate::submit::AskError;
 use crate::tickets::Tickets;
@@ -68,6 +69,10 @@ pub(crate) struct Inner {
     pub(crate) hosting: Hosting,
     pub(crate) decision: Mutex<Option<Explanation>>,
     pub(crate) leaving: Mutex<Option<ServerId>>,
+    /// How far a reset has come.
+    pub(crate) reset: watch::Sender<Progress>,
+    /// How many connections of the API are open.
+    pub(crate) conversations: watch::Sender<usize>,
     /// Until when this server was told to campaign, on the steady clock.
     pub(crate) ordered: Mutex<Option<Duration>>,
     /// What becomes of the original primary, as this server saw it last.

@@ -202,7 +202,7 @@ impl Watcher for Contacts {
                     tracing::warn!(%server, error = %peer::InFull(&error), "somebody else answers at a member's address; nothing was told to them");
                 }
                 if error.revoked() && !self.removed.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%server, "this server was removed from the group: the members refuse its certificate. It can join again with an empty data folder");
+                    tracing::error!(%server, "this server was removed from the group: the members refuse its certificate. It can stand alone (stead group reset), or join again with an empty data folder");
                 }
                 tracing::debug!(%server, %error, ?contact, "a member is not reached");
                 self.note(server, contact);
@@ -276,6 +276,11 @@ impl Peers {
     /// The pool, for consensus.
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Whether a member said that this server was removed from the group.
+    pub fn was_removed(&self) -> bool {
+        self.contacts.removed.load(Ordering::Relaxed)
     }
 
     /// How long a member has been silent; none when it was never heard.

@@ -1,7 +1,8 @@
-//! `stead serve`: puts a server together from what is on disk, and runs it until it is told to stop.
+//! `stead serve`: puts a server together from what is on disk, and runs it until it is told to stop, or until it was reset
+//! and begins anew.
 //!
 //! Consensus and its connections have runtimes of their own, so that a flood of clients' bytes never delays a
-//! heartbeat.
+//! heartbeat. Each life of the server has one too: nothing that runs in it outlives a reset.
 
 use crate::client_port::{self, PROTOCOLS};
 use crate::clock;
@@ -18,7 +19,7 @@ use crate::placing::Placing;
 use crate::reports::Reports;
 use crate::spool::{self, Spool};
 use crate::tickets::Tickets;
-use crate::{api, duties, office, reporting};
+use crate::{api, duties, office, reporting, reset};
 use arc_swap::ArcSwap;
 use model::{Command, FEATURE_LEVEL};
 use peer::hello::Endpoint;
@@ -104,6 +105,18 @@ pub enum ServeError {
     /// Logins.
     #[error(transparent)]
     Logins(#[from] LoginError),
+    /// A reset that is to be completed first.
+    #[error("this server was reset, and its new group cannot be put in place")]
+    Reset(#[from] reset::FolderError),
+}
+
+/// Why a life of the server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// It was told to stop.
+    Told,
+    /// It was reset: the next life is in a group of its own.
+    Reset,
 }
 
 /// Runs a server until SIGTERM or SIGINT.
@@ -111,23 +124,46 @@ pub enum ServeError {
 /// # Errors
 /// Why it does not start.
 pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
-    let identity = Identity::load(&options.data)?;
+    // A folder that is no server's is left as it is.
+    Identity::load(&options.data)?;
     // Keepers run elsewhere: what they are told must not hang on this process's folder.
     let data = std::fs::canonicalize(&options.data).map_err(|source| ServeError::Folder {
         path: options.data.clone(),
         source,
     })?;
     let _lock = lock(&data)?;
-    let trust = TrustStore::of(&data).load()?;
+    while live(&data).await? == Ending::Reset {
+        tracing::info!("this server begins anew, in a group of its own");
+    }
+    Ok(())
+}
+
+/// One life of the server, from what is on disk. When it is over nothing of it runs, and its ports are free.
+async fn live(data: &Path) -> Result<Ending, ServeError> {
+    reset::complete(data)?;
+    let identity = Identity::load(data)?;
+    let trust = TrustStore::of(data).load()?;
     let lines = consensus_lines()?;
-    let (stopper, stop) = Stopper::new();
-    let served = start(&data, identity, trust, lines.handle().clone(), stop).await;
-    let outcome = match served {
-        Ok(server) => server.run(stopper).await,
-        Err(error) => Err(error),
+    let rest = match Builder::new_multi_thread().enable_all().build() {
+        Ok(rest) => rest,
+        Err(error) => {
+            lines.shutdown_background();
+            return Err(ServeError::System(error));
+        }
     };
-    lines.shutdown_background();
-    outcome
+    let (data, on) = (data.to_owned(), lines.handle().clone());
+    let life = rest.spawn(async move {
+        let (stopper, stop) = Stopper::new();
+        let server = start(&data, identity, trust, on, stop).await?;
+        server.run(stopper).await
+    });
+    let ended = life.await;
+    let both_gone = tokio::task::spawn_blocking(move || {
+        rest.shutdown_timeout(STOP_LIMIT);
+        lines.shutdown_timeout(STOP_LIMIT);
+    });
+    let settled = both_gone.await.and(ended);
+    settled.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// One server for one data folder.
@@ -237,6 +273,8 @@ async fn start(
         hosting: Hosting::default(),
         decision: Mutex::default(),
         leaving: Mutex::default(),
+        reset: watch::Sender::default(),
+        conversations: watch::Sender::default(),
         ordered: Mutex::default(),
         outlook: Mutex::new(policy::failback::Outlook::Nothing),
         formations: crate::formations::Known::default(),
@@ -308,7 +346,7 @@ fn admin_socket(data: &Path) -> Result<UnixListener, ServeError> {
 }
 
 impl Server {
-    async fn run(self, stopper: Stopper) -> Result<(), ServeError> {
+    async fn run(self, stopper: Stopper) -> Result<Ending, ServeError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::System)?;
         let node = self.node.clone();
@@ -334,16 +372,21 @@ impl Server {
             server = %node.name(), version = VERSION,
             peer = node.bound().peer_address, client = node.bound().client_address, "serving"
         );
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let ending = tokio::select! {
+            _ = terminate.recv() => Ending::Told,
+            _ = interrupt.recv() => Ending::Told,
+            () = reset::decided(&node) => Ending::Reset,
+        };
         tracing::info!("stopping in an orderly way");
         if timeout(STOP_LIMIT, stop(&node, &stopper)).await.is_err() {
             tracing::warn!("the stop took too long and is cut short");
         }
+        if ending == Ending::Reset {
+            // Whoever asked for it must get the answer.
+            api::all_answered(&node).await;
+        }
         peer_port.abort();
-        Ok(())
+        Ok(ending)
     }
 }
 

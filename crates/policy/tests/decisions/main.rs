@@ -16,4 +16,5 @@ mod hosting;
 mod liveness;
 mod placement;
 mod plans;
+mod reset;
 mod voting;

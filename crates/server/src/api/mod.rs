@@ -23,6 +23,7 @@ mod openapi;
 mod pause;
 pub mod problem;
 mod recovery;
+mod reset;
 mod retry;
 mod serve;
 mod servers;
@@ -35,6 +36,7 @@ mod trust;
 mod users;
 
 pub(crate) use caller::author_in_words;
+pub(crate) use serve::all_answered;
 pub use serve::{serve_connection, serve_local};
 
 use crate::node::Node;

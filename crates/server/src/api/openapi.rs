@@ -2,7 +2,7 @@
 
 use super::{
     advice, apps, backups, bodies, divergence, events, explain, group, health, login, metrics,
-    pause, problem, recovery, servers, sessions, settings, status, trust, users,
+    pause, problem, recovery, reset, servers, sessions, settings, status, trust, users,
 };
 use axum::Json;
 use utoipa::openapi::OpenApi as Document;
@@ -32,7 +32,7 @@ use utoipa::{Modify, OpenApi};
         group::members, group::remove, group::invite, group::promote,
         backups::list, backups::add, backups::place, backups::remove,
         divergence::list, divergence::show, divergence::records, divergence::apply, divergence::discard,
-        pause::pause, pause::resume, recovery::recover,
+        pause::pause, pause::resume, recovery::recover, reset::reset,
         trust::show
     ),
     components(schemas(problem::Problem, bodies::Plan)),

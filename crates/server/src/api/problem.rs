@@ -261,7 +261,7 @@ impl From<SubmitError> for Problem {
 }
 
 impl Problem {
-    fn internal(detail: impl Into<String>) -> Self {
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
         Self::new(
             "internal",
             "The server failed",

@@ -44,6 +44,7 @@ pub async fn serve_connection<IO>(io: IO, remote: SocketAddr, node: Node, stop: 
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let _open = Conversation::begun(&node);
     converse(io, Origin::Remote(remote), router(&node), stop).await;
 }
 
@@ -69,10 +70,33 @@ pub async fn serve_local(listener: UnixListener, node: Node, mut stop: Stop) {
         };
         let origin = origin_of(&stream);
         let (app, stop) = (app.clone(), stop.clone());
+        let open = Conversation::begun(&node);
         tokio::spawn(async move {
             converse(stream, origin, app, stop).await;
-            drop(place);
+            drop((place, open));
         });
+    }
+}
+
+/// Waits, once the server stops, until every request in flight has its answer or the time for that is over.
+pub(crate) async fn all_answered(node: &Node) {
+    let mut open = node.0.conversations.subscribe();
+    let _ = timeout(FAREWELL, open.wait_for(|count| *count == 0)).await;
+}
+
+/// A connection that is open; counted.
+struct Conversation(Node);
+
+impl Conversation {
+    fn begun(node: &Node) -> Self {
+        node.0.conversations.send_modify(|count| *count += 1);
+        Self(node.clone())
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.0.0.conversations.send_modify(|count| *count -= 1);
     }
 }
 

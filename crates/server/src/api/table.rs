@@ -6,7 +6,7 @@
 use super::guard::{Gate, Need, guard};
 use super::{
     advice, apps, backups, divergence, events, explain, group, health, login, metrics, openapi,
-    pause, recovery, servers, sessions, settings, status, trust, users,
+    pause, recovery, reset, servers, sessions, settings, status, trust, users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -155,6 +155,7 @@ fn of_group() -> Vec<Route> {
         to("/v1/group/pause", POST, ADMIN, pause::pause),
         to("/v1/group/pause", DELETE, ADMIN, pause::resume),
         to("/v1/group/recover", POST, ADMIN, recovery::recover),
+        to("/v1/group/reset", POST, ADMIN, reset::reset),
     ]
 }
 

@@ -4,6 +4,7 @@ mod backups;
 mod divergence;
 mod pause;
 mod recover;
+mod reset;
 
 use super::Context;
 use crate::door::{Door, Method, escape, with_query};
@@ -15,7 +16,7 @@ use server::api::bodies::{
     Invitation, InvitationRequest, Member, Plan, Promotion, PromotionRequest,
 };
 
-/// Invites, lists, promotes and removes servers; pauses failover
+/// Invites, lists, promotes and removes servers; pauses failover; has a server stand alone
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Group {
@@ -34,6 +35,7 @@ enum Verb {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Recover(recover::Recover),
+    Reset(reset::Reset),
 }
 
 /// Prints a join code for a new server; it works once, within 15 minutes
@@ -118,6 +120,7 @@ impl Group {
             Verb::Pause(verb) => verb.run(context, &door).await,
             Verb::Resume(verb) => verb.run(context, &door).await,
             Verb::Recover(verb) => verb.run(context, &door).await,
+            Verb::Reset(verb) => verb.run(context, &door).await,
         }
     }
 }

@@ -21,6 +21,7 @@ const COMMANDS: &[&str] = &[
     "group divergence apply",
     "group divergence discard",
     "group remove",
+    "group reset",
     "server",
     "server list",
     "server show",

@@ -10,6 +10,7 @@ mod group;
 mod pause;
 mod records;
 mod recovery;
+mod reset;
 mod status;
 mod time;
 
@@ -29,6 +30,7 @@ pub use records::{
     SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,
 };
 pub use recovery::{Recovered, RecoveryRequest};
+pub use reset::{GroupReset, ResetRequest};
 pub use status::{
     Attention, Failover, FormationSummary, Primary, Quorum, Returning, ServerStatus, Status, View,
 };
