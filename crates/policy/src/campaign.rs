@@ -83,12 +83,14 @@ pub struct Timeline {
     pub campaigned: Option<Duration>,
     /// When this server began to lead.
     pub elected: Option<Duration>,
+    /// Whether the only vote was passed on to this server by a leader that is there: it elects itself, and that was planned.
+    pub passed_on: bool,
 }
 
 impl Timeline {
     /// Whether this server leads because the role was handed to it.
     pub fn was_handed_over(&self) -> bool {
-        self.elected.is_some() && self.campaigned.is_none()
+        self.elected.is_some() && (self.campaigned.is_none() || self.passed_on)
     }
 }
 
@@ -241,6 +243,7 @@ impl Campaign {
         self.last_attempt = Some(now);
         self.attempts = self.attempts.saturating_add(1);
         let suspected = self.quiet_at().min(now);
+        self.timeline.passed_on |= self.was_passed_on(now);
         self.timeline.suspected.get_or_insert(suspected);
         self.timeline.campaigned.get_or_insert(now);
         self.why = self.campaign_reasons(now);
@@ -248,6 +251,16 @@ impl Campaign {
             attempt: self.attempts,
             reasons: self.why.clone(),
         })
+    }
+
+    /// Whether the leader that passed the only vote on to this server was heard within the grace period.
+    fn was_passed_on(&self, now: Duration) -> bool {
+        let timeline = &self.timeline;
+        let heard = timeline
+            .last_heard
+            .filter(|_| timeline.last_leader.is_some_and(|leader| leader != self.me));
+        let there = heard.is_some_and(|heard| now < heard.saturating_add(self.facts.timing.grace));
+        there && self.facts.is_sole_voter(self.me)
     }
 
     /// When something comes due; none while only an event can change anything.
@@ -390,7 +403,8 @@ impl Campaign {
 
     /// To whom a caretaker hands over: the best backup that is there and has every change; with an empty list, the recorded primary.
     fn heir(&self) -> Option<ServerId> {
-        if !self.is_caretaker() {
+        // One that no longer counts is passing the role on already.
+        if !self.is_caretaker() || !self.facts.voters.contains_key(&self.me) {
             return None;
         }
         let listed = match (self.facts.backups.is_empty(), self.facts.primary) {

@@ -14,7 +14,7 @@ use policy::failback::Return;
 use policy::liveness::{self, Allowance, Liveness};
 use policy::office::{Look, Office};
 use policy::voting::{Membership, Step};
-use replica::Status;
+use replica::{Role, Status};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -145,9 +145,12 @@ impl Duties {
             self.office = Office::new(&look, now);
         }
         self.follow_closely(&directory, &status);
-        self.stand(&look, now);
-        self.take_office(&look, now);
-        self.give_back(&look, now);
+        // While the formation changes, consensus does not run.
+        if status.role != Role::Stopped {
+            self.stand(&look, now);
+            self.take_office(&look, now);
+            self.give_back(&look, now);
+        }
         self.watch_hosts(&status, now);
         self.tell_who_is_reached(&status);
         self.arrange_members(&look, &status, now);
@@ -384,7 +387,7 @@ fn look<'a>(
         directory,
         calendar: clock::calendar(),
         term: status.term,
-        leads: status.leader == Some(me) && status.role == replica::Role::Leader,
+        leads: status.leader == Some(me) && status.role == Role::Leader,
         acting: status.acting.is_yes(),
         leader: node.leader(),
         heard: heard.map(|(leader, heard)| (leader, now.saturating_sub(heard.ago()))),

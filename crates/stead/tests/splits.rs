@@ -192,6 +192,7 @@ fn only_the_side_that_reaches_the_tie_breaker_acts(network: &Network, group: &Gr
     eventually(seconds(20), "the side at the gate to go on alone", || {
         acts(group, 1) && !acts(group, 0)
     });
+    group.add_user(1, "fay");
     heal(network, &["s1"], &["s2", "gate"]);
     settled(group, 0, 5);
     let told = group.json(0, &["event", "list", "--kind", "formation-made"]);

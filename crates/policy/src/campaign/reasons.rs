@@ -18,7 +18,10 @@ impl Campaign {
     }
 
     pub(super) fn campaign_reasons(&self, now: Duration) -> Vec<Reason> {
-        let mut reasons = vec![self.silence(now)];
+        let mut reasons = vec![match self.timeline.passed_on {
+            true => self.handed_over(),
+            false => self.silence(now),
+        }];
         match self.stance() {
             _ if self.facts.is_sole_voter(self.me) => {
                 reasons.push(reason(

@@ -142,7 +142,9 @@ pub(crate) async fn let_in(
     make_room(node, from).await?;
     node.0.peers.note_incarnation(from, side.incarnation);
     let rule = node.directory().settings().primary_return();
-    if gives_way && !by_hand && rule == PrimaryReturn::AcceptSecondary {
+    // The new primary's side gave way because it had changed nothing: its primary is to be primary all the same.
+    let newer = side.descends_from(formation);
+    if gives_way && newer && !by_hand && rule == PrimaryReturn::AcceptSecondary {
         *locked(&node.0.formations.successor) = Some(from);
     }
     Ok(())
