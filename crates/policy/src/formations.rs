@@ -44,6 +44,8 @@ pub struct Look<'a> {
     pub in_sync: Option<bool>,
     /// The members that answer now, and what they say of theirs.
     pub sides: &'a BTreeMap<ServerId, Side>,
+    /// Whether this server has lost its log, or was emptied, and is in no formation.
+    pub emptied: bool,
     /// Whether an administrator told this server to go on without the primary.
     pub ordered: bool,
 }
@@ -105,6 +107,9 @@ pub struct Formations {
 impl Formations {
     /// Looks at everything; call it when something changed, and every now and then.
     pub fn handle(&mut self, look: &Look<'_>, now: Duration) -> Option<Action> {
+        if look.emptied {
+            return self.come_back(look, now);
+        }
         let own = look.own.formation()?;
         if self.formation != Some(own.id) {
             *self = Self {
@@ -131,6 +136,28 @@ impl Formations {
             self.not_before = now + AGAIN;
         }
         action
+    }
+
+    /// A server without a log enters the newest formation that acts.
+    fn come_back(&mut self, look: &Look<'_>, now: Duration) -> Option<Action> {
+        if now < self.not_before {
+            return None;
+        }
+        let acting = look
+            .sides
+            .iter()
+            .filter(|(id, side)| side.primary == Some(**id));
+        let found =
+            acting.filter_map(|(id, side)| side.formation().map(|its| (its.number, its, *id)));
+        let (_, formation, primary) = found.max_by_key(|(number, ..)| *number)?;
+        self.not_before = now + AGAIN;
+        let why = "this server has lost its log: it begins anew, and counts when it has caught up";
+        Some(Action::Enter {
+            formation,
+            primary,
+            gives_way: false,
+            reasons: vec![reason("same-log", false, why)],
+        })
     }
 
     /// When to look again, if nothing happens before.

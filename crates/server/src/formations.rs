@@ -243,6 +243,7 @@ fn look(node: &Node, policy: &mut Formations) -> Option<Action> {
             .and_then(|primary| reports.get(&primary))
             .map(|report| report.in_sync.contains(&node.me())),
         sides: &sides,
+        emptied: node.replica().formation() == FormationId::default(),
         ordered: known.is_ordered(now),
     };
     let action = policy.handle(&look, now);

@@ -15,6 +15,7 @@ mod divergence;
 mod duties;
 mod endpoint;
 mod expiry;
+mod following;
 mod formations;
 pub mod found;
 mod hosting;

@@ -21,7 +21,7 @@ use crate::spool::{self, Spool};
 use crate::tickets::Tickets;
 use crate::{api, duties, office, reporting, reset};
 use arc_swap::ArcSwap;
-use model::{Command, FEATURE_LEVEL};
+use model::{FormationId, IncarnationId};
 use peer::hello::Endpoint;
 use peer::listener::{Listener, ListenerLimits};
 use peer::pool::PoolSettings;
@@ -29,7 +29,7 @@ use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError};
 use peer::trust_store::{Trust, TrustStore};
 use relay::{Stop, Stopper};
 use replica::disk::{RealDisk, SharedDisk};
-use replica::{Options, Replica, Timing};
+use replica::{LogOptions, LogOwner, Options, Replica, Timing, formation};
 use rustix::fs::FlockOperation;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -41,12 +41,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// How long a stop may take before it is cut short.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_millis(500);
-const REPORT_AGAIN: Duration = Duration::from_millis(200);
 /// How much better than ordinary the priority of the threads for consensus is, where that is allowed.
 const NICE: i32 = -10;
 
@@ -105,6 +104,9 @@ pub enum ServeError {
     /// Logins.
     #[error(transparent)]
     Logins(#[from] LoginError),
+    /// Randomness.
+    #[error(transparent)]
+    Randomness(crate::random::NoRandomness),
     /// A reset that is to be completed first.
     #[error("this server was reset, and its new group cannot be put in place")]
     Reset(#[from] reset::FolderError),
@@ -250,6 +252,7 @@ async fn start(
     let peers = Peers::new(endpoint.clone(), settings);
     let links = Arc::new(ConsensusLinks::default());
     links.connect(peers.pool().clone());
+    begin_anew_where_emptied(data)?;
     let replica = open_replica(data, &identity, links).await?;
     sight.open(replica.clone());
     let admin = admin_socket(data)?;
@@ -308,6 +311,29 @@ fn tokio_listener(address: &str) -> Result<TcpListener, ServeError> {
     TcpListener::from_std(endpoint::bind(address)?).map_err(ServeError::System)
 }
 
+/// A server whose log is gone begins with an empty one under a new incarnation, in no formation: whatever it promised by the
+/// old one it has forgotten. `formations` brings it into the one in force.
+fn begin_anew_where_emptied(data: &Path) -> Result<(), ServeError> {
+    let disk: SharedDisk = Arc::new(RealDisk);
+    let there = formation::current(&disk, data).map_err(replica::OpenError::from)?;
+    let others = formation::others(&disk, data).map_err(replica::OpenError::from)?;
+    if there.is_some() || !others.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(
+        "this server has no log: it begins anew, and counts again when it has caught up"
+    );
+    let incarnation = crate::random::bytes().map_err(ServeError::Randomness)?;
+    let owner = LogOwner {
+        formation: FormationId::default(),
+        incarnation: IncarnationId::from_bytes(incarnation),
+    };
+    let size = LogOptions::default().segment_size;
+    let begun = formation::join(&disk, data, owner, size)
+        .and_then(|()| formation::select(&disk, data, owner.formation));
+    Ok(begun.map_err(replica::OpenError::from)?)
+}
+
 async fn open_replica(
     data: &Path,
     identity: &Identity,
@@ -350,12 +376,12 @@ impl Server {
         let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::System)?;
         let node = self.node.clone();
-        tokio::spawn(follow_directory(node.clone()));
+        tokio::spawn(crate::following::follow_directory(node.clone()));
         tokio::spawn(duties::run(node.clone()));
         tokio::spawn(crate::formations::run(node.clone()));
         tokio::spawn(reporting::run(node.clone()));
         tokio::spawn(spool::run(node.clone()));
-        tokio::spawn(say_hello(node.clone()));
+        tokio::spawn(crate::following::say_hello(node.clone()));
         if node.0.identity.standing.hosts() {
             tokio::spawn(hosting::run(node.clone()));
         }
@@ -396,75 +422,4 @@ async fn stop(node: &Node, stopper: &Stopper) {
     stopper.stop();
     node.0.peers.goodbye(GOODBYE).await;
     node.replica().shutdown().await;
-}
-
-/// Changes are gathered this long before what hangs on the directory follows them: there may be thousands a second.
-const GATHER: Duration = Duration::from_millis(5);
-
-/// Keeps what hangs on the directory in step with it.
-async fn follow_directory(node: Node) {
-    let mut changed = node.directory_changed();
-    loop {
-        let directory = node.directory();
-        let known = node
-            .0
-            .identity
-            .members
-            .iter()
-            .map(|known| (known.server, known.peer_address.clone()));
-        if directory.servers().next().is_some() {
-            let members = directory
-                .servers()
-                .map(|server| (server.id, server.peer_address.clone()));
-            node.0.peers.set_members(members);
-            node.open_ticket_key();
-        } else {
-            node.0.peers.set_members(known);
-        }
-        node.0.journal.send_if_modified(|newest| {
-            let now = directory.group().last_event;
-            std::mem::replace(newest, now) != now
-        });
-        node.keep_timing(&directory).await;
-        drop(directory);
-        sleep(GATHER).await;
-        if changed.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Says what this server is now, after the start and whenever it has entered another formation.
-async fn say_hello(node: Node) {
-    let mut roles = node.replica().role_changed();
-    let mut said = None;
-    loop {
-        let formation = node.replica().formation();
-        let directory = node.directory();
-        let known = directory.server(node.me()).is_some()
-            && directory.group().formation.this.id == formation;
-        drop(directory);
-        if said == Some(formation) {
-            // Whoever keeps the replica keeps the sender.
-            drop(roles.changed().await);
-            continue;
-        }
-        if known {
-            let identity = &node.0.identity;
-            let command = Command::ReportServer {
-                server: node.me(),
-                version: VERSION.to_owned(),
-                feature_level: FEATURE_LEVEL,
-                incarnation: node.replica().incarnation(),
-                certificate_expires: node.certificate_expires(),
-                peer_address: identity.peer.advertise.clone(),
-                client_address: identity.client.advertise.clone(),
-            };
-            match node.submit(None, node.author(), command).await {
-                Ok(_) => said = Some(formation),
-                Err(error) => tracing::debug!(%error, "this server has not been announced yet"),
-            }
-        }
-        sleep(REPORT_AGAIN).await;
-    }
 }

@@ -230,7 +230,7 @@ pub(crate) async fn promote(primary: Arc<Server>, to: u8, temporary: bool) {
 /// An administrator removes a server; runs on the primary.
 pub(crate) async fn remove(primary: Arc<Server>, number: u8) {
     let id = server_id(number);
-    let plan = primary.with_view(|view| policy::removal::removal(view, id));
+    let plan = primary.with_view(|view| policy::removal::removal(view, id, None));
     if !plan.is_possible() || primary.leaving().is_some() {
         return;
     }

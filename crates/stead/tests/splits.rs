@@ -277,4 +277,16 @@ fn a_quorum_that_is_lost_for_good_is_made_again_by_hand() {
     });
     assert!(has_user(&group, 0, "ann"));
     assert_eq!(divergences(&group, 1), Vec::<Value>::new());
+    // One that lost its log begins anew, and does not count before it has caught up.
+    let voter = |group: &Group| {
+        let shown = group.run(2, &["server", "show", "s2", "--json"]);
+        shown.code == Some(0) && shown.json()["voter"] == true
+    };
+    group.kill(1);
+    std::fs::remove_dir_all(group.server(1).data().join("formations")).expect("emptied");
+    group.serve(1);
+    eventually(seconds(20), "it to count no more", || !voter(&group));
+    eventually(seconds(60), "it to count again", || {
+        voter(&group) && has_user(&group, 1, "bob")
+    });
 }

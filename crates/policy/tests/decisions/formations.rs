@@ -172,6 +172,7 @@ impl Eyes {
             heard: Some(secs(1)),
             in_sync: Some(true),
             sides: &self.sides,
+            emptied: false,
             ordered: false,
         };
         self.policy.handle(&look, ms(at_ms))

@@ -1,0 +1,107 @@
+//! What hangs on the directory: connections to the members, keys, and what this server says of itself in it.
+
+use crate::found::VERSION;
+use crate::identity::{Identity, KnownMember};
+use crate::node::Node;
+use model::{Command, Directory, FEATURE_LEVEL};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// The pause before this server says again what it is.
+const REPORT_AGAIN: Duration = Duration::from_millis(200);
+/// Changes are gathered this long before what hangs on the directory follows them: there may be thousands a second.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Keeps what hangs on the directory in step with it.
+pub(crate) async fn follow_directory(node: Node) {
+    let mut changed = node.directory_changed();
+    let mut remembered = node.0.identity.members.clone();
+    loop {
+        let directory = node.directory();
+        remember_members(&node, &directory, &mut remembered);
+        let known = node
+            .0
+            .identity
+            .members
+            .iter()
+            .map(|known| (known.server, known.peer_address.clone()));
+        if directory.servers().next().is_some() {
+            let members = directory
+                .servers()
+                .map(|server| (server.id, server.peer_address.clone()));
+            node.0.peers.set_members(members);
+            node.open_ticket_key();
+        } else {
+            node.0.peers.set_members(known);
+        }
+        node.0.journal.send_if_modified(|newest| {
+            let now = directory.group().last_event;
+            std::mem::replace(newest, now) != now
+        });
+        node.keep_timing(&directory).await;
+        drop(directory);
+        sleep(GATHER).await;
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps who the members are beside the directory too: a server that lost its log must know whom to ask.
+fn remember_members(node: &Node, directory: &Directory, remembered: &mut Vec<KnownMember>) {
+    let others = directory.servers().filter(|server| server.id != node.me());
+    let known: Vec<KnownMember> = others
+        .map(|server| KnownMember {
+            server: server.id,
+            peer_address: server.peer_address.clone(),
+        })
+        .collect();
+    if directory.servers().next().is_none() || known == *remembered {
+        return;
+    }
+    let identity = Identity {
+        members: known.clone(),
+        ..node.0.identity.clone()
+    };
+    match identity.save(node.data()) {
+        Ok(()) => *remembered = known,
+        Err(error) => {
+            tracing::warn!(%error, "who the members are cannot be written beside the directory")
+        }
+    }
+}
+
+/// Says what this server is now, after the start and whenever it has entered another formation.
+pub(crate) async fn say_hello(node: Node) {
+    let mut roles = node.replica().role_changed();
+    let mut said = None;
+    loop {
+        let formation = node.replica().formation();
+        let directory = node.directory();
+        let known = directory.server(node.me()).is_some()
+            && directory.group().formation.this.id == formation;
+        drop(directory);
+        if said == Some(formation) {
+            // Whoever keeps the replica keeps the sender.
+            drop(roles.changed().await);
+            continue;
+        }
+        if known {
+            let identity = &node.0.identity;
+            let command = Command::ReportServer {
+                server: node.me(),
+                version: VERSION.to_owned(),
+                feature_level: FEATURE_LEVEL,
+                incarnation: node.replica().incarnation(),
+                certificate_expires: node.certificate_expires(),
+                peer_address: identity.peer.advertise.clone(),
+                client_address: identity.client.advertise.clone(),
+            };
+            match node.submit(None, node.author(), command).await {
+                Ok(_) => said = Some(formation),
+                Err(error) => tracing::debug!(%error, "this server has not been announced yet"),
+            }
+        }
+        sleep(REPORT_AGAIN).await;
+    }
+}
