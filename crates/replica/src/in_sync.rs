@@ -26,6 +26,16 @@ pub(crate) struct Acknowledged {
     pub(crate) by: BTreeSet<ServerId>,
 }
 
+impl Acknowledged {
+    /// Nobody is waited for.
+    fn by_this_server_alone() -> Self {
+        Self {
+            upto: u64::MAX,
+            by: BTreeSet::new(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Follower {
     matched: u64,
@@ -117,15 +127,19 @@ pub(crate) async fn run(
     let mut wanted = ground.followers.subscribe();
     let mut in_sync = InSync::default();
     loop {
+        let nobody = wanted.borrow_and_update().is_empty();
         let now = {
             let metrics = metrics.borrow_and_update();
-            if metrics.replication.is_none() {
+            if nobody {
+                in_sync = InSync::default();
+                Acknowledged::by_this_server_alone()
+            } else if metrics.replication.is_none() {
                 // Only a leader knows; the next time it begins anew.
                 in_sync = InSync::default();
                 Acknowledged::default()
             } else {
                 let last = metrics.last_log.map_or(0, |id| id.index);
-                let wanted = wanted.borrow_and_update();
+                let wanted = wanted.borrow();
                 in_sync.look(
                     &wanted,
                     last,
@@ -140,6 +154,13 @@ pub(crate) async fn run(
             *known = now;
             changed
         });
+        if nobody {
+            // Every entry moves the figures, and none of them matters.
+            if wanted.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
         // Who falls silent changes nothing that could be waited for.
         tokio::select! {
             biased;

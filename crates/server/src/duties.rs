@@ -8,7 +8,9 @@ use crate::clock;
 use crate::node::Node;
 use crate::office::{self, NotTaken, Won};
 use crate::peers::Contact;
-use model::{Command, Directory, EventKind, FormationId, Reason, ServerId, Severity};
+use model::{
+    Command, Directory, EventKind, FormationId, Reason, ResilienceMode, ServerId, Severity,
+};
 use policy::campaign;
 use policy::failback::Return;
 use policy::liveness::{self, Allowance, Liveness};
@@ -16,6 +18,7 @@ use policy::office::{Look, Office};
 use policy::voting::{Membership, Step};
 use replica::{Role, Status};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -148,6 +151,8 @@ impl Duties {
         // While the formation changes, consensus does not run.
         if status.role != Role::Stopped {
             self.stand(&look, now);
+            let caretaker = self.office.is_caretaker();
+            self.node.0.caretaker.store(caretaker, Ordering::Release);
             self.take_office(&look, now);
             self.give_back(&look, now);
         }
@@ -156,14 +161,16 @@ impl Duties {
         self.arrange_members(&look, &status, now);
     }
 
-    /// Where this server alone counts, whoever has caught up must have a change before it is acknowledged.
+    /// Where one server alone counts, whoever has caught up must have a change before it is acknowledged. In availability
+    /// mode it is said before this server leads, so that its first change waits for them too.
     fn follow_closely(&self, directory: &Directory, status: &Status) {
         let me = self.node.me();
         let alone = status.voters.len() == 1 && status.voters.contains(&me);
+        let waits = alone || directory.group().mode == ResilienceMode::Availability;
         let followers = directory
             .voters()
             .map(|server| server.id)
-            .filter(|id| alone && *id != me);
+            .filter(|id| waits && *id != me);
         self.node.replica().set_followers(followers.collect());
     }
 

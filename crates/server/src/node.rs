@@ -37,6 +37,7 @@ use relay::Stop;
 use replica::{Replica, Room};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -73,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) reset: watch::Sender<Progress>,
     /// How many connections of the API are open.
     pub(crate) conversations: watch::Sender<usize>,
+    /// Whether this server leads only to pass the role on: changes wait for whoever gets it.
+    pub(crate) caretaker: AtomicBool,
     /// Until when this server was told to campaign, on the steady clock.
     pub(crate) ordered: Mutex<Option<Duration>>,
     /// What becomes of the original primary, as this server saw it last.

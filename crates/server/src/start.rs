@@ -35,6 +35,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
@@ -252,7 +253,6 @@ async fn start(
     let peers = Peers::new(endpoint.clone(), settings);
     let links = Arc::new(ConsensusLinks::default());
     links.connect(peers.pool().clone());
-    begin_anew_where_emptied(data)?;
     let replica = open_replica(data, &identity, links).await?;
     sight.open(replica.clone());
     let admin = admin_socket(data)?;
@@ -278,6 +278,7 @@ async fn start(
         leaving: Mutex::default(),
         reset: watch::Sender::default(),
         conversations: watch::Sender::default(),
+        caretaker: AtomicBool::new(false),
         ordered: Mutex::default(),
         outlook: Mutex::new(policy::failback::Outlook::Nothing),
         formations: crate::formations::Known::default(),
@@ -339,6 +340,7 @@ async fn open_replica(
     identity: &Identity,
     links: Arc<ConsensusLinks>,
 ) -> Result<Replica, ServeError> {
+    begin_anew_where_emptied(data)?;
     let disk: SharedDisk = Arc::new(RealDisk);
     // The settings in the last snapshot are the best that is known before the log is read; `duties` corrects them.
     Ok(Replica::open(

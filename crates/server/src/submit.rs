@@ -10,6 +10,7 @@ use model::{
 };
 use replica::ProposeError;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::control::{Answer, Failure, Request};
@@ -166,7 +167,7 @@ impl Node {
 
     /// Proposes a change on this server.
     pub(crate) async fn propose_here(&self, change: Change) -> Attempt {
-        if !self.acting() {
+        if !self.acting() || self.0.caretaker.load(Ordering::Acquire) {
             return Attempt::Again { unknown: false };
         }
         if let Some(decision) = self.structure_waits(&change) {

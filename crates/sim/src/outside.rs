@@ -1,7 +1,7 @@
 //! Those outside of the servers: clients that write and start sessions, and administrators.
 //!
 //! Always true: each asks one server after the other until it knows what became of its change or gives up, with the same
-//! idempotency key; what it cannot know it counts as unknown. Start at [`write`].
+//! idempotency key; what it cannot know it counts as unknown. Start at [`write()`].
 
 use crate::checks::{Invariant, broken};
 use crate::fixture::{admin, app, change, invitation, server, server_id};

@@ -25,7 +25,14 @@ pub(super) async fn edit(
 ) -> Result<Applied, Problem> {
     let mut refused = None;
     for step in 0..ATTEMPTS {
-        let (mut found, mut command) = make(&node.directory())?;
+        let (mut found, mut command) = match make(&node.directory()) {
+            Ok(made) => made,
+            // What is not here may be acknowledged elsewhere.
+            Err(_) => {
+                node.catch_up(Consistency::Linearizable).await?;
+                make(&node.directory())?
+            }
+        };
         if version.0.is_some_and(|asked| asked > found) {
             // The caller has seen a newer record than this server has.
             node.catch_up(Consistency::Linearizable).await?;

@@ -6,7 +6,8 @@ use crate::node::{Current, Heard, Node};
 use model::settings::Setting;
 use model::settings::value::nearest;
 use model::{
-    Application, Backend, Directory, Fields, Mode, Server, ServerId, Session, Standing, User,
+    Application, Backend, Directory, Fields, Mode, ResilienceMode, Server, ServerId, Session,
+    Standing, User,
 };
 use std::collections::BTreeMap;
 use wire::control::Report;
@@ -78,6 +79,7 @@ impl Moment {
             } else {
                 heard.and_then(|heard| heard.lag_changes)
             },
+            in_sync: self.in_sync(server.id),
             sessions: count(self.directory.sessions_on(server.id).count()),
             load: report.map(|report| fraction(report.cpu_permille)),
             memory: report.map(|report| fraction(report.memory_permille)),
@@ -94,6 +96,16 @@ impl Moment {
                 heard.and_then(|heard| heard.last_seen_ms)
             },
         }
+    }
+
+    /// Whether the primary waits for a server, as it said last.
+    fn in_sync(&self, server: ServerId) -> Option<bool> {
+        let primary = self.primary.filter(|primary| *primary != server)?;
+        if self.directory.group().mode == ResilienceMode::Quorum {
+            return None;
+        }
+        let report = self.reports.get(&primary)?;
+        Some(report.in_sync.contains(&server))
     }
 
     /// How many changes the answering server is behind the newest that any other was seen to have.

@@ -137,6 +137,17 @@ fn facts(status: &bodies::Status) -> Vec<(&'static str, String)> {
     facts
 }
 
+/// How far behind a server is.
+fn behind(server: &bodies::ServerStatus) -> String {
+    let changes = server
+        .lag_changes
+        .map_or_else(|| "?".to_owned(), |lag| lag.to_string());
+    match server.in_sync {
+        Some(false) => format!("{changes}, not in sync"),
+        _ => changes,
+    }
+}
+
 /// The servers as a table.
 pub(crate) fn servers(output: Output, servers: &[bodies::ServerStatus]) -> String {
     let columns = [
@@ -166,9 +177,7 @@ pub(crate) fn servers(output: Output, servers: &[bodies::ServerStatus]) -> Strin
             (false, _) => "not yet",
         };
         let unknown = || "?".to_owned();
-        let behind = server
-            .lag_changes
-            .map_or_else(unknown, |lag| lag.to_string());
+        let behind = behind(server);
         let load = server
             .load
             .map_or_else(unknown, |load| format!("{:.0} %", load * 100.0));

@@ -130,6 +130,9 @@ pub struct ServerStatus {
     pub mode: String,
     /// How many changes it is behind; absent while that is not known.
     pub lag_changes: Option<u64>,
+    /// In availability mode whether no change is acknowledged without it; absent for the primary, in quorum mode and while
+    /// that is not known.
+    pub in_sync: Option<bool>,
     /// Its sessions that are not ended.
     pub sessions: u64,
     /// Load of its processors, from 0 to 1; absent while that is not known.
