@@ -101,7 +101,11 @@ impl SnapshotStore {
         for name in &names {
             let left_over = name == INCOMING || name.contains(".snapshot.new");
             if left_over || (name.ends_with(SUFFIX) && Some(name) != newest) {
-                disk.remove(&dir.join(name)).map_err(io_error)?;
+                match disk.remove(&dir.join(name)) {
+                    // One that was being written when the replica was stopped has got its name meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed.map_err(io_error)?,
+                }
             }
         }
         Ok((store, loaded))
