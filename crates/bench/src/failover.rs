@@ -33,26 +33,34 @@ const VALUE: usize = 64;
 /// # Errors
 /// When a side cannot be started or never recovers.
 pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
-    let mut stead = Stead::start(machine, &options.binary);
-    let access = on_nodes(stead.network().node(VIEWER), async {
-        stead.access(0).await
-    })??;
+    let mut steads = Vec::new();
+    for start in [Stead::start, Stead::start_fast] {
+        let stead = start(machine, &options.binary);
+        let viewer = stead.network().node(VIEWER);
+        let access = on_nodes(viewer, async { stead.access(0).await })??;
+        steads.push((stead, access, Vec::new()));
+    }
     let mut etcds = Vec::new();
     if Etcd::version().is_some() {
         for timing in [DEFAULT, TUNED] {
             etcds.push((Etcd::start(machine, timing)?, Vec::new()));
         }
     }
-    let mut ours = Vec::new();
     for trial in 1..=options.trials {
-        ours.push(stead_trial(&mut stead, &access)?);
+        for (stead, access, measured) in &mut steads {
+            measured.push(stead_trial(stead, access)?);
+        }
         for (etcd, measured) in &mut etcds {
             measured.push(etcd_trial(etcd)?);
         }
         options.progress(&format!(
             "failover: trial {trial} of {}, {} ms",
             options.trials,
-            millis(last(&ours))
+            millis(
+                steads
+                    .first()
+                    .map_or(Duration::ZERO, |(_, _, ours)| last(ours))
+            )
         ));
     }
     let mut table = Table::new(&[
@@ -63,7 +71,11 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
         "worst",
         "ratio of medians",
     ]);
-    let ours = Samples::of(ours);
+    let named = steads.into_iter();
+    let named: Vec<_> = named
+        .map(|(stead, _, measured)| (stead.name(), Samples::of(measured)))
+        .collect();
+    let (_, ours) = named.first().context("a group was measured")?;
     let mut row = |name: &str, samples: &Samples| {
         let ratio = samples.median().as_secs_f64() / ours.median().as_secs_f64();
         let quantiles = [0.0, 0.5, 0.9, 1.0].map(|part| millis(samples.quantile(part)));
@@ -77,7 +89,9 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
             format!("{ratio:.2}"),
         ]);
     };
-    row(&stead.name(), &ours);
+    for (name, samples) in &named {
+        row(name, samples);
+    }
     for (etcd, measured) in etcds {
         row(&etcd.name(), &Samples::of(measured));
     }
