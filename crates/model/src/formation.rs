@@ -89,6 +89,18 @@ impl Formation {
     }
 }
 
+/// The last change that two lineages, each newest first, have in common: the largest number where they are of one formation,
+/// none where they have nothing to do with each other.
+pub fn common_change(one: &[FormationRef], other: &[FormationRef]) -> Option<u64> {
+    let among = |lineage: &[FormationRef], id| lineage.iter().any(|step| step.id == id);
+    let shared = one.iter().find(|step| among(other, step.id))?;
+    let since = |lineage: &[FormationRef]| {
+        let own = lineage.iter().take_while(|step| step.id != shared.id);
+        own.last().map_or(u64::MAX, |branch| branch.fork_point)
+    };
+    Some(since(one).min(since(other)))
+}
+
 /// The most formations that a server names of those that its own descends from; the oldest are left out.
 pub const LINEAGE_LIMIT: usize = 64;
 

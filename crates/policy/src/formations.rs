@@ -10,15 +10,17 @@
 use crate::explanation::reason;
 use crate::words;
 use model::settings::PrimaryReturn;
-use model::{Directory, FormationId, FormationRef, Reason, ServerId, Side, UnixMillis};
-use std::collections::{BTreeMap, BTreeSet};
+use model::{
+    Directory, FormationId, FormationRef, Reason, ServerId, Side, UnixMillis, common_change,
+};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod island;
 mod meeting;
 
+use meeting::named;
 pub use meeting::{Meeting, meet};
-use meeting::{named, related};
 
 /// How long a candidate waits for each one before it that is there and does nothing.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -104,6 +106,19 @@ pub struct Formations {
     waiting: Option<FormationId>,
 }
 
+/// Whether two sides come from one formation.
+fn related(one: &Side, other: &Side) -> bool {
+    common_change(&one.lineage, &other.lineage).is_some()
+}
+
+/// Those that act as primaries, and of what.
+pub fn acting(
+    sides: &BTreeMap<ServerId, Side>,
+) -> impl Iterator<Item = (ServerId, FormationRef, &Side)> {
+    let acting = sides.iter().filter(|(id, side)| side.primary == Some(**id));
+    acting.filter_map(|(id, side)| Some((*id, side.formation()?, side)))
+}
+
 impl Formations {
     /// Looks at everything; call it when something changed, and every now and then.
     pub fn handle(&mut self, look: &Look<'_>, now: Duration) -> Option<Action> {
@@ -143,13 +158,8 @@ impl Formations {
         if now < self.not_before {
             return None;
         }
-        let acting = look
-            .sides
-            .iter()
-            .filter(|(id, side)| side.primary == Some(**id));
-        let found =
-            acting.filter_map(|(id, side)| side.formation().map(|its| (its.number, its, *id)));
-        let (_, formation, primary) = found.max_by_key(|(number, ..)| *number)?;
+        let newest = acting(look.sides).max_by_key(|(_, formation, _)| formation.number);
+        let (primary, formation, _) = newest?;
         self.not_before = now + AGAIN;
         let why = "this server has lost its log: it begins anew, and counts when it has caught up";
         Some(Action::Enter {
@@ -158,17 +168,6 @@ impl Formations {
             gives_way: false,
             reasons: vec![reason("same-log", false, why)],
         })
-    }
-
-    /// When to look again, if nothing happens before.
-    pub fn poll_timeout(&self, look: &Look<'_>) -> Option<Duration> {
-        let due = self.alone_since? + look.directory.settings().island_after();
-        Some(due.max(self.not_before))
-    }
-
-    /// What is being done came to its end: it may be looked at anew.
-    pub fn settled(&mut self) {
-        self.not_before = Duration::ZERO;
     }
 
     /// The primary of a formation that gives way to this one is to be primary here, where `primary-return` says so.
@@ -184,24 +183,17 @@ impl Formations {
     /// What whoever may decide for this formation does about others that act.
     fn meetings(&mut self, look: &Look<'_>) -> Option<Action> {
         let decides = look.acting || look.own.votes_alone;
-        let others: BTreeMap<FormationId, (FormationRef, ServerId, &Side)> = look
-            .sides
-            .iter()
-            .filter(|(id, side)| side.primary == Some(**id))
-            .filter_map(|(id, side)| {
-                let formation = side.formation()?;
-                related(look.own, side).then_some((formation.id, (formation, *id, side)))
-            })
-            .collect();
         let own = look.own.formation()?;
-        let others: Vec<_> = others.into_iter().filter(|(id, _)| *id != own.id).collect();
+        let others = acting(look.sides)
+            .filter(|(_, formation, side)| formation.id != own.id && related(look.own, side));
+        let others: BTreeMap<FormationId, _> = others.map(|one| (one.1.id, one)).collect();
         if others.is_empty() {
             self.waiting = None;
         }
         if !decides {
             return None;
         }
-        for (id, (formation, primary, side)) in &others {
+        for (id, (primary, formation, side)) in &others {
             match meet(look.own, side, others.len() > 1) {
                 Meeting::GivesWay(why) => {
                     return Some(Action::Enter {
@@ -236,25 +228,18 @@ impl Formations {
         }
         let own = look.own.formation()?;
         let before = look.directory.group().primary;
+        let there = before.and_then(|before| look.sides.get(&before));
+        let went_to = there.and_then(Side::formation).map(|its| its.id);
         let mut found: Vec<(bool, FormationRef, ServerId, String)> = Vec::new();
-        for (id, side) in look
-            .sides
-            .iter()
-            .filter(|(id, side)| side.primary == Some(**id))
-        {
-            let Some(formation) = side.formation().filter(|formation| formation.id != own.id)
-            else {
-                continue;
-            };
-            if !related(look.own, side) {
+        for (id, formation, side) in acting(look.sides) {
+            let gone = went_to == Some(formation.id);
+            // Whoever decides for its formation has done so.
+            let decided = look.own.votes_alone && !gone;
+            if formation.id == own.id || !related(look.own, side) || decided {
                 continue;
             }
-            let there = before.and_then(|before| look.sides.get(&before));
-            let gone = there
-                .and_then(Side::formation)
-                .is_some_and(|gone| gone.id == formation.id);
             let descends = side.descends_from(own.id);
-            let name = look.directory.name_of(*id);
+            let name = look.directory.name_of(id);
             let why = match (gone, descends) {
                 (true, _) => format!("the primary of this formation went to {}", named(formation)),
                 (false, true) => format!(
@@ -269,11 +254,7 @@ impl Formations {
                 ),
                 _ => continue,
             };
-            if look.own.votes_alone && !gone {
-                // Whoever decides for its formation has done so.
-                continue;
-            }
-            found.push((!gone && !descends, formation, *id, why));
+            found.push((!gone && !descends, formation, id, why));
         }
         found.sort_by_key(|(last, formation, id, _)| (*last, u64::MAX - formation.number, *id));
         let (_, formation, primary, why) = found.into_iter().next()?;
@@ -323,20 +304,14 @@ pub fn may_speak(own: &Side, sides: &BTreeMap<ServerId, Side>) -> bool {
     let Some(formation) = own.formation() else {
         return true;
     };
-    let newer: BTreeSet<_> = sides
-        .iter()
-        .filter(|(id, side)| side.primary == Some(**id) && side.descends_from(formation.id))
-        .map(|(id, _)| *id)
+    let newer: Vec<&Side> = acting(sides)
+        .filter(|(_, _, side)| side.descends_from(formation.id))
+        .map(|(_, _, side)| side)
         .collect();
-    newer.is_empty()
-        || (own.votes_alone
-            && newer.iter().all(|id| {
-                let several = newer.len() > 1;
-                sides.get(id).is_some_and(|side| {
-                    matches!(
-                        meet(own, side, several),
-                        Meeting::Stays(_) | Meeting::Waits(_)
-                    )
-                })
-            }))
+    let several = newer.len() > 1;
+    let stands = |side: &&Side| {
+        let meeting = meet(own, side, several);
+        matches!(meeting, Meeting::Stays(_) | Meeting::Waits(_))
+    };
+    newer.is_empty() || (own.votes_alone && newer.iter().all(stands))
 }

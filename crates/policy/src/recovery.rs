@@ -4,6 +4,7 @@
 //! administrator names the one that stands. Start at [`recovery`].
 
 use crate::explanation::reason;
+use crate::formations::acting;
 use crate::losses::{Protection, is_quorum, needed, protection};
 use crate::plan::{Check, Impact, Plan};
 use crate::view::View;
@@ -47,10 +48,8 @@ pub fn recovery(
     sides: &BTreeMap<ServerId, Side>,
     wanted: Option<&str>,
 ) -> (Plan, Option<Recovery>) {
-    let acting: BTreeMap<FormationId, Acting> = sides
-        .iter()
-        .filter(|(id, side)| side.primary == Some(**id))
-        .filter_map(|(id, side)| side.formation().map(|its| (its.id, (its, *id))))
+    let acting: BTreeMap<FormationId, Acting> = acting(sides)
+        .map(|(id, formation, _)| (formation.id, (formation, id)))
         .collect();
     let acting: Vec<Acting> = acting.into_values().collect();
     match (acting.as_slice(), wanted) {

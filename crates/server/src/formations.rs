@@ -22,7 +22,7 @@ use model::{
     Author, Change, EventKind, FormationId, FormationRef, LINEAGE_LIMIT, Reason, ServerId,
     Severity, Side,
 };
-use policy::formations::{Action, Formations, Look, Meeting, may_speak, meet};
+use policy::formations::{Action, Formations, Look, Meeting, acting, may_speak, meet};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -140,16 +140,14 @@ impl Node {
             return Some("this formation is giving way to another: wait until it has".to_owned());
         }
         let (own, sides) = (self.side(), self.sides());
-        let coming = sides.iter().find(|(id, side)| {
+        let (id, formation, _) = acting(&sides).find(|(_, _, side)| {
             let meeting = meet(&own, side, false);
-            side.primary == Some(**id)
-                && matches!(meeting, Meeting::Stays(_) | Meeting::GivesWay(_))
-        });
-        let (id, side) = coming?;
-        let number = side.formation().map_or(0, |formation| formation.number);
+            matches!(meeting, Meeting::Stays(_) | Meeting::GivesWay(_))
+        })?;
         Some(format!(
-            "formation {number} with {} is heard again, and the two become one: wait until `stead status` shows it here",
-            self.directory().name_of(*id)
+            "formation {} with {} is heard again, and the two become one: wait until `stead status` shows it here",
+            formation.number,
+            self.directory().name_of(id)
         ))
     }
 

@@ -3,8 +3,7 @@
 //! Always true: only in availability mode; only by the highest backup that answers, unless those before it may not or do
 //! nothing; never while somebody on this side hears a primary. Start at [`island`].
 
-use super::meeting::related;
-use super::{Action, Judged, Look, PATIENCE};
+use super::{Action, Judged, Look, PATIENCE, related};
 use crate::explanation::reason;
 use crate::words;
 use model::{Reason, ResilienceMode};

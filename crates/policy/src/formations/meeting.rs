@@ -4,7 +4,7 @@
 
 use crate::explanation::reason;
 use model::settings::PrimaryReturn;
-use model::{FormationRef, Reason, ResilienceMode, Side};
+use model::{FormationRef, Reason, ResilienceMode, Side, common_change};
 
 /// What becomes of two formations that hear each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,36 +22,6 @@ pub enum Meeting {
 /// How a formation is meant, in words.
 pub(super) fn named(step: FormationRef) -> String {
     format!("formation {} ({:.8})", step.number, step.id.to_string())
-}
-
-/// The first step by which a side left the newest formation that both have been in; none: it is that formation.
-fn branch(side: &Side, other: &Side) -> Option<FormationRef> {
-    let shared = |step: &FormationRef| other.lineage.iter().any(|theirs| theirs.id == step.id);
-    let own = side.lineage.iter().take_while(|step| !shared(step));
-    own.last().copied()
-}
-
-/// Whether two sides come from one formation.
-pub(super) fn related(one: &Side, other: &Side) -> bool {
-    one.lineage
-        .iter()
-        .any(|step| other.lineage.iter().any(|theirs| theirs.id == step.id))
-}
-
-/// The last change that both sides have, and whether each made changes of its users since.
-fn since_the_fork(one: &Side, other: &Side) -> (u64, bool, bool) {
-    let points = [branch(one, other), branch(other, one)];
-    let fork = points
-        .into_iter()
-        .flatten()
-        .map(|step| step.fork_point)
-        .min()
-        .unwrap_or(u64::MAX);
-    (
-        fork,
-        one.last_user_change > fork,
-        other.last_user_change > fork,
-    )
 }
 
 /// Two sides and what is known of both.
@@ -73,18 +43,18 @@ pub fn meet(own: &Side, other: &Side, several: bool) -> Meeting {
     let (Some(mine), Some(theirs)) = (own.formation(), other.formation()) else {
         return Meeting::Strangers;
     };
-    if mine.id == theirs.id || !related(own, other) {
+    let Some(fork) = common_change(&own.lineage, &other.lineage).filter(|_| mine.id != theirs.id)
+    else {
         return Meeting::Strangers;
-    }
-    let (fork, changed, other_changed) = since_the_fork(own, other);
+    };
     let both = Both {
         own,
         other,
         mine: named(mine),
         theirs: named(theirs),
         fork,
-        changed,
-        other_changed,
+        changed: own.last_user_change > fork,
+        other_changed: other.last_user_change > fork,
         i_descend: own.descends_from(theirs.id),
         they_descend: other.descends_from(mine.id),
     };

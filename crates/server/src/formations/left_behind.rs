@@ -9,7 +9,7 @@ use crate::divergence::upload;
 use crate::node::{Consistency, Node};
 use crate::submit::SubmitError;
 use model::divergence::three_way;
-use model::{Directory, Divergence, Formation, FormationId, FormationRef, Record};
+use model::{Directory, Divergence, Formation, FormationId, Record, common_change};
 use replica::{LeftBehind, SwitchError};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The most records in one answer, and the most bytes.
 const PAGE: (usize, usize) = (500, 512 * 1024);
 
-/// Why what was left behind stays there for now.
+/// Why what was left behind stays on disk.
 #[derive(Debug, thiserror::Error)]
 enum SettleError {
     /// It cannot be read or removed.
@@ -71,28 +71,9 @@ async fn settle(node: &Node) -> Result<(), SettleError> {
 /// The last change that a formation which was left has in common with the present one, where something was changed after it.
 fn diverged_after(left: &LeftBehind, present: &Formation) -> Option<u64> {
     let group = left.directory.as_ref()?.group();
-    let fork = fork_point(&group.formation, present)?;
+    let lineage = |formation: &Formation| formation.lineage().collect::<Vec<_>>();
+    let fork = common_change(&lineage(&group.formation), &lineage(present))?;
     (group.last_user_change > fork).then_some(fork)
-}
-
-/// The last change that two formations have in common; none where they have nothing to do with each other.
-fn fork_point(left: &Formation, present: &Formation) -> Option<u64> {
-    let before = |side: &Formation, other: &Formation| -> Option<Option<FormationRef>> {
-        let mut branch = None;
-        for step in side.lineage() {
-            if other.lineage().any(|theirs| theirs.id == step.id) {
-                return Some(branch);
-            }
-            branch = Some(step);
-        }
-        None
-    };
-    let branches = [before(left, present)?, before(present, left)?];
-    branches
-        .into_iter()
-        .flatten()
-        .map(|step| step.fork_point)
-        .min()
 }
 
 async fn bring(
