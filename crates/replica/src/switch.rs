@@ -210,16 +210,6 @@ impl Replica {
         }
     }
 
-    /// The directory with all that is in this server's log, agreed upon or not, and the number of its last entry.
-    ///
-    /// # Errors
-    /// The log cannot be read to its end.
-    pub fn to_the_end(&self) -> Result<(Option<Directory>, u64), SwitchError> {
-        let ground = self.ground();
-        let state = with_log(&ground.log, (*ground.published.own()).clone())?;
-        Ok((state.directory, state.applied))
-    }
-
     /// Stops consensus, and gives the times that it ran with. All that it took in is on disk, or is not acknowledged.
     async fn put_down(&self) -> Timing {
         let before = self.inner.core.swap(None);

@@ -326,8 +326,3 @@ async fn speak_when_known(node: &Node) {
         );
     }
 }
-
-/// A formation that nobody has used.
-fn fresh_formation() -> Result<FormationId, crate::random::NoRandomness> {
-    Ok(FormationId::from_bytes(crate::random::bytes()?))
-}

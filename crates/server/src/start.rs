@@ -107,7 +107,7 @@ pub enum ServeError {
     Logins(#[from] LoginError),
     /// Randomness.
     #[error(transparent)]
-    Randomness(crate::random::NoRandomness),
+    Randomness(#[from] crate::random::NoRandomness),
     /// A reset that is to be completed first.
     #[error("this server was reset, and its new group cannot be put in place")]
     Reset(#[from] reset::FolderError),
@@ -324,10 +324,9 @@ fn begin_anew_where_emptied(data: &Path) -> Result<(), ServeError> {
     tracing::warn!(
         "this server has no log: it begins anew, and counts again when it has caught up"
     );
-    let incarnation = crate::random::bytes().map_err(ServeError::Randomness)?;
     let owner = LogOwner {
         formation: FormationId::default(),
-        incarnation: IncarnationId::from_bytes(incarnation),
+        incarnation: crate::keys::fresh(IncarnationId::from_bytes)?,
     };
     let size = LogOptions::default().segment_size;
     let begun = formation::join(&disk, data, owner, size)

@@ -5,6 +5,7 @@
 
 use super::locked;
 use crate::clock;
+use crate::keys;
 use crate::node::Node;
 use crate::submit::SubmitError;
 use model::settings::PrimaryReturn;
@@ -84,7 +85,7 @@ pub(crate) async fn enter(node: &Node, entering: Entering) -> Result<(), EnterEr
         Ok(_) | Err(_) => return Err(EnterError::NoAnswer),
     }
     let before = node.directory().group().formation.this;
-    let incarnation = IncarnationId::from_bytes(crate::random::bytes()?);
+    let incarnation = keys::fresh(IncarnationId::from_bytes)?;
     tracing::info!(from = before.number, %formation, reasons = ?entering.reasons, "this server leaves its formation for another");
     node.replica().enter(formation, incarnation).await?;
     node.replica().speak();

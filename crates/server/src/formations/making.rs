@@ -1,7 +1,8 @@
 //! Making a formation: by a side that lost its primary, or by hand.
 
-use super::{fresh_formation, held, tie_breakers};
+use super::{held, tie_breakers};
 use crate::clock;
+use crate::keys;
 use crate::node::Node;
 use crate::submit::SubmitError;
 use model::{Author, Cause, EventKind, FormationId, FormationRef, Reason, ServerId, Severity};
@@ -65,7 +66,7 @@ pub(super) async fn go_on_alone(
 
 async fn make(node: &Node, cause: Cause) -> Result<FormationRef, SubmitError> {
     let founding = Founding {
-        id: fresh_formation()?,
+        id: keys::fresh(FormationId::from_bytes)?,
         cause,
         made: clock::calendar(),
     };
