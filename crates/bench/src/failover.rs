@@ -19,6 +19,7 @@ use crate::peers::etcd::{DEFAULT, Etcd, Puts, TUNED, Timing};
 use crate::peers::stead::{Access, Settings, Stead};
 use crate::report::{Table, millis};
 use crate::samples::Samples;
+use crate::switchover::Switchovers;
 use crate::{Options, on_nodes};
 
 /// Between two attempts at one survivor.
@@ -63,6 +64,7 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
             )
         ));
     }
+    let planned = switchovers(&mut steads, &etcds, options)?;
     let mut table = Table::new(&[
         "first change accepted after, ms",
         "best",
@@ -98,7 +100,57 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
     if Etcd::version().is_none() {
         table.row(&["etcd: not installed", "", "", "", "", ""]);
     }
-    Ok(format!("{}\n{}", table.finish(), words(options)))
+    Ok(format!(
+        "{}\n{}\n{planned}",
+        table.finish(),
+        words(options)
+    ))
+}
+
+/// As many planned changes of primary as there are trials, the sides in turn.
+fn switchovers(
+    steads: &mut [(Stead, Access, Vec<Duration>)],
+    etcds: &[(Etcd, Vec<Duration>)],
+    options: &Options,
+) -> Result<String> {
+    let mut ours: Vec<_> = steads.iter().map(|_| Switchovers::default()).collect();
+    let mut theirs: Vec<_> = etcds.iter().map(|_| Switchovers::default()).collect();
+    for trial in 1..=options.trials {
+        for ((stead, access, _), switchovers) in steads.iter().zip(&mut ours) {
+            let leader = stead.wait_for_leader();
+            let all = (0..SERVERS.len()).map(|index| Settings {
+                access: access.at(stead.address(index)),
+            });
+            switchovers.measure(stead, all.collect(), || stead.promote(next(leader)))?;
+        }
+        for ((etcd, _), switchovers) in etcds.iter().zip(&mut theirs) {
+            let leader = etcd.wait_for_leader();
+            let all = (0..SERVERS.len()).map(|index| Puts {
+                address: etcd.address(index),
+                value: vec![b'x'; VALUE],
+            });
+            switchovers.measure(etcd, all.collect(), || etcd.move_leader(leader))?;
+        }
+        options.progress(&format!("switchover: trial {trial} of {}", options.trials));
+    }
+    let mut table = Switchovers::table();
+    for ((stead, ..), switchovers) in steads.iter().zip(ours) {
+        table.row(&switchovers.row(stead.name()));
+    }
+    for ((etcd, _), switchovers) in etcds.iter().zip(theirs) {
+        table.row(&switchovers.row(etcd.name()));
+    }
+    Ok(format!(
+        "{}\n{} planned changes of primary for each, the sides in turn. A client at each of the three servers makes one \
+         change after the other, on connections that stood before, from 300 ms before to 300 ms after; the longest that any of \
+         these changes took, and those that were not made. Stead: `group promote`; etcd: `etcdctl move-leader`.\n",
+        table.finish(),
+        options.trials,
+    ))
+}
+
+fn next(leader: usize) -> usize {
+    (leader + 1) % SERVERS.len()
 }
 
 fn last(measured: &[Duration]) -> Duration {

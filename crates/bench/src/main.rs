@@ -13,6 +13,7 @@ mod lookups;
 mod peers;
 mod report;
 mod samples;
+mod switchover;
 
 use std::future::Future;
 use std::path::PathBuf;

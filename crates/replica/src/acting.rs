@@ -252,6 +252,12 @@ impl Replica {
         self.ground().heard.last()
     }
 
+    /// When a leader last asked this server to take the office over: from then on that leader accepted nothing more; none: not
+    /// since this server started. Constant time.
+    pub fn last_offer(&self) -> Option<Moment> {
+        self.ground().heard.last_offer()
+    }
+
     /// What this server knows of its formation at this moment.
     pub fn status(&self) -> Status {
         let ground = self.ground();

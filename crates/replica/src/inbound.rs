@@ -31,17 +31,28 @@ const MAX_LEADERS: usize = 64;
 /// How many requests with entries may wait.
 const QUEUE: usize = 256;
 
-/// When this server last heard from a primary that it follows.
+/// When this server last heard from a primary that it follows, and when it was last offered the office.
 #[derive(Debug, Default)]
-pub(crate) struct Heard(Mutex<Option<Moment>>);
+pub(crate) struct Heard {
+    primary: Mutex<Option<Moment>>,
+    offer: Mutex<Option<Moment>>,
+}
 
 impl Heard {
     pub(crate) fn last(&self) -> Option<Moment> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.primary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn last_offer(&self) -> Option<Moment> {
+        *self.offer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Moment::now());
+        *self.primary.lock().unwrap_or_else(PoisonError::into_inner) = Some(Moment::now());
+    }
+
+    fn offer_now(&self) {
+        *self.offer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Moment::now());
     }
 }
 
@@ -176,10 +187,15 @@ impl Inbound {
                 self.append(request).await
             }
             Request::Heartbeat(_) => Response::Refused(Refused::Busy),
-            Request::Transfer(request) => match self.raft.handle_transfer_leader(request).await {
-                Ok(response) => Response::Transfer(response),
-                Err(fatal) => stopped(&fatal),
-            },
+            Request::Transfer(request) => {
+                if request.to_node_id() == self.raft.node_id() {
+                    self.heard.offer_now();
+                }
+                match self.raft.handle_transfer_leader(request).await {
+                    Ok(response) => Response::Transfer(response),
+                    Err(fatal) => stopped(&fatal),
+                }
+            }
             Request::SnapshotBegin { meta, len, hash } => self
                 .begin(meta, len, hash)
                 .await

@@ -203,7 +203,10 @@ async fn the_office_is_handed_over_and_waiting_changes_go_on() {
         })
     };
     wait_until(|| (users(&old).len() > 5).then_some(()), String::new).await;
+    assert_eq!(group.replica(2).last_offer(), None);
     let handed = old.transfer_to(server_id(2), PATIENCE).await;
+    let offered = [2, 3].map(|number| group.replica(number).last_offer().is_some());
+    assert_eq!(offered, [true, false], "who was asked to take the office");
     if handed == Err(TransferError::Failed) {
         // The machine was too busy for 100 ms. Whoever leads now, nothing may be lost.
         group.primary().await;

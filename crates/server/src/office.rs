@@ -5,6 +5,7 @@ use crate::node::Node;
 use crate::submit::{AskError, Attempt, SubmitError};
 use model::{Author, BackupEdit, Change, ChangeId, Command, ResilienceMode, ServerId, UnixMillis};
 use policy::Plan;
+use policy::campaign::Timeline;
 use policy::office::Taking;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub const TRANSFER_LIMIT: Duration = Duration::from_secs(2);
 /// How long each backup may take to catch up before an orderly stop.
 const HAND_OVER_LIMIT: Duration = Duration::from_millis(500);
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// An offer of the office that is older than this when the server begins to lead was another one.
+const OFFER_LIMIT: Duration = Duration::from_secs(1);
 
 /// A change of primary that somebody asked for.
 #[derive(Debug, Clone)]
@@ -57,11 +60,13 @@ pub(crate) async fn take(node: &Node, taking: Taking) -> Result<Won, NotTaken> {
     let stamp =
         |at: Duration| UnixMillis(calendar.0.saturating_sub(millis(now.saturating_sub(at))));
     let planned = timeline.was_handed_over();
-    let outage = timeline
-        .last_heard
+    let offered = planned.then(|| offered(node, &timeline, now)).flatten();
+    let outage = offered
+        .or(timeline.last_heard)
         .map_or(Duration::ZERO, |heard| now.saturating_sub(heard));
     let named = [
         ("last-heard", timeline.last_heard),
+        ("offered", offered),
         ("suspected", timeline.suspected),
         ("campaigned", timeline.campaigned),
         ("elected", timeline.elected),
@@ -75,7 +80,7 @@ pub(crate) async fn take(node: &Node, taking: Taking) -> Result<Won, NotTaken> {
         .of(node.me())
         .map(|candidate| candidate.reasons.clone())
         .unwrap_or_default();
-    let outage_ms = if planned { 0 } else { millis(outage) };
+    let outage_ms = millis(outage);
     let command = Command::TakePrimary {
         server: node.me(),
         planned,
@@ -100,6 +105,14 @@ pub(crate) async fn take(node: &Node, taking: Taking) -> Result<Won, NotTaken> {
         Attempt::Settled(Err(error)) => Err(NotTaken::Refused(error)),
         _ => Err(NotTaken::Overtaken),
     }
+}
+
+/// When this server was offered the office that it takes; none where the only vote was passed on to it and it led before it
+/// was asked to.
+fn offered(node: &Node, timeline: &Timeline, now: Duration) -> Option<Duration> {
+    let offered = now.saturating_sub(node.replica().last_offer()?.ago());
+    let before = timeline.elected?.saturating_sub(OFFER_LIMIT);
+    (before <= offered && offered <= now).then_some(offered)
 }
 
 impl Node {

@@ -116,28 +116,39 @@ impl Etcd {
         Ok(Process::start(&format!("etcd {name}"), &mut command))
     }
 
-    /// What each member says: its place and whether it leads. Those that do not answer are missing.
-    fn look(&self) -> Vec<(usize, bool)> {
+    fn ask(&self, index: usize, question: &[&str]) -> Option<Vec<u8>> {
+        let mut command = self.network.node(VIEWER).command("etcdctl");
+        command.env("ETCDCTL_API", "3");
+        command.args(["--command-timeout=1s", "--write-out=json"]);
+        command.args(["--endpoints", &self.address(index).to_string()]);
+        let output = command.args(question).output().ok()?;
+        output.status.success().then_some(output.stdout)
+    }
+
+    /// What each member says: its place, its id, and whether it leads. Those that do not answer are missing.
+    fn look(&self) -> Vec<(usize, u64, bool)> {
         let states = (0..SERVERS.len()).filter_map(|index| {
-            let mut command = self.network.node(VIEWER).command("etcdctl");
-            command.env("ETCDCTL_API", "3");
-            command.args([
-                "--command-timeout=1s",
-                "--write-out=json",
-                "endpoint",
-                "status",
-                "--endpoints",
-            ]);
-            let output = command.arg(self.address(index).to_string()).output().ok()?;
-            let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+            let answer = self.ask(index, &["endpoint", "status"])?;
+            let status: serde_json::Value = serde_json::from_slice(&answer).ok()?;
             let status = status.get(0)?.get("Status")?;
-            let (me, leader) = (
-                status.get("header")?.get("member_id")?,
-                status.get("leader")?,
-            );
-            (leader != 0).then(|| (index, me == leader))
+            let me = status.get("header")?.get("member_id")?.as_u64()?;
+            let leader = status.get("leader")?;
+            (leader != 0).then(|| (index, me, leader == me))
         });
         states.collect()
+    }
+
+    /// Has the leader hand its role to another member.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) fn move_leader(&self, leader: usize) -> Result<Option<Duration>> {
+        let members = self.look();
+        let other = members.iter().find(|(index, ..)| *index != leader);
+        let (_, id, _) = other.context("another member")?;
+        self.ask(leader, &["move-leader", &format!("{id:x}")])
+            .context("etcd did not move its leader")?;
+        Ok(None)
     }
 }
 
@@ -165,8 +176,8 @@ impl Cluster for Etcd {
                 let members = self.look();
                 let leader = members
                     .iter()
-                    .find(|(_, leads)| *leads)
-                    .map(|(index, _)| *index);
+                    .find(|(.., leads)| *leads)
+                    .map(|(index, ..)| *index);
                 leader.filter(|_| members.len() == SERVERS.len())
             },
         )

@@ -78,6 +78,19 @@ impl Stead {
         &self.group
     }
 
+    /// Makes a server primary as planned, for good, so that nothing goes back by itself meanwhile; how long changes waited, as the
+    /// servers say.
+    ///
+    /// # Errors
+    /// When they do not say it.
+    pub(crate) fn promote(&self, index: usize) -> Result<Option<Duration>> {
+        let name = SERVERS.get(index).context("a server")?;
+        let done = self.group.json(0, &["group", "promote", name]);
+        let waited = done.get("outage_ms").and_then(Value::as_u64);
+        let waited = waited.with_context(|| format!("no outage in {done}"))?;
+        Ok(Some(Duration::from_millis(waited)))
+    }
+
     /// Makes the user and the application that sessions need.
     pub(crate) fn make_ready_for_sessions(&self) {
         self.group.add_user(0, USER);
