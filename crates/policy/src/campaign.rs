@@ -5,10 +5,11 @@
 //! empty list of backups, only the recorded primary does, or whom an administrator told to.
 //! The order in which servers step forward is [`Facts::order`]; start at [`Campaign::handle`].
 
+use crate::clocks::astray;
 use crate::explanation::reason;
 use crate::view::Peer;
 use model::{Reason, ServerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 mod order;
@@ -41,7 +42,7 @@ pub enum Event {
     Refused,
     /// What the order hangs on changed.
     Facts(Box<Facts>),
-    /// What is known of the others changed; a caretaker waits for one that has caught up.
+    /// What is known of the others changed: a caretaker waits for one that has caught up, and a clock may be wrong.
     Peers(BTreeMap<ServerId, Peer>),
     /// An administrator told this server to become primary, without a primary that could hand over. It is its turn at once,
     /// whatever its rank, until a leader is heard.
@@ -123,6 +124,8 @@ pub struct Campaign {
     facts: Facts,
     leading: bool,
     peers: BTreeMap<ServerId, Peer>,
+    /// Whose clock is wrong.
+    astray: BTreeSet<ServerId>,
     ordered_until: Option<Duration>,
     /// When failover was off or paused for the last time.
     released: Duration,
@@ -143,6 +146,7 @@ impl Campaign {
             facts,
             leading: false,
             peers: BTreeMap::new(),
+            astray: BTreeSet::new(),
             ordered_until: None,
             released: Duration::ZERO,
             last_attempt: None,
@@ -162,7 +166,10 @@ impl Campaign {
             Event::Following => self.follows(now),
             Event::Refused => self.last_attempt = self.last_attempt.map(|_| now),
             Event::Facts(facts) => self.learns(*facts, now),
-            Event::Peers(peers) => self.peers = peers,
+            Event::Peers(peers) => {
+                self.astray = astray(self.me, &peers);
+                self.peers = peers;
+            }
             Event::Ordered { until } => self.ordered_until = Some(until),
         }
         if self.leading {
@@ -320,7 +327,7 @@ impl Campaign {
 
     /// What this server is for the role now.
     pub fn stance(&self) -> Stance {
-        let caretaker = !self.facts.may_stay(self.me);
+        let caretaker = !self.facts.may_stay(self.me) || self.is_unfit();
         if self.leading {
             return Stance::Leads { caretaker };
         }
@@ -336,12 +343,35 @@ impl Campaign {
             }
             return Stance::Waits;
         }
-        let order = self.facts.order(self.timeline.last_leader);
+        let order = self.order();
         let rank = order.iter().take_while(|id| **id != self.me).count();
         Stance::Candidate {
             rank: u32::try_from(rank).unwrap_or(u32::MAX),
             caretaker,
         }
+    }
+
+    /// In which order servers step forward, as far as this one knows: those whose clocks are wrong go last.
+    fn order(&self) -> Vec<ServerId> {
+        let mut order = self.facts.order(self.timeline.last_leader);
+        // A stable sort keeps the order of the others, and of those.
+        order.sort_by_key(|id| self.astray.contains(id));
+        order
+    }
+
+    /// Whether this server's clock is wrong while another is there that could be primary instead. Where nobody is, a wrong clock
+    /// is better than no primary: stamps never go back, and expiries wait for a majority that agrees.
+    fn is_unfit(&self) -> bool {
+        let fit = |id: &ServerId| {
+            let there = self.peers.get(id).is_some_and(|peer| peer.reachable);
+            *id != self.me && there && self.facts.may_stay(*id) && !self.astray.contains(id)
+        };
+        self.astray.contains(&self.me) && self.facts.backups.iter().any(fit)
+    }
+
+    /// Whether what is known of the others matters at `now`: it leads, or its turn has come.
+    pub fn wants_peers(&self, now: Duration) -> bool {
+        self.leading || self.due().is_some_and(|due| due <= now)
     }
 
     /// The recorded primary, where only it may lead. A list of backups that is empty says so, and failover that is off or paused.
@@ -418,7 +448,10 @@ impl Campaign {
                 .get(id)
                 .is_some_and(|voter| voter.may_lead);
             let peer = self.peers.get(id).copied().unwrap_or_default();
-            fit && *id != self.me && peer.reachable && peer.lag == Some(0)
+            fit && *id != self.me
+                && !self.astray.contains(id)
+                && peer.reachable
+                && peer.lag == Some(0)
         })
     }
 }

@@ -9,6 +9,7 @@
 pub mod advice;
 pub mod backups;
 pub mod campaign;
+pub mod clocks;
 pub mod explanation;
 pub mod failback;
 pub mod formations;

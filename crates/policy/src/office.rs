@@ -98,15 +98,17 @@ impl Office {
                 false => campaign::Event::Following,
             });
         }
-        if look.leads {
-            events.push(campaign::Event::Peers(seen()));
-        }
         if let Some(until) = ordered {
             events.push(campaign::Event::Ordered { until });
         }
         let mut actions = Vec::new();
         for event in events {
             actions.extend(self.campaign.handle(event, now));
+        }
+        // A look at every member costs too much for each wake-up.
+        if self.campaign.wants_peers(now) {
+            let peers = campaign::Event::Peers(seen());
+            actions.extend(self.campaign.handle(peers, now));
         }
         actions.extend(self.campaign.handle_timeout(now));
         actions

@@ -1,5 +1,6 @@
 //! `stead group promote SERVER`: every check, and the plan.
 
+use crate::clocks::CLOCK_LIMIT_MS;
 use crate::explanation::reason;
 use crate::losses::protection;
 use crate::plan::{Check, Impact, Plan};
@@ -9,8 +10,6 @@ use model::settings::PrimaryReturn;
 use model::{Reason, ResilienceMode, Server, ServerId};
 use std::time::Duration;
 
-/// A server whose clock differs by more cannot be primary.
-pub const CLOCK_LIMIT_MS: u64 = 60_000;
 /// How long changes wait during a planned switchover that works.
 const SWITCHOVER: Duration = Duration::from_millis(20);
 

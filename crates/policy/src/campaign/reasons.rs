@@ -1,6 +1,7 @@
 //! Why a server steps forward, waits, or passes the role on, in words with figures.
 
 use super::{Campaign, Stance};
+use crate::clocks::CLOCK_LIMIT_MS;
 use crate::explanation::{Candidate, Explanation, reason};
 use crate::words;
 use model::{Reason, ServerId, UnixMillis};
@@ -13,6 +14,10 @@ impl Campaign {
             Some(voter) if !voter.may_lead => {
                 format!("{name} is a witness and only passes the role on")
             }
+            _ if self.astray.contains(&server) => format!(
+                "{name}'s clock differs by more than {} from most and it only passes the role on",
+                words::span(Duration::from_millis(CLOCK_LIMIT_MS))
+            ),
             _ => format!("{name} is not on the backup list and only passes the role on"),
         }
     }
@@ -122,7 +127,7 @@ impl Campaign {
 
     /// Who steps forward when, as this server sees it; for the journal and `stead explain`.
     pub fn explain(&self, now: Duration, at: UnixMillis) -> Explanation {
-        let order = self.facts.order(self.timeline.last_leader);
+        let order = self.order();
         let candidates = order.iter().enumerate().map(|(place, id)| {
             let rank = u32::try_from(place).unwrap_or(u32::MAX);
             if *id == self.me && matches!(self.stance(), Stance::Leads { .. }) {
@@ -135,6 +140,8 @@ impl Campaign {
             };
             if !self.facts.may_stay(*id) {
                 reasons.push(reason("on-backup-list", false, self.why_caretaker(*id)));
+            } else if self.astray.contains(id) {
+                reasons.push(reason("clock", false, self.why_caretaker(*id)));
             }
             Candidate::judged(*id, self.facts.name(*id), reasons)
         });

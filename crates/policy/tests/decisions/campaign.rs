@@ -72,6 +72,44 @@ fn a_caretaker_leads_until_a_backup_has_caught_up() {
 }
 
 #[test]
+fn a_backup_whose_clock_is_wrong_is_passed_over() {
+    let mut world = running(&facts(&THREE, &[], &THREE));
+    world.set_clock(NEWYORK, 90_000);
+    world.run(ms(200));
+    world.stop(BOSTON);
+    world.run_until("detroit is primary", |world| {
+        world.primary() == Some(DETROIT)
+    });
+    insta::assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_primary_whose_clock_jumps_hands_over_where_somebody_else_can() {
+    let mut world = running(&facts(&THREE, &[], &[BOSTON, NEWYORK]));
+    world.set_clock(BOSTON, -3_600_000);
+    world.run_until("newyork is primary", |world| {
+        world.primary() == Some(NEWYORK)
+    });
+    world.tell("detroit is not on the list, and newyork dies");
+    world.stop(NEWYORK);
+    world.run_until("somebody is primary", |world| world.primary().is_some());
+    assert_eq!(world.primary(), Some(BOSTON), "{}", world.told());
+    insta::assert_snapshot!(world.told());
+}
+
+#[test]
+fn where_the_only_backup_has_the_wrong_clock_it_is_primary_all_the_same() {
+    let mut world = running(&facts(&THREE, &[], &[BOSTON, NEWYORK]));
+    world.set_clock(NEWYORK, 61_000);
+    world.stop(BOSTON);
+    world.run_until("newyork is primary", |world| {
+        world.primary() == Some(NEWYORK)
+    });
+    world.run(ms(5_000));
+    assert_eq!(world.primary(), Some(NEWYORK), "{}", world.told());
+}
+
+#[test]
 fn without_failover_only_the_recorded_primary_leads() {
     let mut facts = facts(&THREE, &[], &THREE);
     facts.failover = false;

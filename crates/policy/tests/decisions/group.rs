@@ -56,6 +56,8 @@ pub(crate) struct World {
     /// What survives a crash: facts, term and log.
     disk: BTreeMap<ServerId, (Facts, u64, u64)>,
     cuts: BTreeSet<(ServerId, ServerId)>,
+    /// How many milliseconds each clock is ahead; it is right where nothing is said.
+    clocks: BTreeMap<ServerId, i64>,
     story: Vec<String>,
     /// Who was seen acting at each moment, for the invariant.
     pub(crate) acted: Vec<ServerId>,
@@ -70,6 +72,7 @@ impl World {
             up: BTreeMap::new(),
             disk: disk.collect(),
             cuts: BTreeSet::new(),
+            clocks: BTreeMap::new(),
             story: Vec::new(),
             acted: Vec::new(),
         }
@@ -126,6 +129,19 @@ impl World {
         self.tell(&format!("{} is told to become primary", name_of(id)));
         let until = self.now + limit;
         self.happen(id, Event::Ordered { until });
+    }
+
+    /// A clock jumps: it is so far ahead from now on.
+    pub(crate) fn set_clock(&mut self, id: ServerId, ahead_ms: i64) {
+        let seconds = ahead_ms / 1000;
+        self.tell(&format!("{}'s clock is {seconds} s ahead", name_of(id)));
+        self.clocks.insert(id, ahead_ms);
+    }
+
+    /// How far another's clock is ahead of that of `me`. What a server that is gone reported is still known.
+    fn offset(&self, me: ServerId, other: ServerId) -> Option<i64> {
+        let clock = |id| self.clocks.get(&id).copied().unwrap_or(0);
+        Some(clock(other) - clock(me))
     }
 
     fn reaches(&self, one: ServerId, other: ServerId) -> bool {
@@ -221,6 +237,25 @@ impl World {
 
     fn timeouts(&mut self) {
         for id in self.up.keys().copied().collect::<Vec<_>>() {
+            let due = |node: &Node| node.campaign.wants_peers(self.now);
+            if self
+                .up
+                .get(&id)
+                .is_some_and(|node| due(node) && !node.leads)
+            {
+                let voters = self.up[&id].facts.voters.keys();
+                let peers = voters.map(|other| {
+                    let reachable = self.reaches(id, *other);
+                    let peer = Peer {
+                        reachable,
+                        clock_offset_ms: self.offset(id, *other),
+                        ..Peer::default()
+                    };
+                    (*other, peer)
+                });
+                let peers = Event::Peers(peers.collect());
+                self.happen(id, peers);
+            }
             let Some(node) = self.up.get_mut(&id) else {
                 continue;
             };
@@ -344,9 +379,8 @@ impl World {
                 peers.insert(voter, Peer::default());
                 continue;
             }
-            let follower = self.up.get_mut(&voter).unwrap();
-            if follower.term > term {
-                let newer = follower.term;
+            if self.up[&voter].term > term {
+                let newer = self.up[&voter].term;
                 let node = self.up.get_mut(&leader).unwrap();
                 node.leads = false;
                 node.term = newer;
@@ -358,18 +392,20 @@ impl World {
                 return;
             }
             acknowledged += 1;
+            let clock_offset_ms = self.offset(leader, voter);
             peers.insert(
                 voter,
                 Peer {
                     reachable: true,
                     silent_for: Some(ms(1)),
                     lag: Some(0),
-                    clock_offset_ms: None,
+                    clock_offset_ms,
                 },
             );
             if voter == leader {
                 continue;
             }
+            let follower = self.up.get_mut(&voter).unwrap();
             follower.term = term;
             follower.log = log;
             follower.promised_until = self.now + facts.timing.grace;
