@@ -138,6 +138,13 @@ pub struct Group {
 }
 
 impl Group {
+    /// Whether the group is as an administrator made it: in the original formation, or again under the original primary, the
+    /// head of the backup list, in one that failover made. Otherwise it is a repaired formation.
+    pub fn is_original(&self) -> bool {
+        let head = self.backups.first();
+        self.formation.is_original() || (head.is_some() && self.primary.as_ref() == head)
+    }
+
     /// The pause of automatic failover that holds at `now`, a time of the calendar.
     pub fn pause_at(&self, now: UnixMillis) -> Option<&Pause> {
         self.pause.as_ref().filter(|pause| pause.holds(now))

@@ -133,7 +133,7 @@ fn of_group(text: &mut Text, node: &Node, moment: &Moment) {
         ("stead_group_voters", "Servers that count towards the quorum.", f64::from(protection.voters)),
         ("stead_group_voters_reachable", "Voters that this server hears, itself included.", f64::from(protection.reachable)),
         ("stead_group_formation_number", "The number of the formation in force.", figure(formation.this.number)),
-        ("stead_group_original", "1 while the formation is the one that an administrator made.", flag(formation.is_original())),
+        ("stead_group_original", "1 while the formation is the one that an administrator made, or the original primary is back in one that failover made.", flag(group.is_original())),
         ("stead_group_failover_paused", "1 while automatic failover is paused.", flag(moment.paused().is_some())),
         ("stead_authority_expires_timestamp_seconds", "When the group's authority expires.", seconds(group.authority.expires)),
     ];

@@ -84,12 +84,13 @@ pub(super) async fn status(State(node): State<Node>) -> Json<Status> {
 }
 
 fn formation(directory: &Directory) -> FormationSummary {
-    let formation = &directory.group().formation;
+    let group = directory.group();
+    let formation = &group.formation;
     let original = formation.original_members.iter();
     FormationSummary {
         number: formation.this.number,
         id: formation.this.id.to_string(),
-        original: formation.is_original(),
+        original: group.is_original(),
         original_members: original.map(|server| directory.name_of(*server)).collect(),
         made: rfc3339(formation.made),
     }

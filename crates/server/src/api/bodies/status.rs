@@ -74,7 +74,8 @@ pub struct FormationSummary {
     pub number: u64,
     /// Its id.
     pub id: String,
-    /// Whether it is the one that an administrator made.
+    /// Whether it is the one that an administrator made, or one that failover made and in which the original primary has taken
+    /// over again; otherwise it is a repaired formation.
     pub original: bool,
     /// The members of the original formation that are members still.
     pub original_members: Vec<String>,
