@@ -100,11 +100,7 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
     if Etcd::version().is_none() {
         table.row(&["etcd: not installed", "", "", "", "", ""]);
     }
-    Ok(format!(
-        "{}\n{}\n{planned}",
-        table.finish(),
-        words(options)
-    ))
+    Ok(format!("{}\n{}\n{planned}", table.finish(), words(options)))
 }
 
 /// As many planned changes of primary as there are trials, the sides in turn.
