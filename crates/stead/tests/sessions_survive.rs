@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Stage, Transfer};
-use testkit::{event, events, eventually, number, seconds, stays_so_for, text};
+use common::{SERVERS, Stage, Transfer};
+use testkit::{GroupPlan, Machine, event, events, eventually, number, seconds, stays_so_for, text};
 
 /// Bytes each way while something fails; fewer where the servers are built for finding faults, which carry them slowly.
 const TOTAL: u64 = if cfg!(debug_assertions) {
@@ -17,7 +17,7 @@ const PACE: u64 = TOTAL / 8;
 
 #[test]
 fn bytes_flow_on_through_kills_and_cuts() {
-    let mut stage = Stage::set();
+    let mut stage = Stage::of(Machine::alone(), &SERVERS, GroupPlan::start);
 
     // A server that is neither host nor primary is killed: nobody notices.
     let (connect, port) = stage.connect("card.bystander", "bulk");
@@ -83,7 +83,7 @@ fn bytes_flow_on_through_kills_and_cuts() {
 
     // Only the path between client and host is cut: the session goes on through another server.
     let (connect, port) = stage.connect("card.path", "bulk");
-    let host = common::SERVERS[stage.host_of(&connect)];
+    let host = SERVERS[stage.host_of(&connect)];
     let transfer = Transfer::start(stage.viewer(), port, 5, TOTAL / 2, Some(PACE)).flows();
     stage.network.cut("viewer", host);
     let resumed = event(&connect, "resumed", seconds(10));
@@ -99,11 +99,11 @@ fn bytes_flow_on_through_kills_and_cuts() {
 
 #[test]
 fn a_lost_host_leads_to_a_new_session_elsewhere() {
-    let mut stage = Stage::set();
+    let mut stage = Stage::of(Machine::alone(), &SERVERS, GroupPlan::start);
     let (connect, port) = stage.connect("card.1", "bulk");
     let host = stage.host_of(&connect);
     Transfer::start(stage.viewer(), port, 1, 1 << 20, None).finish(seconds(30));
-    let node = common::SERVERS[host];
+    let node = SERVERS[host];
     // A viewer is at work when its host vanishes.
     let _viewer = Transfer::start(stage.viewer(), port, 9, TOTAL, Some(1 << 20)).flows();
     stage.network.node(node).unplug();
@@ -137,7 +137,7 @@ fn a_lost_host_leads_to_a_new_session_elsewhere() {
 
 #[test]
 fn a_lost_primary_acts_no_more_before_the_next_does() {
-    let mut stage = Stage::set();
+    let mut stage = Stage::of(Machine::alone(), &SERVERS, GroupPlan::start);
     let first = stage.group.wait_for_acting(seconds(5));
     let asked = (first + 1) % 3;
     for number in 0..20 {
@@ -145,7 +145,7 @@ fn a_lost_primary_acts_no_more_before_the_next_does() {
         drop(connect);
     }
     let before = stage.group.json(first, &["session", "list"]);
-    stage.network.node(common::SERVERS[first]).unplug();
+    stage.network.node(SERVERS[first]).unplug();
     eventually(seconds(10), "another primary", || {
         let second = stage.group.acting();
         // Whenever the second acts, the first no longer does: it is asked on its own machine.
@@ -179,7 +179,7 @@ fn a_lost_primary_acts_no_more_before_the_next_does() {
     assert_eq!(refused.code, Some(3), "{refused:?}");
 
     // Everything is killed and started again: the directory is complete, and sessions are found through their keepers.
-    stage.network.node(common::SERVERS[first]).plug();
+    stage.network.node(SERVERS[first]).plug();
     stage.group.wait_for_acting(seconds(20));
     stage
         .group

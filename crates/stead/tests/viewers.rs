@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{Stage, Transfer};
+use common::{SERVERS, Stage, Transfer};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use testkit::{Node, Process, event, events, eventually, seconds, text};
+use testkit::{GroupPlan, Machine, Node, Process, event, events, eventually, seconds, text};
 
 /// Width and height of every session's desktop.
 const DESKTOP: (usize, usize) = (320, 240);
@@ -25,7 +25,7 @@ const VNCSNAPSHOT: [&str; 5] = ["-quiet", "-allowblank", "-nocursor", "-encoding
 
 #[test]
 fn every_kind_of_session_carries_bytes() {
-    let mut stage = Stage::set();
+    let mut stage = Stage::of(Machine::alone(), &SERVERS, GroupPlan::start);
     add_apps(&stage);
     a_shell_at_a_local_port_and_on_standard_streams(&stage);
     a_launched_command_on_a_socket(&stage);

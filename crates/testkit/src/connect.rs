@@ -15,10 +15,22 @@ impl Group {
     /// local port of its own choice; wait for it with [`listening`].
     #[track_caller]
     pub fn connect(&self, node: Option<&Node>, user: &str, token: &str, app: &str) -> Process {
+        self.connect_by(&self.client_addresses(), node, user, token, app)
+    }
+
+    /// As [`Group::connect`], through the servers at these addresses, separated by commas.
+    #[track_caller]
+    pub fn connect_by(
+        &self,
+        addresses: &str,
+        node: Option<&Node>,
+        user: &str,
+        token: &str,
+        app: &str,
+    ) -> Process {
         let mut command = self.command_at(node);
         command
-            .arg("connect")
-            .args(self.remote_arguments())
+            .args(["connect", "--server", addresses, "--ca", self.ca()])
             .args(["--token", token, "--app", app, "--user", user]);
         command.arg("--password-file").arg(self.password_file());
         command.args(["--listen", "127.0.0.1:0", "--json"]);

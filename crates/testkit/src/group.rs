@@ -137,6 +137,15 @@ impl Group {
         self.join_as(index, "--non-voter");
     }
 
+    /// As [`Group::join`], but the server is a witness: it counts, and is never primary.
+    ///
+    /// # Panics
+    /// When anything refuses.
+    #[track_caller]
+    pub fn join_as_witness(&mut self, index: usize) {
+        self.join_as(index, "--witness");
+    }
+
     #[track_caller]
     fn join_as(&mut self, index: usize, standing: &str) {
         let member = self.running().next().expect("a member that runs");

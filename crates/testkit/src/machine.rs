@@ -1,4 +1,5 @@
-//! The machine as a resource: suites that make namespaces or measure time have it to themselves, across processes.
+//! The machine as a resource: suites that measure time or load it have it to themselves, across processes; those that mostly
+//! wait share it with each other.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Suites meet at this file, whoever started them.
 const LOCK: &str = "/tmp/stead-testkit.lock";
 
-/// Proof that no other suite runs on this machine; given back when dropped or when the process ends.
+/// Proof that no other suite, or none that loads it, runs on this machine; given back when dropped or when the process ends.
 #[derive(Debug)]
 pub struct Machine {
     _lock: File,
@@ -20,16 +21,28 @@ impl Machine {
     /// # Panics
     /// When the lock file cannot be opened or locked.
     pub fn alone() -> Self {
-        let lock = OpenOptions::new()
+        Self::held_by(File::lock)
+    }
+
+    /// Waits until no suite has the machine to itself, and shares it with others that mostly wait, for time that has to pass in
+    /// their stories. How many run at once is for the test harness to say.
+    ///
+    /// # Panics
+    /// As [`Machine::alone`].
+    pub fn shared() -> Self {
+        Self::held_by(File::lock_shared)
+    }
+
+    fn held_by(lock: impl FnOnce(&File) -> std::io::Result<()>) -> Self {
+        let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(LOCK);
-        let lock = lock.unwrap_or_else(|error| panic!("opening {LOCK}: {error}"));
-        lock.lock()
-            .unwrap_or_else(|error| panic!("locking {LOCK}: {error}"));
+        let file = file.unwrap_or_else(|error| panic!("opening {LOCK}: {error}"));
+        lock(&file).unwrap_or_else(|error| panic!("locking {LOCK}: {error}"));
         crate::network::remove_stale();
-        Self { _lock: lock }
+        Self { _lock: file }
     }
 
     /// Whether namespaces can be made here: the tests run as root and `ip netns` works.

@@ -337,8 +337,9 @@ impl Applying<'_> {
         });
     }
 
-    /// Keeps a session that its host just spoke of. It is the token's current one when there is no other; one that comes back
-    /// beside another ends when the application allows the user no more. Whether it was kept.
+    /// Keeps a session that its host just spoke of. It is the token's current one when there is no other. Of one that comes back
+    /// and another the one used last is current; when the application allows the user no more, the other ends. Whether it was
+    /// kept.
     pub(super) fn put_back(&mut self, mut session: Session) -> bool {
         session.heard_number = self.number;
         session.version_number = self.number;
@@ -347,19 +348,28 @@ impl Applying<'_> {
             .sessions
             .get(&session.id)
             .is_some_and(|old| old.is_reachable());
-        if !session.current {
-            match self
-                .directory
-                .current_session(&session.token, &session.app)
-                .map(|current| current.id)
-            {
-                None => session.current = true,
-                Some(by) if !known && self.is_one_too_many(&session) => {
-                    self.end(&session, EndReason::Superseded { by });
-                    return false;
+        let current = self
+            .directory
+            .current_session(&session.token, &session.app)
+            .filter(|current| current.id != session.id)
+            .cloned();
+        match current {
+            _ if session.current => {}
+            None => session.current = true,
+            Some(_) if known => {}
+            Some(current) if session.was_used_after(&current) => {
+                if self.is_one_too_many(&session) {
+                    self.end(&current, EndReason::Superseded { by: session.id });
+                } else {
+                    self.demote(Some(&current));
                 }
-                Some(_) => {}
+                session.current = true;
             }
+            Some(current) if self.is_one_too_many(&session) => {
+                self.end(&session, EndReason::Superseded { by: current.id });
+                return false;
+            }
+            Some(_) => {}
         }
         self.directory.put_session(session);
         true
@@ -388,6 +398,13 @@ impl Application {
 }
 
 impl Session {
+    /// Whether this session was used later than another: one that a client is attached to is in use, and being made is a use.
+    fn was_used_after(&self, other: &Self) -> bool {
+        let last = |it: &Self| it.last_attached.map_or(it.created, |at| at.max(it.created));
+        let used = |it: &Self| (it.state == SessionState::Active, last(it));
+        used(self) > used(other)
+    }
+
     /// A client is attached since `at`.
     pub(super) fn attach(&mut self, client: &str, at: crate::time::UnixMillis) {
         self.state = SessionState::Active;

@@ -514,7 +514,7 @@ impl Plain {
         Ok(Outcome::Done)
     }
 
-    /// Whether the session goes on.
+    /// Whether the session goes on. Of it and another one that is current, the one used last is current from then on.
     fn put_back(&mut self, number: u64, mut session: Session) -> bool {
         session.heard_number = number;
         session.version_number = number;
@@ -526,10 +526,25 @@ impl Plain {
             .sessions
             .iter()
             .find(|s| s.current && s.token == session.token && s.app == session.app);
-        let current = current.map(|s| s.id);
+        let current = current.cloned();
         if !session.current && current.is_none() {
             session.current = true;
         }
+        let later = |one: &Session, other: &Session| {
+            let (used, than) = (
+                one.state == SessionState::Active,
+                other.state == SessionState::Active,
+            );
+            if used == than {
+                let last = |s: &Session| s.last_attached.into_iter().chain([s.created]).max();
+                last(one) > last(other)
+            } else {
+                used
+            }
+        };
+        let takes_over = !session.current
+            && !was_reachable
+            && current.as_ref().is_some_and(|other| later(&session, other));
         let reachable = |s: &&Session| {
             s.user == session.user
                 && s.app == session.app
@@ -543,6 +558,17 @@ impl Plain {
             .and_then(|app| app.max_per_user);
         let too_many = most.is_some_and(|most| others >= most as usize);
         let id = session.id;
+        if let (true, Some(other)) = (takes_over, &current) {
+            session.current = true;
+            if too_many {
+                self.end(number, other.id, EndReason::Superseded { by: id });
+            } else {
+                let other = self.sessions.iter_mut().find(|s| s.id == other.id);
+                let other = other.unwrap();
+                other.current = false;
+                other.version_number = number;
+            }
+        }
         let second = !session.current;
         self.sessions.push(session);
         if second && !was_reachable && too_many {
@@ -550,7 +576,7 @@ impl Plain {
                 number,
                 id,
                 EndReason::Superseded {
-                    by: current.unwrap(),
+                    by: current.unwrap().id,
                 },
             );
             return false;

@@ -703,6 +703,66 @@ fn the_other_session_that_was_used_last_is_taken() {
 }
 
 #[test]
+fn of_two_sessions_that_meet_the_one_used_last_is_current() {
+    let found = |last_attached, client: Option<&str>| {
+        let registration = Registration {
+            last_attached: Some(last_attached),
+            client: client.map(Into::into),
+            ..registration(9, "card.1", "bob", "shell")
+        };
+        Command::RegisterSessions {
+            host: SEATTLE,
+            sessions: vec![registration],
+            complete_to: None,
+        }
+    };
+    let current = |told: &Told| {
+        let token = Token::new("card.1").unwrap();
+        let app = AppName::new("shell").unwrap();
+        let current = told.directory.current_session(&token, &app).unwrap();
+        let live = told.directory.live_sessions();
+        (current.id, live)
+    };
+    let begin = || {
+        let mut told = Told::four_servers();
+        told.all([create(1, "card.1", "bob", "shell", DETROIT)]);
+        let now = told.now();
+        told.all([
+            observe(DETROIT, 1, attached(now)),
+            observe(DETROIT, 1, Seen::Suspended),
+        ]);
+        told
+    };
+    // Seattle was on the other side of a split; its session was used before, or after, or is in use.
+    for (last_attached, client, expected) in [
+        (UnixMillis(0), None, 1),
+        (UnixMillis(u64::MAX), None, 9),
+        (UnixMillis(0), Some("192.0.2.9"), 9),
+    ] {
+        let mut told = begin();
+        told.all([found(last_attached, client)]);
+        assert_eq!(current(&told), (session_id(expected), 2));
+    }
+    // Where the user may have one only, the other ends.
+    for (last_attached, expected, ended) in [(UnixMillis(0), 1, 9), (UnixMillis(u64::MAX), 9, 1)] {
+        let mut told = begin();
+        let shell = told.directory.app(&AppName::new("shell").unwrap()).unwrap();
+        let expect = Some(shell.version_number);
+        let only = Application {
+            max_per_user: Some(1),
+            ..Application::clone(shell)
+        };
+        told.all([put_app(only, expect)]);
+        told.all([found(last_attached, None)]);
+        assert_eq!(current(&told), (session_id(expected), 1));
+        let other = told.directory.session(session_id(ended)).unwrap();
+        let reason = other.reason.as_deref();
+        let by = session_id(expected);
+        assert_eq!(reason, Some(&EndReason::Superseded { by }));
+    }
+}
+
+#[test]
 fn a_change_is_applied_once() {
     let mut told = Told::four_servers();
     let id = ChangeId::from_bytes([77; 16]);

@@ -1,15 +1,15 @@
-//! What the suites in namespaces share: a group of three with a client beside it, and byte streams that are checked byte
-//! by byte at both ends.
+//! What the suites in namespaces share: a group with a client beside it, and byte streams that are checked byte by byte at
+//! both ends.
 
 mod transfer;
 
 use std::net::SocketAddr;
-use testkit::{Group, Machine, Network, Node, Process, seconds, text};
+use testkit::{Group, GroupPlan, Machine, Network, Node, Process, seconds, text};
 
 pub use transfer::Transfer;
 use transfer::{BULK, serve_bulk};
 
-/// Three servers `boston`, `newyork`, `detroit` and a client `viewer`, all voters, with a user `ann`.
+/// Servers and a client `viewer`, with a user `ann`.
 pub struct Stage {
     pub group: Group,
     pub network: Network,
@@ -19,17 +19,15 @@ pub struct Stage {
 pub const SERVERS: [&str; 3] = ["boston", "newyork", "detroit"];
 
 impl Stage {
-    /// Forms the group, with application `bulk` served on every host.
-    pub fn set() -> Self {
-        let machine = Machine::alone();
-        let network = Network::new(&machine, &["boston", "newyork", "detroit", "viewer"]);
-        let group = Group::of(env!("CARGO_BIN_EXE_stead"))
-            .in_network(&network, &SERVERS)
-            .start();
+    /// Has `form` make a group of these servers, with application `bulk` served on every host.
+    pub fn of(machine: Machine, servers: &[&str], form: impl FnOnce(GroupPlan) -> Group) -> Self {
+        let names: Vec<&str> = servers.iter().copied().chain(["viewer"]).collect();
+        let network = Network::new(&machine, &names);
+        let group = form(Group::of(env!("CARGO_BIN_EXE_stead")).in_network(&network, servers));
         group.wait_for_voters();
         group.add_user(0, "ann");
         group.add_app(0, "bulk", &["--backend", &format!("tcp:{BULK}")]);
-        for name in SERVERS {
+        for name in servers {
             serve_bulk(network.node(name));
         }
         Self {

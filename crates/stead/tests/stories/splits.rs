@@ -1,18 +1,18 @@
 //! Groups that are split and come together again, in availability mode: real processes, cut links, seen from outside.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a test that meets what it did not expect is to fail there"
-)]
-
+use crate::STEAD;
 use serde_json::{Value, json};
 use testkit::{Group, Machine, Network, eventually, seconds, text};
-
-const STEAD: &str = env!("CARGO_BIN_EXE_stead");
 
 /// Servers in a network, in availability mode, quick to go on alone and to go back.
 fn group_of(network: &Network, names: &[&str], primary_return: &str) -> Group {
     let group = Group::of(STEAD).in_network(network, names).start();
+    make_quick(&group, primary_return);
+    group
+}
+
+/// The first server is primary; from now on in availability mode, quick to go on alone and to go back.
+pub(crate) fn make_quick(group: &Group, primary_return: &str) {
     assert_eq!(group.wait_for_acting(seconds(20)), 0);
     for (key, value) in [
         ("resilience.mode", "availability"),
@@ -26,12 +26,11 @@ fn group_of(network: &Network, names: &[&str], primary_return: &str) -> Group {
         let Some(status) = group.status(0) else {
             return false;
         };
-        status["mode"] == "availability" && status["can_lose"] == json!(names.len() - 1)
+        status["mode"] == "availability" && status["can_lose"] == json!(group.servers().len() - 1)
     });
-    group
 }
 
-fn split(network: &Network, one: &[&str], other: &[&str]) {
+pub(crate) fn split(network: &Network, one: &[&str], other: &[&str]) {
     for left in one {
         for right in other {
             network.cut(left, right);
@@ -39,7 +38,7 @@ fn split(network: &Network, one: &[&str], other: &[&str]) {
     }
 }
 
-fn heal(network: &Network, one: &[&str], other: &[&str]) {
+pub(crate) fn heal(network: &Network, one: &[&str], other: &[&str]) {
     for left in one {
         for right in other {
             network.mend(left, right);
@@ -47,22 +46,22 @@ fn heal(network: &Network, one: &[&str], other: &[&str]) {
     }
 }
 
-fn formation(group: &Group, index: usize) -> Option<u64> {
+pub(crate) fn formation(group: &Group, index: usize) -> Option<u64> {
     group.status(index)?["formation"]["number"].as_u64()
 }
 
-fn acts(group: &Group, index: usize) -> bool {
+pub(crate) fn acts(group: &Group, index: usize) -> bool {
     group
         .status(index)
         .is_some_and(|status| status["acting"] == true)
 }
 
-fn sees(group: &Group, index: usize, primary: usize) -> bool {
+pub(crate) fn sees(group: &Group, index: usize, primary: usize) -> bool {
     group.primary_seen_by(index) == Some(primary)
 }
 
 /// Everybody is in one formation again, led by one.
-fn settled(group: &Group, primary: usize, number: u64) {
+pub(crate) fn settled(group: &Group, primary: usize, number: u64) {
     eventually(seconds(60), "one formation again", || {
         (0..group.servers().len())
             .all(|index| sees(group, index, primary) && formation(group, index) == Some(number))
@@ -70,13 +69,13 @@ fn settled(group: &Group, primary: usize, number: u64) {
     });
 }
 
-fn divergences(group: &Group, index: usize) -> Vec<Value> {
+pub(crate) fn divergences(group: &Group, index: usize) -> Vec<Value> {
     let list = group.json(index, &["group", "divergence", "list"]);
     list.as_array().expect("an array").clone()
 }
 
 /// What gave way is kept as a whole: so many divergences.
-fn kept(group: &Group, index: usize, count: usize) {
+pub(crate) fn kept(group: &Group, index: usize, count: usize) {
     eventually(seconds(20), "what gave way to be kept", || {
         let kept = divergences(group, index);
         kept.len() == count && kept.iter().all(|one| one["complete"] == true)
@@ -84,14 +83,14 @@ fn kept(group: &Group, index: usize, count: usize) {
 }
 
 /// The other servers are in sync with the primary and could take its place.
-fn follow_closely(group: &Group, others: usize) {
+pub(crate) fn follow_closely(group: &Group, others: usize) {
     eventually(seconds(40), "everybody to follow closely", || {
         let primary = group.acting().and_then(|primary| group.status(primary));
         primary.is_some_and(|status| status["can_lose"] == json!(others))
     });
 }
 
-fn has_user(group: &Group, index: usize, name: &str) -> bool {
+pub(crate) fn has_user(group: &Group, index: usize, name: &str) -> bool {
     let users = group.json(index, &["user", "list"]);
     let users = users.as_array().expect("an array");
     users.iter().any(|user| text(user, "name") == name)
@@ -100,7 +99,7 @@ fn has_user(group: &Group, index: usize, name: &str) -> bool {
 /// Two servers live through what two servers live through, one thing after the other.
 #[test]
 fn two_servers_part_and_meet() {
-    let machine = Machine::alone();
+    let machine = Machine::shared();
     let network = Network::new(&machine, &["s1", "s2", "gate"]);
     let group = group_of(&network, &["s1", "s2"], "accept");
     nothing_diverges_where_one_side_changed_nothing(&network, &group);
@@ -201,7 +200,7 @@ fn only_the_side_that_reaches_the_tie_breaker_acts(network: &Network, group: &Gr
 
 #[test]
 fn four_servers_split_in_the_middle() {
-    let machine = Machine::alone();
+    let machine = Machine::shared();
     let names = ["s1", "s2", "s3", "s4"];
     let network = Network::new(&machine, &names);
     let group = group_of(&network, &names, "accept");
@@ -243,7 +242,7 @@ fn four_servers_split_in_the_middle() {
 
 #[test]
 fn a_quorum_that_is_lost_for_good_is_made_again_by_hand() {
-    let _machine = Machine::alone();
+    let _machine = Machine::shared();
     let mut group = Group::of(STEAD).on_loopback(3).start();
     assert_eq!(group.wait_for_acting(seconds(20)), 0);
     let refused = group.fails(1, 4, &["group", "recover"]);

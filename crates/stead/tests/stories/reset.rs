@@ -2,21 +2,15 @@
 //! that nobody answers any more. Each stands alone with what it had; the others go on; neither has anything to do with
 //! the other any more.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a field that is absent is null, and fails the comparison with what was expected"
-)]
-
+use crate::STEAD;
 use serde_json::{Value, json};
 use std::path::Path;
 use testkit::{Group, Machine, Process, eventually, eventually_some, seconds, text};
 
 #[test]
 fn a_server_forgets_its_group_and_stands_alone() {
-    let _machine = Machine::alone();
-    let mut group = Group::of(env!("CARGO_BIN_EXE_stead"))
-        .on_loopback(3)
-        .start();
+    let _machine = Machine::shared();
+    let mut group = Group::of(STEAD).on_loopback(3).start();
     group.wait_for_voters();
     assert_eq!(group.wait_for_acting(seconds(10)), 0);
     group.add_user(0, "ann");

@@ -1,10 +1,9 @@
 //! Who is primary after a failure, and whether the original primary gets its office back: groups of three real processes,
 //! seen through the command line.
 
+use crate::STEAD;
 use serde_json::{Value, json};
 use testkit::{Group, Machine, eventually, seconds, stays_so_for, text};
-
-const STEAD: &str = env!("CARGO_BIN_EXE_stead");
 
 fn three() -> Group {
     Group::of(STEAD).on_loopback(3).start()
@@ -37,7 +36,7 @@ fn wait_for_primary(group: &Group, primary: usize, seers: &[usize]) {
 
 #[test]
 fn the_original_primary_takes_over_again() {
-    let _machine = Machine::alone();
+    let _machine = Machine::shared();
     let mut group = three();
     assert_eq!(group.wait_for_acting(seconds(20)), 0);
     group.json(1, &["config", "set", "resilience.return-delay", "2s"]);
@@ -65,7 +64,7 @@ fn the_original_primary_takes_over_again() {
 
 #[test]
 fn an_office_that_is_lent_goes_back_and_one_that_is_given_stays() {
-    let _machine = Machine::alone();
+    let _machine = Machine::shared();
     let group = three();
     assert_eq!(group.wait_for_acting(seconds(20)), 0);
     group.json(0, &["config", "set", "resilience.return-delay", "1s"]);
@@ -118,7 +117,7 @@ fn an_office_that_is_lent_goes_back_and_one_that_is_given_stays() {
 
 #[test]
 fn backup_primaries_are_ordered_and_only_they_take_over() {
-    let _machine = Machine::alone();
+    let _machine = Machine::shared();
     let mut group = three();
     assert_eq!(group.wait_for_acting(seconds(20)), 0);
     assert_eq!(names(&group, 1), ["s1", "s2", "s3"]);
@@ -171,7 +170,7 @@ fn backup_primaries_are_ordered_and_only_they_take_over() {
 
 #[test]
 fn with_failover_off_only_an_administrator_promotes() {
-    let _machine = Machine::alone();
+    let _machine = Machine::shared();
     let mut group = three();
     assert_eq!(group.wait_for_acting(seconds(20)), 0);
     group.json(0, &["config", "set", "resilience.failover", "false"]);
@@ -195,7 +194,7 @@ fn with_failover_off_only_an_administrator_promotes() {
 
 #[test]
 fn what_the_settings_lead_to_is_measured() {
-    let _machine = Machine::alone();
+    let _machine = Machine::shared();
     let group = three();
     let advice = || group.json(1, &["config", "advise", "resilience"]);
     eventually(seconds(30), "every pair to be measured both ways", || {

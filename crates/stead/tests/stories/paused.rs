@@ -1,6 +1,7 @@
 //! A primary that dies while automatic failover is paused: nobody takes its place, and it is primary again when it is back;
 //! after the pause it is as before. One group lives through both.
 
+use crate::STEAD;
 use testkit::{Group, Machine, eventually, seconds, stays_so_for};
 
 /// Many grace periods, which are half a second.
@@ -8,10 +9,8 @@ const LONG_ENOUGH: std::time::Duration = seconds(8);
 
 #[test]
 fn nobody_takes_the_place_of_a_primary_during_a_pause() {
-    let _machine = Machine::alone();
-    let mut group = Group::of(env!("CARGO_BIN_EXE_stead"))
-        .on_loopback(3)
-        .start();
+    let _machine = Machine::shared();
+    let mut group = Group::of(STEAD).on_loopback(3).start();
     group.wait_for_voters();
     let primary = group.wait_for_acting(seconds(10));
     let others: Vec<usize> = (0..3).filter(|index| *index != primary).collect();

@@ -1,0 +1,249 @@
+//! Four servers in availability mode that fall into three sides, and what follows: each side goes on, nobody loses a session,
+//! and when all hear each other again they are one group. One group lives through all of it.
+
+use crate::common::Stage;
+use crate::desk::Desk;
+use crate::splits::{
+    acts, divergences, follow_closely, formation, has_user, heal, kept, make_quick, sees, settled,
+    split,
+};
+use serde_json::{Value, json};
+use std::path::Path;
+use testkit::{GroupPlan, Machine, eventually, seconds, stays_so_for, text};
+
+const SERVERS: [&str; 4] = ["s1", "s2", "s3", "s4"];
+
+#[test]
+fn four_servers_fall_apart_and_come_together_while_people_work() {
+    let mut stage = Stage::of(Machine::shared(), &SERVERS, GroupPlan::start);
+    make_quick(&stage.group, "accept");
+    let mut desks: Vec<Desk> = (1..=4)
+        .map(|card| Desk::open(&stage, &format!("card.{card}")))
+        .collect();
+    three_sides_go_on_and_become_one(&stage, &mut desks);
+    nobody_goes_on_alone_without_the_fence(&stage, &mut desks);
+    those_who_were_down_do_not_revive_the_past(&mut stage);
+    a_primary_that_comes_and_goes_does_not_drag_the_group_along(&mut stage);
+    with_an_empty_list_everybody_goes_on_alone(&stage);
+    for desk in &mut desks {
+        desk.works(&stage);
+    }
+}
+
+/// The sessions of a token, as one server sees them.
+fn sessions(stage: &Stage, index: usize, token: &str) -> Vec<Value> {
+    let all = stage.group.json(index, &["session", "list"]);
+    let all = all.as_array().expect("an array");
+    let own = all.iter().filter(|session| text(session, "token") == token);
+    own.cloned().collect()
+}
+
+fn three_sides_go_on_and_become_one(stage: &Stage, desks: &mut Vec<Desk>) {
+    let (group, network) = (&stage.group, &stage.network);
+    let working: Vec<_> = desks.iter().map(|desk| desk.work_on(stage)).collect();
+    let sides = [&["s1"][..], &["s2", "s3"], &["s4"]];
+    let apart = [(0, 1), (0, 2), (1, 2)];
+    for (one, other) in apart {
+        split(network, sides[one], sides[other]);
+    }
+    eventually(seconds(30), "three sides, each with a primary", || {
+        acts(group, 0) && acts(group, 1) && sees(group, 2, 1) && acts(group, 3)
+    });
+    assert_eq!(formation(group, 0), Some(1));
+    assert_ne!(
+        group.json(1, &["status"])["formation"]["id"],
+        group.json(3, &["status"])["formation"]["id"]
+    );
+    assert_eq!(group.json(2, &["status"])["formation"]["original"], false);
+    for (index, user) in [(0, "bob"), (2, "cid"), (3, "dan")] {
+        group.add_user(index, user);
+    }
+    // Somebody whose session is on the first side goes to a desk on the third, which cannot reach it.
+    let place = desks.iter().position(|desk| desk.host == 0);
+    let place = place.expect("four sessions are balanced over four hosts");
+    let token = format!("card.{}", place + 1);
+    let left = desks.remove(place);
+    let asked = group.server(3).client_address().to_string();
+    eventually(seconds(20), "the third side to give the session up", || {
+        let known = sessions(stage, 3, &token);
+        known.iter().all(|session| session["state"] == "orphaned")
+    });
+    let mut moved = Desk::open_by(stage, &token, &asked);
+    assert_eq!(moved.host, 3);
+    moved.works(stage);
+    for desk in desks.iter_mut() {
+        desk.works(stage);
+    }
+
+    for (one, other) in apart {
+        heal(network, sides[one], sides[other]);
+    }
+    settled(group, 0, 1);
+    kept(group, 2, 2);
+    assert!(has_user(group, 3, "bob") && !has_user(group, 0, "cid") && !has_user(group, 1, "dan"));
+    for (index, user) in [(1, "cid"), (3, "dan")] {
+        let shown = divergences(group, index);
+        let all: Vec<Value> = shown
+            .iter()
+            .map(|one| group.json(index, &["group", "divergence", "show", &text(one, "id")]))
+            .collect();
+        let record = format!("user:{user}");
+        assert!(json!(all).to_string().contains(&record), "{all:#?}");
+    }
+    // The token has two sessions now: the one used last is current, the other is kept.
+    eventually(seconds(20), "both sessions to be registered", || {
+        let own = sessions(stage, 1, &token);
+        let current = |id: &str| {
+            let one = own.iter().find(|session| text(session, "id") == id);
+            one.map(|session| session["current"] == true)
+        };
+        (current(&moved.session), current(&left.session)) == (Some(true), Some(false))
+    });
+    drop(left);
+    eventually(seconds(20), "the other to be suspended", || {
+        let own = sessions(stage, 2, &token);
+        let states = own.iter().filter(|session| session["current"] == false);
+        states
+            .map(|session| text(session, "state"))
+            .eq(["suspended"])
+    });
+    for one in divergences(group, 0) {
+        let id = text(&one, "id");
+        group.json(0, &["group", "divergence", "discard", &id, "--all"]);
+    }
+    // Nobody who worked meanwhile noticed anything; the one who left had the viewer there closed.
+    for (number, work) in working.into_iter().enumerate() {
+        if number != place {
+            work.finish(seconds(60));
+        }
+    }
+    desks.insert(place, moved);
+}
+
+fn nobody_goes_on_alone_without_the_fence(stage: &Stage, desks: &mut [Desk]) {
+    let (group, network) = (&stage.group, &stage.network);
+    follow_closely(group, 3);
+    let refuses = group.folder().join("refuses");
+    std::fs::write(&refuses, "").expect("a file");
+    fence(stage, &refuses);
+    let set = |key, value| group.json(0, &["config", "set", key, value]);
+    set("resilience.primary-return", "accept-secondary");
+    eventually(seconds(20), "all to know", || {
+        (1..4).all(|index| {
+            let known = group.json(index, &["config", "get", "resilience.primary-return"]);
+            known["value"] == "accept-secondary"
+        })
+    });
+    let (one, other) = (&["s1", "s2"][..], &["s3", "s4"][..]);
+    split(network, one, other);
+    eventually(seconds(30), "the fence to be asked", || {
+        let held = group.json(2, &["event", "list", "--kind", "formation-held"]);
+        held.as_array().is_some_and(|held| !held.is_empty())
+    });
+    assert!(!acts(group, 2) && !acts(group, 3) && acts(group, 0));
+    let refused = group.fails(3, 3, &["config", "set", "events.history", "5000"]);
+    assert!(!refused.is_empty());
+    for desk in desks.iter_mut() {
+        desk.works(stage);
+    }
+    std::fs::remove_file(&refuses).expect("removed");
+    eventually(seconds(30), "an island of two", || {
+        acts(group, 2) && sees(group, 3, 2) && acts(group, 0)
+    });
+    group.add_user(3, "eve");
+    heal(network, one, other);
+    // The first side changed nothing: it catches up, and the new primary stays.
+    settled(group, 2, 2);
+    assert!(has_user(group, 0, "eve"));
+    assert_eq!(divergences(group, 1), Vec::<Value>::new());
+}
+
+fn fence(stage: &Stage, refuses: &Path) {
+    let command = format!("test ! -e {}", refuses.display());
+    let key = "resilience.fence-command";
+    stage.group.json(0, &["config", "set", key, &command]);
+}
+
+fn those_who_were_down_do_not_revive_the_past(stage: &mut Stage) {
+    follow_closely(&stage.group, 3);
+    stage.group.kill(3);
+    follow_closely(&stage.group, 2);
+    stage.group.kill(2);
+    eventually(seconds(30), "the others to go on", || {
+        acts(&stage.group, 0) && sees(&stage.group, 1, 0)
+    });
+    let number = formation(&stage.group, 0).expect("a formation");
+    stage.group.add_user(1, "fay");
+    // The one that was down all the time comes first, then the primary that was lost.
+    for index in [3, 2] {
+        stage.group.serve(index);
+    }
+    settled(&stage.group, 0, number);
+    assert!((2..4).all(|index| has_user(&stage.group, index, "fay")));
+    assert_eq!(divergences(&stage.group, 2), Vec::<Value>::new());
+}
+
+fn a_primary_that_comes_and_goes_does_not_drag_the_group_along(stage: &mut Stage) {
+    follow_closely(&stage.group, 3);
+    for (key, value) in [
+        ("resilience.primary-return", "accept"),
+        ("resilience.return-delay", "5s"),
+    ] {
+        stage.group.json(0, &["config", "set", key, value]);
+    }
+    let before = switchovers(stage);
+    stage.group.kill(0);
+    eventually(seconds(30), "the next to be primary", || {
+        acts(&stage.group, 1)
+    });
+    for _ in 0..2 {
+        stage.group.serve(0);
+        eventually(seconds(30), "its return to be announced", || {
+            stage.group.json(1, &["status"])["returning"]["name"] == "s1"
+        });
+        stage.group.kill(0);
+        stays_so_for(seconds(1));
+        assert!(acts(&stage.group, 1));
+    }
+    assert_eq!(switchovers(stage), before, "nothing moved meanwhile");
+    stage.group.serve(0);
+    eventually(
+        seconds(60),
+        "the original primary to take over again",
+        || acts(&stage.group, 0) && (1..4).all(|index| sees(&stage.group, index, 0)),
+    );
+    assert_eq!(switchovers(stage), before + 1);
+    assert_eq!(
+        stage.group.json(3, &["status"])["formation"]["original"],
+        true
+    );
+    assert_eq!(divergences(&stage.group, 2), Vec::<Value>::new());
+}
+
+fn switchovers(stage: &Stage) -> usize {
+    let told = stage
+        .group
+        .json(1, &["event", "list", "--kind", "switchover"]);
+    told.as_array().expect("an array").len()
+}
+
+fn with_an_empty_list_everybody_goes_on_alone(stage: &Stage) {
+    let (group, network) = (&stage.group, &stage.network);
+    follow_closely(group, 3);
+    for name in SERVERS {
+        group.json(1, &["group", "backups", "remove", name]);
+    }
+    eventually(seconds(20), "all to know", || {
+        (0..4).all(|index| group.json(index, &["group", "backups", "list"]) == json!([]))
+    });
+    let (one, other) = (&["s1", "s2"][..], &["s3", "s4"][..]);
+    split(network, one, other);
+    eventually(
+        seconds(30),
+        "those without a primary to go on alone",
+        || acts(group, 0) && sees(group, 1, 0) && acts(group, 2) && acts(group, 3),
+    );
+    heal(network, one, other);
+    let number = formation(group, 0).expect("a formation");
+    settled(group, 0, number);
+}
