@@ -175,6 +175,7 @@ impl Applying<'_> {
             } => self.register_sessions(*host, sessions, *complete_to),
             Command::OrphanSessions { host, reasons } => self.orphan_sessions(*host, reasons),
             Command::EndSession { session, by } => self.end_session(*session, by),
+            Command::SelectSession { session, by } => self.select_session(*session, by),
             Command::RecordEvents {
                 server,
                 first,

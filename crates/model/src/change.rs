@@ -276,6 +276,13 @@ pub enum Command {
         /// Why, in the words of whoever asked for it.
         reason: Option<String>,
     },
+    /// A user, or somebody for one, chooses among the sessions of a token and application: this one is current from then on.
+    SelectSession {
+        /// Which.
+        session: SessionId,
+        /// Who chose, in words.
+        by: String,
+    },
 }
 
 impl Command {
@@ -324,6 +331,7 @@ impl Command {
             | Self::Invite { .. }
             | Self::CreateSession { .. }
             | Self::EndSession { .. }
+            | Self::SelectSession { .. }
             | Self::SetAuthority { .. }
             | Self::ApplyDiverged { .. }
             | Self::DiscardDiverged { .. } => true,

@@ -98,11 +98,13 @@ pub enum EventKind {
     DivergenceDiscarded,
     /// A server forgot its group and became one of its own.
     GroupReset,
+    /// Somebody chose among the sessions of a token.
+    SessionSelected,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -136,6 +138,7 @@ impl EventKind {
         Self::DivergenceApplied,
         Self::DivergenceDiscarded,
         Self::GroupReset,
+        Self::SessionSelected,
     ];
 
     /// The word used everywhere.
@@ -157,6 +160,7 @@ impl EventKind {
             Self::SessionEnded => "session-ended",
             Self::SessionOrphaned => "session-orphaned",
             Self::SessionRegistered => "session-registered",
+            Self::SessionSelected => "session-selected",
             Self::InvitationMade => "invitation-made",
             Self::JoinRefused => "join-refused",
             Self::AccountLocked => "account-locked",
@@ -196,6 +200,7 @@ impl EventKind {
             Self::SessionEnded => "A session ended.",
             Self::SessionOrphaned => "Sessions cannot be reached.",
             Self::SessionRegistered => "A host found sessions again.",
+            Self::SessionSelected => "Somebody chose among the sessions of a token.",
             Self::InvitationMade => "An invitation to join was made.",
             Self::JoinRefused => "A server was not allowed to join.",
             Self::AccountLocked => "An account was locked after too many failed logins.",

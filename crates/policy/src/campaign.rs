@@ -327,7 +327,7 @@ impl Campaign {
 
     /// What this server is for the role now.
     pub fn stance(&self) -> Stance {
-        let caretaker = !self.facts.may_stay(self.me) || self.is_unfit();
+        let caretaker = !self.facts.may_stay(self.me);
         if self.leading {
             return Stance::Leads { caretaker };
         }
@@ -351,22 +351,13 @@ impl Campaign {
         }
     }
 
-    /// In which order servers step forward, as far as this one knows: those whose clocks are wrong go last.
+    /// In which order servers step forward, as far as this one knows: those whose clocks are wrong go last. Where no other is
+    /// there, a wrong clock is better than no primary: stamps never go back, and expiries wait for a majority that agrees.
     fn order(&self) -> Vec<ServerId> {
         let mut order = self.facts.order(self.timeline.last_leader);
         // A stable sort keeps the order of the others, and of those.
         order.sort_by_key(|id| self.astray.contains(id));
         order
-    }
-
-    /// Whether this server's clock is wrong while another is there that could be primary instead. Where nobody is, a wrong clock
-    /// is better than no primary: stamps never go back, and expiries wait for a majority that agrees.
-    fn is_unfit(&self) -> bool {
-        let fit = |id: &ServerId| {
-            let there = self.peers.get(id).is_some_and(|peer| peer.reachable);
-            *id != self.me && there && self.facts.may_stay(*id) && !self.astray.contains(id)
-        };
-        self.astray.contains(&self.me) && self.facts.backups.iter().any(fit)
     }
 
     /// Whether what is known of the others matters at `now`: it leads, or its turn has come.

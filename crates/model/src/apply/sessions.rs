@@ -295,6 +295,45 @@ impl Applying<'_> {
         Ok(Outcome::Done)
     }
 
+    /// Makes a session the token's current one. One whose host cannot be reached would strand the user.
+    pub(super) fn select_session(&mut self, id: SessionId, by: &str) -> Result<Outcome, Refusal> {
+        bounds::line("by", by, bounds::REMARK)?;
+        let found = self.directory.sessions.get(&id).cloned();
+        let session = found.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::Session,
+            name: id.to_string(),
+        })?;
+        if !session.is_reachable() {
+            let why = match session.is_live() {
+                true => "its host cannot be reached",
+                false => "it has ended",
+            };
+            return Err(Refusal::Invalid {
+                what: format!("session {id}"),
+                why: why.to_owned(),
+            });
+        }
+        let (token, app) = (&session.token, &session.app);
+        let current = self.directory.current_session(token, app).cloned();
+        if current.as_ref().is_some_and(|current| current.id == id) {
+            return Ok(Outcome::Done);
+        }
+        self.demote(current.as_deref());
+        let fields = [
+            ("token", Cow::from(token.as_str())),
+            ("app", app.as_str().into()),
+            ("host", self.directory.name_of(session.host).into()),
+            ("by", by.to_owned().into()),
+        ];
+        self.event(EventKind::SessionSelected, Severity::Info, id, fields);
+        self.directory.put_session(Session {
+            current: true,
+            version_number: self.number,
+            ..(*session).clone()
+        });
+        Ok(Outcome::Done)
+    }
+
     /// Ends a session and says so.
     pub(super) fn end(&mut self, session: &Session, reason: EndReason) {
         let severity = match reason {

@@ -177,6 +177,7 @@ impl Plain {
             } => self.register(number, *host, sessions, *complete_to),
             Command::OrphanSessions { host, .. } => self.orphan(number, *host),
             Command::EndSession { session, by } => self.end_by_hand(number, *session, by),
+            Command::SelectSession { session, .. } => self.select(number, *session),
             Command::Invite { invitation } => self.invite(invitation),
             Command::AdmitServer { server, invitation } => self.admit(number, server, *invitation),
             Command::SetVoting { server, voting } => self.set_voting(number, *server, *voting),
@@ -678,6 +679,25 @@ impl Plain {
             .ok_or("not found")?;
         if session.state != SessionState::Ended {
             self.end(number, id, EndReason::ByHand { by: by.to_owned() });
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// A session that runs becomes the current one of its token and application.
+    fn select(&mut self, number: u64, id: SessionId) -> Answer {
+        let chosen = self.sessions.iter().find(|s| s.id == id).cloned();
+        let chosen = chosen.ok_or("not found")?;
+        if matches!(chosen.state, SessionState::Ended | SessionState::Orphaned) {
+            return Err("invalid");
+        }
+        if !chosen.current {
+            for other in &mut self.sessions {
+                let same = other.token == chosen.token && other.app == chosen.app;
+                if same && (other.current || other.id == id) {
+                    other.current = other.id == id;
+                    other.version_number = number;
+                }
+            }
         }
         Ok(Outcome::Done)
     }

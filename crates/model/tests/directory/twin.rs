@@ -180,6 +180,7 @@ fn session_command() -> impl Strategy<Value = Command> {
                 .collect(),
         }),
         2 => any_host().prop_map(|host| Command::OrphanSessions { host, reasons: Vec::new() }),
+        1 => any_session().prop_map(|id| Command::SelectSession { session: session_id(id), by: "ann".to_owned() }),
         1 => any_session().prop_map(|id| Command::EndSession { session: session_id(id), by: "ann".to_owned() }),
     ]
 }

@@ -14,10 +14,6 @@ impl Campaign {
             Some(voter) if !voter.may_lead => {
                 format!("{name} is a witness and only passes the role on")
             }
-            _ if self.astray.contains(&server) => format!(
-                "{name}'s clock differs by more than {} from most and it only passes the role on",
-                words::span(Duration::from_millis(CLOCK_LIMIT_MS))
-            ),
             _ => format!("{name} is not on the backup list and only passes the role on"),
         }
     }
@@ -141,7 +137,7 @@ impl Campaign {
             if !self.facts.may_stay(*id) {
                 reasons.push(reason("on-backup-list", false, self.why_caretaker(*id)));
             } else if self.astray.contains(id) {
-                reasons.push(reason("clock", false, self.why_caretaker(*id)));
+                reasons.push(self.clock_differs(*id));
             }
             Candidate::judged(*id, self.facts.name(*id), reasons)
         });
@@ -150,6 +146,13 @@ impl Campaign {
             at,
             candidates: candidates.collect(),
         }
+    }
+
+    fn clock_differs(&self, server: ServerId) -> Reason {
+        let name = self.facts.name(server);
+        let limit = words::span(Duration::from_millis(CLOCK_LIMIT_MS));
+        let detail = format!("{name}'s clock differs by more than {limit} from most");
+        reason("clock", false, detail)
     }
 
     fn why_waits(&self, primary: ServerId) -> String {

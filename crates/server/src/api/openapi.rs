@@ -27,7 +27,7 @@ use utoipa::{Modify, OpenApi};
         settings::list, settings::show, settings::set, settings::unset,
         users::list, users::show, users::add, users::change, users::remove, users::set_password,
         apps::list, apps::show, apps::add, apps::change, apps::remove,
-        sessions::list, sessions::open, sessions::show, sessions::end,
+        sessions::list, sessions::open, sessions::show, sessions::end, sessions::select,
         events::list, events::kinds,
         group::members, group::remove, group::invite, group::promote,
         backups::list, backups::add, backups::place, backups::remove,

@@ -270,6 +270,21 @@ pub(super) async fn open(
     ))
 }
 
+/// Makes a session the current one of its token and application: where the token leads from now on.
+#[utoipa::path(post, path = "/v1/sessions/{id}/select", tag = "sessions", params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn select(
+    State(node): State<Node>,
+    caller: Caller,
+    Named(id): Named<SessionId>,
+) -> Result<Response, Problem> {
+    let by = caller.words(&node);
+    caller
+        .change(&node, Command::SelectSession { session: id, by })
+        .await?;
+    shown(&node, id)
+}
+
 /// Ends a session and everything that runs in it.
 #[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "Its id")),
     responses((status = 200, body = Session), (status = 404, body = Problem), (status = 503, body = Problem)))]

@@ -15,6 +15,7 @@ mod init;
 mod join;
 mod keeper;
 mod login;
+mod select;
 mod server;
 mod session;
 mod status;
@@ -80,6 +81,7 @@ enum Command {
     User(user::User),
     App(app::App),
     Session(session::Session),
+    Select(select::Select),
     Connect(connect::Connect),
     Event(event::Event),
     Trust(trust::Trust),
@@ -119,6 +121,7 @@ fn execute(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::User(command) => wait_for(command.run(context)),
         Command::App(command) => wait_for(command.run(context)),
         Command::Session(command) => wait_for(command.run(context)),
+        Command::Select(command) => wait_for(command.run(context)),
         Command::Event(command) => wait_for(command.run(context)),
         Command::Trust(command) => wait_for(command.run(context)),
         Command::Login(command) => wait_for(command.run(context)),

@@ -132,34 +132,45 @@ impl List {
                 &with_query("/v1/sessions", &query),
             )
             .await?;
-        context.output.show(&sessions, |sessions| {
-            let columns = [
-                "SESSION",
-                "TOKEN",
-                "USER",
-                "APPLICATION",
-                "HOST",
-                "STATE",
-                "CREATED",
-                "CLIENT",
-            ];
-            let mut table = context.output.table(&columns);
-            for session in sessions {
-                table.row(vec![
-                    (session.id.clone(), Tone::Plain),
-                    (session.token.clone(), Tone::Plain),
-                    (session.user.clone(), Tone::Plain),
-                    (session.app.clone(), Tone::Plain),
-                    (session.host.clone(), Tone::Plain),
-                    (session.state.clone(), tone(&session.state)),
-                    (session.created.clone(), Tone::Faint),
-                    (session.client.clone().unwrap_or_default(), Tone::Plain),
-                ]);
-            }
-            table.text("There is no session.")
-        });
+        show(context, &sessions);
         Ok(())
     }
+}
+
+/// Shows a list of sessions.
+pub(super) fn show(context: &Context, sessions: &Vec<SessionView>) {
+    context.output.show(sessions, |sessions| {
+        let columns = [
+            "SESSION",
+            "TOKEN",
+            "USER",
+            "APPLICATION",
+            "HOST",
+            "STATE",
+            "CURRENT",
+            "CREATED",
+            "CLIENT",
+        ];
+        let mut table = context.output.table(&columns);
+        for session in sessions {
+            table.row(vec![
+                (session.id.clone(), Tone::Plain),
+                (session.token.clone(), Tone::Plain),
+                (session.user.clone(), Tone::Plain),
+                (session.app.clone(), Tone::Plain),
+                (session.host.clone(), Tone::Plain),
+                (session.state.clone(), tone(&session.state)),
+                (yes(session.current), Tone::Plain),
+                (session.created.clone(), Tone::Faint),
+                (session.client.clone().unwrap_or_default(), Tone::Plain),
+            ]);
+        }
+        table.text("There is no session.")
+    });
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "" }.to_owned()
 }
 
 impl End {
@@ -184,7 +195,7 @@ impl End {
     }
 }
 
-fn path(id: SessionId) -> String {
+pub(super) fn path(id: SessionId) -> String {
     format!("/v1/sessions/{}", escape(&id.to_string()))
 }
 

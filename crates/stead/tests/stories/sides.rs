@@ -38,6 +38,30 @@ fn sessions(stage: &Stage, index: usize, token: &str) -> Vec<Value> {
     own.cloned().collect()
 }
 
+/// What `stead select` offers for a token: each session, and whether the token leads there.
+fn offered(stage: &Stage, index: usize, token: &str) -> Vec<(String, bool)> {
+    let list = ["select", "--token", token, "--list"];
+    let all = stage.group.json(index, &list);
+    let all = all.as_array().expect("an array");
+    let told = all
+        .iter()
+        .map(|one| (text(one, "id"), one["current"] == true));
+    told.collect()
+}
+
+fn choose(stage: &Stage, token: &str, session: &str) {
+    let chosen = ["select", "--token", token, "--session", session];
+    let chosen = stage.group.json(2, &chosen);
+    assert_eq!(chosen["current"], true, "{chosen:#}");
+}
+
+fn sees_current(stage: &Stage, token: &str, session: &str) -> bool {
+    (0..4).all(|index| {
+        let all = offered(stage, index, token);
+        all.iter().any(|(id, current)| id == session && *current)
+    })
+}
+
 fn three_sides_go_on_and_become_one(stage: &Stage, desks: &mut Vec<Desk>) {
     let (group, network) = (&stage.group, &stage.network);
     let working: Vec<_> = desks.iter().map(|desk| desk.work_on(stage)).collect();
@@ -62,7 +86,7 @@ fn three_sides_go_on_and_become_one(stage: &Stage, desks: &mut Vec<Desk>) {
     let place = desks.iter().position(|desk| desk.host == 0);
     let place = place.expect("four sessions are balanced over four hosts");
     let token = format!("card.{}", place + 1);
-    let left = desks.remove(place);
+    let left = desks.remove(place).session;
     let asked = group.server(3).client_address().to_string();
     eventually(seconds(20), "the third side to give the session up", || {
         let known = sessions(stage, 3, &token);
@@ -90,23 +114,26 @@ fn three_sides_go_on_and_become_one(stage: &Stage, desks: &mut Vec<Desk>) {
         let record = format!("user:{user}");
         assert!(json!(all).to_string().contains(&record), "{all:#?}");
     }
-    // The token has two sessions now: the one used last is current, the other is kept.
+    // The token has two sessions now: the one used last is current, the other is kept and offered.
     eventually(seconds(20), "both sessions to be registered", || {
-        let own = sessions(stage, 1, &token);
-        let current = |id: &str| {
-            let one = own.iter().find(|session| text(session, "id") == id);
-            one.map(|session| session["current"] == true)
-        };
-        (current(&moved.session), current(&left.session)) == (Some(true), Some(false))
+        let own = offered(stage, 1, &token);
+        own == [(moved.session.clone(), true), (left.clone(), false)]
     });
-    drop(left);
-    eventually(seconds(20), "the other to be suspended", || {
-        let own = sessions(stage, 2, &token);
-        let states = own.iter().filter(|session| session["current"] == false);
-        states
-            .map(|session| text(session, "state"))
-            .eq(["suspended"])
+    let other = sessions(stage, 2, &token);
+    let other = other.iter().find(|session| session["current"] == false);
+    assert_eq!(
+        other.map(|other| text(other, "state")),
+        Some("suspended".to_owned())
+    );
+    choose(stage, &token, &left);
+    eventually(seconds(20), "the token to lead to the first one", || {
+        sees_current(stage, &token, &left)
     });
+    let mut again = Desk::open(stage, &token);
+    assert_eq!((&again.session, again.host), (&left, 0));
+    again.works(stage);
+    drop(again);
+    choose(stage, &token, &moved.session);
     for one in divergences(group, 0) {
         let id = text(&one, "id");
         group.json(0, &["group", "divergence", "discard", &id, "--all"]);
