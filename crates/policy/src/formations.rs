@@ -300,18 +300,38 @@ impl Formations {
 }
 
 /// Whether a server that starts may take part in its formation: those that it knows of none that goes on from it, or decide.
-pub fn may_speak(own: &Side, sides: &BTreeMap<ServerId, Side>) -> bool {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// It may.
+    Takes,
+    /// Its formation stands, but others have gone on without it: it may when it has been healthy for
+    /// `resilience.return-delay`, so that one that comes and goes does not drag the group along.
+    Later,
+    /// It may not: the others have gone on in a formation that stands.
+    None,
+}
+
+/// What part a server that starts takes in its formation.
+pub fn part(own: &Side, sides: &BTreeMap<ServerId, Side>) -> Part {
     let Some(formation) = own.formation() else {
-        return true;
+        return Part::Takes;
     };
     let newer: Vec<&Side> = acting(sides)
         .filter(|(_, _, side)| side.descends_from(formation.id))
         .map(|(_, _, side)| side)
         .collect();
     let several = newer.len() > 1;
-    let stands = |side: &&Side| {
-        let meeting = meet(own, side, several);
-        matches!(meeting, Meeting::Stays(_) | Meeting::Waits(_))
-    };
-    newer.is_empty() || (own.votes_alone && newer.iter().all(stands))
+    let meetings: Vec<Meeting> = newer.iter().map(|side| meet(own, side, several)).collect();
+    let stands = |meeting: &Meeting| matches!(meeting, Meeting::Stays(_) | Meeting::Waits(_));
+    if newer.is_empty() {
+        return Part::Takes;
+    }
+    if !own.votes_alone || !meetings.iter().all(stands) {
+        return Part::None;
+    }
+    let waits = |meeting: &Meeting| matches!(meeting, Meeting::Waits(_));
+    match meetings.iter().any(waits) {
+        true => Part::Takes,
+        false => Part::Later,
+    }
 }

@@ -8,6 +8,7 @@
 mod leaving;
 mod left_behind;
 mod making;
+mod returning;
 mod tie_breakers;
 
 pub(crate) use leaving::{give_way, let_in};
@@ -17,12 +18,12 @@ pub(crate) use making::make_by_hand;
 use crate::clock;
 use crate::node::Node;
 use crate::office::TRANSFER_LIMIT;
-use crate::peers::Contact;
 use model::{
     Author, Change, EventKind, FormationId, FormationRef, LINEAGE_LIMIT, Reason, ServerId,
     Severity, Side,
 };
-use policy::formations::{Action, Formations, Look, Meeting, acting, may_speak, meet};
+use policy::formations::{Action, Formations, Look, Meeting, acting, meet};
+use returning::Returning;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -46,13 +47,15 @@ const FRESH: Duration = Duration::from_secs(3);
 pub(crate) struct Known {
     sides: Mutex<BTreeMap<ServerId, (Side, Duration)>>,
     /// Whether this server may not go on without its primary: a tie-breaker did not answer, or the fence command failed.
-    held: AtomicBool,
+    held: Mutex<Option<String>>,
     /// Until when an administrator wants this server to go on without the primary.
     ordered: Mutex<Option<Duration>>,
     /// A primary whose formation gave way to this one, where it is to lead.
     successor: Mutex<Option<ServerId>>,
     /// Whether this server is leaving its formation.
     leaving: AtomicBool,
+    /// When this server, whose formation stands while others have gone on in another, takes part in it again.
+    returns: Mutex<Option<Duration>>,
     /// Which formation waits for an administrator's word.
     waiting: Mutex<Option<FormationRef>>,
 }
@@ -114,7 +117,7 @@ impl Node {
             rank: rank.map_or(u32::MAX, |rank| u32::try_from(rank).unwrap_or(u32::MAX)),
             last_user_change: group.last_user_change,
             log_end: self.replica().log_end(),
-            held: self.0.formations.held.load(Ordering::Relaxed),
+            held: self.held_because().is_some(),
         }
     }
 
@@ -156,6 +159,16 @@ impl Node {
         self.0.formations.fresh(clock::steady())
     }
 
+    /// When this server takes part in its formation again, where that stands and others have gone on in another meanwhile.
+    pub(crate) fn returns_at(&self) -> Option<Duration> {
+        *locked(&self.0.formations.returns)
+    }
+
+    /// Why this server may not go on without its primary, where it was asked whether it may.
+    pub(crate) fn held_because(&self) -> Option<String> {
+        locked(&self.0.formations.held).clone()
+    }
+
     /// The formation that is heard and waits for an administrator's word.
     pub(crate) fn formation_waiting(&self) -> Option<FormationRef> {
         *locked(&self.0.formations.waiting)
@@ -193,7 +206,7 @@ impl Node {
 pub(crate) async fn run(node: Node) {
     tokio::spawn(tie_breakers::keep_guard(node.clone()));
     tokio::spawn(left_behind::keep_settling(node.clone()));
-    speak_when_known(&node).await;
+    let mut returns = Returning::begin(&node).await;
     let mut policy = Formations::default();
     let mut roles = node.replica().role_changed();
     let mut asked = Duration::ZERO;
@@ -206,6 +219,7 @@ pub(crate) async fn run(node: Node) {
             node.ask_sides().await;
             asked = clock::steady();
         }
+        returns.look(&node);
         if let Some(action) = look(&node, &mut policy) {
             carry_out(&node, &mut policy, action).await;
         }
@@ -220,7 +234,7 @@ fn look(node: &Node, policy: &mut Formations) -> Option<Action> {
     let (now, directory, own) = (clock::steady(), node.directory(), node.side());
     let known = &node.0.formations;
     if own.primary.is_some() {
-        known.held.store(false, Ordering::Relaxed);
+        *locked(&known.held) = None;
         *locked(&known.ordered) = None;
     }
     if let Some(server) = locked(&known.successor).take() {
@@ -301,28 +315,4 @@ fn held(node: &Node, severity: Severity, formation: &str, reasons: Vec<Reason>) 
     let subject = node.directory().group().name.to_string();
     let fields = fields.into_iter().collect();
     node.record(EventKind::FormationHeld, severity, subject, fields, reasons);
-}
-
-/// A server that starts may have slept while the others made another formation.
-async fn speak_when_known(node: &Node) {
-    let until = clock::steady() + SILENCE;
-    loop {
-        node.ask_sides().await;
-        let sides = node.sides();
-        let silent = |server: &ServerId| {
-            !sides.contains_key(server) && node.0.peers.contact(*server) != Contact::Refuses
-        };
-        let all = !node.others().iter().any(silent);
-        if all || clock::steady() >= until {
-            break;
-        }
-        sleep(ASK_OFTEN / 4).await;
-    }
-    if may_speak(&node.side(), &node.sides()) {
-        node.replica().speak();
-    } else {
-        tracing::info!(
-            "the others have gone on in another formation: this server takes no part in its old one"
-        );
-    }
 }

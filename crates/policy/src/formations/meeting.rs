@@ -118,9 +118,17 @@ impl Both<'_> {
             );
             reason("unchanged", true, detail)
         };
+        let acts = |side: &Side| side.primary.is_some();
         match (self.changed, self.other_changed) {
             (false, true) => Meeting::GivesWay(unchanged(mine, theirs)),
             (true, false) => Meeting::Stays(unchanged(theirs, mine)),
+            // A primary that comes back takes over when it has been healthy for a while, and not by being there.
+            (false, false) if !acts(self.own) && acts(self.other) => {
+                Meeting::GivesWay(unchanged(mine, theirs))
+            }
+            (false, false) if acts(self.own) && !acts(self.other) => {
+                Meeting::Stays(unchanged(theirs, mine))
+            }
             _ if rule == PrimaryReturn::AcceptSecondary && several => wait(
                 "resilience.primary-return is accept-secondary, and there are more than two formations: an administrator decides"
                     .to_owned(),

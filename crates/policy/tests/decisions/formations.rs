@@ -5,7 +5,7 @@ use model::settings::PrimaryReturn;
 use model::{
     Directory, FormationId, FormationRef, IncarnationId, ResilienceMode, ServerId, Side, Standing,
 };
-use policy::formations::{Action, Formations, Look, Meeting, may_speak, meet};
+use policy::formations::{Action, Formations, Look, Meeting, Part, meet, part};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -240,12 +240,27 @@ fn who_slept_while_others_went_on_is_silent_unless_its_formation_stands() {
     let mut own = side(original(), None, 100);
     let newer = side(after(&original(), 0xB0, 100), Some(NEWYORK), 150);
     let sides = BTreeMap::from([(NEWYORK, newer)]);
-    assert!(may_speak(&own, &BTreeMap::new()));
-    assert!(!may_speak(&own, &sides));
+    assert_eq!(part(&own, &BTreeMap::new()), Part::Takes);
+    assert_eq!(part(&own, &sides), Part::None);
     // The old primary, with nothing of its own.
     own.votes_alone = true;
-    assert!(!may_speak(&own, &sides));
-    // It changed something while it was alone, and is the original.
+    assert_eq!(part(&own, &sides), Part::None);
+    // It changed something while it was alone, and is the original: once it has been healthy for a while.
     own.last_user_change = 120;
-    assert!(may_speak(&own, &sides));
+    assert_eq!(part(&own, &sides), Part::Later);
+    // An administrator decides: it is as primary as the other.
+    own.primary_return = PrimaryReturn::Ignore;
+    assert_eq!(part(&own, &sides), Part::Takes);
+}
+
+#[test]
+fn a_primary_that_comes_back_with_nothing_new_catches_up_where_nobody_changed_anything() {
+    let own = side(original(), None, 100);
+    let island = side(after(&original(), 0xB0, 100), Some(NEWYORK), 100);
+    let (word, why) = words(meet(&own, &island, false));
+    assert_eq!(word, "gives way", "{why}");
+    assert_eq!(words(meet(&island, &own, false)).0, "stays");
+    // While it still acts, the original stands.
+    let acts = side(original(), Some(BOSTON), 100);
+    assert_eq!(words(meet(&acts, &island, false)).0, "stays");
 }

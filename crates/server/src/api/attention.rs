@@ -114,6 +114,18 @@ fn about_group(
                 .remedy("stead config unset resilience.failover"),
         );
     }
+    items.extend(node.held_because().map(|why| {
+        error(format!(
+            "this side may not go on without its primary: {why}"
+        ))
+        .remedy("it goes on by itself when that passes, or when the primary is heard again")
+    }));
+    items.extend(node.returns_at().map(|until| {
+        let left = until.saturating_sub(crate::clock::steady()).as_secs();
+        warning(format!(
+            "the others have gone on in another formation; this server's stands, and goes on in {left} s if it stays healthy (resilience.return-delay)"
+        ))
+    }));
     items.extend(held_back(node, moment));
     items.extend(moment.paused().map(paused));
     items.extend(node.formation_waiting().map(waits));

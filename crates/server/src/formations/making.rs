@@ -9,7 +9,6 @@ use model::{Author, Cause, EventKind, FormationId, FormationRef, Reason, ServerI
 use policy::{Candidate, Explanation};
 use replica::Founding;
 use std::process::Stdio;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -31,9 +30,8 @@ pub(super) async fn go_on_alone(
         reasons.extend(allowed.iter().cloned());
     }
     if !passed || led {
-        if !passed && !node.0.formations.held.swap(true, Ordering::Relaxed) {
-            tracing::warn!(reasons = ?allowed, "this side may not go on without its primary");
-            held(node, Severity::Error, "none", allowed);
+        if !passed {
+            stays_still(node, candidates, allowed);
         }
         return;
     }
@@ -62,6 +60,31 @@ pub(super) async fn go_on_alone(
         candidates: candidates.collect(),
     });
     tell(node, made, "island", reasons);
+}
+
+/// This side does nothing: it says so once, and why as long as it is so.
+fn stays_still(node: &Node, candidates: policy::formations::Judged, reasons: Vec<Reason>) {
+    let against = reasons.iter().filter(|reason| !reason.pass);
+    let why: Vec<&str> = against.map(|reason| reason.detail.as_str()).collect();
+    let before = super::locked(&node.0.formations.held).replace(why.join("; "));
+    if before.is_some() {
+        return;
+    }
+    tracing::warn!(?reasons, "this side may not go on without its primary");
+    let directory = node.directory();
+    let candidates = candidates
+        .into_iter()
+        .map(|(id, reasons)| Candidate::judged(id, directory.name_of(id), reasons));
+    node.decided(Explanation {
+        decision: format!(
+            "{} does not go on without a primary: {}",
+            node.name(),
+            why.join("; ")
+        ),
+        at: clock::calendar(),
+        candidates: candidates.collect(),
+    });
+    held(node, Severity::Error, "none", reasons);
 }
 
 async fn make(node: &Node, cause: Cause) -> Result<FormationRef, SubmitError> {

@@ -54,7 +54,7 @@ impl Select {
         let mut sessions: Vec<SessionView> = door.list(&failed, &path).await?;
         // RFC 3339 in UTC: the later time is the greater text.
         let used = |one: &SessionView| one.last_attached.clone().max(Some(one.created.clone()));
-        sessions.sort_by_key(|one| Reverse((one.client.is_some(), used(one))));
+        sessions.sort_by_key(|one| Reverse((one.state == "active", used(one))));
         let Some(id) = self.what.session else {
             session::show(context, &sessions);
             return Ok(());
