@@ -58,10 +58,21 @@ pub fn meet(own: &Side, other: &Side, several: bool) -> Meeting {
         i_descend: own.descends_from(theirs.id),
         they_descend: other.descends_from(mine.id),
     };
+    if both.stand_alone() {
+        return Meeting::Strangers;
+    }
     both.by_hand().unwrap_or_else(|| both.by_rule(several))
 }
 
 impl Both<'_> {
+    /// With an empty backup list every server stands alone until the primary that they lost is there again, or an administrator
+    /// promotes one.
+    fn stand_alone(&self) -> bool {
+        let unlisted = |side: &Side| side.rank == u32::MAX;
+        let islands = !self.i_descend && !self.they_descend;
+        islands && unlisted(self.own) && unlisted(self.other)
+    }
+
     /// Nobody but an administrator makes a formation of one in which a majority must agree.
     fn by_hand(&self) -> Option<Meeting> {
         let (ancestor, ancestor_changed) = match (self.i_descend, self.they_descend) {

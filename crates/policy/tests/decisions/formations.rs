@@ -254,6 +254,26 @@ fn who_slept_while_others_went_on_is_silent_unless_its_formation_stands() {
 }
 
 #[test]
+fn with_an_empty_list_islands_stand_alone_until_the_primary_or_one_that_was_promoted_is_there() {
+    let alone = |id, primary, rank| {
+        let mut side = side(after(&original(), id, 100), Some(primary), 100);
+        side.rank = rank;
+        side
+    };
+    let (one, other) = (
+        alone(0xB0, NEWYORK, u32::MAX),
+        alone(0xC0, DETROIT, u32::MAX),
+    );
+    assert_eq!(meet(&one, &other, false), Meeting::Strangers);
+    assert_eq!(meet(&other, &one, false), Meeting::Strangers);
+    let mut primary = side(original(), Some(BOSTON), 100);
+    primary.rank = u32::MAX;
+    assert_eq!(words(meet(&one, &primary, true)).0, "gives way");
+    let promoted = alone(0xC0, DETROIT, 0);
+    assert_eq!(words(meet(&one, &promoted, false)).0, "gives way");
+}
+
+#[test]
 fn a_primary_that_comes_back_with_nothing_new_catches_up_where_nobody_changed_anything() {
     let own = side(original(), None, 100);
     let island = side(after(&original(), 0xB0, 100), Some(NEWYORK), 100);
