@@ -24,6 +24,19 @@ pub fn astray(me: ServerId, peers: &BTreeMap<ServerId, Peer>) -> BTreeSet<Server
     wrong.map(|(id, _)| *id).collect()
 }
 
+/// Whether the clock of `me` agrees with more than half of all clocks that are known, its own included. What ends by itself may
+/// end only then: a clock that jumps a year ends nothing.
+pub fn agrees(me: ServerId, peers: &BTreeMap<ServerId, Peer>) -> bool {
+    let others = peers.iter().filter(|(id, _)| **id != me);
+    let offsets: Vec<i64> = others
+        .filter_map(|(_, peer)| peer.clock_offset_ms)
+        .collect();
+    let near = offsets
+        .iter()
+        .filter(|offset| offset.unsigned_abs() <= CLOCK_LIMIT_MS);
+    (near.count() + 1) * 2 > offsets.len() + 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +65,29 @@ mod tests {
         assert_eq!(found(&[Some(0), Some(61)]), [3]);
         assert_eq!(found(&[Some(-90), Some(-91)]), [1]);
         assert_eq!(found(&[Some(120), Some(3), Some(-2), Some(-700)]), [2, 5]);
+    }
+
+    #[test]
+    fn what_ends_by_itself_ends_while_most_agree() {
+        let agrees_with = |peers: &BTreeMap<ServerId, Peer>| agrees(server(1), peers);
+        let agrees = |offsets: &[i64]| {
+            let numbered = offsets.iter().zip(2u8..);
+            let peers = numbered.map(|(seconds, number)| {
+                let clock_offset_ms = Some(seconds * 1000);
+                let peer = Peer {
+                    clock_offset_ms,
+                    ..Peer::default()
+                };
+                (server(number), peer)
+            });
+            agrees_with(&peers.collect())
+        };
+        assert!(agrees(&[]));
+        assert!(agrees(&[59]));
+        assert!(!agrees(&[3_600]), "nobody can tell which of two is right");
+        assert!(agrees(&[3_600, 0]));
+        assert!(!agrees(&[3_600, 3_600]));
+        assert!(!agrees(&[i64::MIN / 1000, 3_600, 0]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::placing::Wish;
 use crate::submit::{Attempt, SubmitError};
 use bytes::Bytes;
 use model::{Change, ServerId};
-use wire::control::{Answer, Failure, Report, Request};
+use wire::control::{Answer, Failure, Relayed, Report, Request};
 
 /// Answers one request of a member.
 pub async fn answer(node: &Node, from: ServerId, request: &[u8]) -> Bytes {
@@ -150,9 +150,14 @@ fn take_report(node: &Node, from: ServerId, report: Report) -> Answer {
         });
     }
     let reports = &node.0.reports;
-    reports.take(report, clock::calendar(), clock::steady());
+    reports.take(report, clock::steady());
     node.0.placing.reported(from);
-    Answer::Reports(node.reports().into_values().collect())
+    let (calendar, now) = (clock::calendar(), clock::steady());
+    let relayed = reports.all().into_values().map(|known| Relayed {
+        report: known.report.clone(),
+        ahead_ms: known.ahead_ms(calendar, now),
+    });
+    Answer::Reports(relayed.collect())
 }
 
 async fn read_index(node: &Node) -> Answer {

@@ -1,4 +1,5 @@
-//! What ends by itself: a server's offline mode with an end, and a pause of automatic failover. The primary proposes it.
+//! What ends by itself: a server's offline mode with an end, and a pause of automatic failover. The primary proposes it, while
+//! its clock agrees with most: one that jumps a year ends nothing.
 
 use crate::clock;
 use crate::node::Node;
@@ -16,13 +17,14 @@ pub struct OfflineEnds {
 impl OfflineEnds {
     /// Looks whether a time is over; only an acting primary does something.
     pub fn look(&mut self, node: &Node) {
-        if !node.acting() {
-            return;
-        }
         let (directory, now) = (node.directory(), clock::calendar());
         let over = |mode: &Mode| matches!(mode, Mode::Offline(offline) if offline.until.is_some_and(|until| until <= now));
-        for server in directory.servers().filter(|server| over(&server.mode)) {
-            let id = server.id;
+        let over = directory.servers().filter(|server| over(&server.mode));
+        let over: Vec<ServerId> = over.map(|server| server.id).collect();
+        if over.is_empty() || !may_end(node) {
+            return;
+        }
+        for id in over {
             if !self.proposed().insert(id) {
                 continue;
             }
@@ -48,6 +50,11 @@ impl OfflineEnds {
     }
 }
 
+/// Whether this server ends what is over: it acts as primary, and its clock is right as far as most say.
+fn may_end(node: &Node) -> bool {
+    node.acting() && policy::clocks::agrees(node.me(), &node.seen())
+}
+
 /// Records the end of a pause of automatic failover whose time is over.
 #[derive(Debug, Default)]
 pub struct PauseEnds {
@@ -60,7 +67,7 @@ impl PauseEnds {
         let directory = node.directory();
         let group = directory.group();
         let over = group.pause.is_some() && group.pause_at(clock::calendar()).is_none();
-        if !over || !node.acting() || self.proposed.swap(true, Ordering::AcqRel) {
+        if !over || !may_end(node) || self.proposed.swap(true, Ordering::AcqRel) {
             return;
         }
         let (node, proposed) = (node.clone(), self.proposed.clone());

@@ -24,7 +24,7 @@ pub async fn run(node: Node) {
         tick.tick().await;
         let report = report(&node, &mut meter, &mut tally);
         let (me, now) = (node.me(), clock::steady());
-        node.0.reports.take(report.clone(), clock::calendar(), now);
+        node.0.reports.take(report.clone(), now);
         node.0.placing.reported(me);
         let directory = node.directory();
         node.0
@@ -39,7 +39,8 @@ pub async fn run(node: Node) {
         let request = Request::Report(Box::new(report));
         match node.call(leader, &request, LIMIT).await {
             Ok(Answer::Reports(reports)) => {
-                node.0.reports.take_relayed(reports, me, clock::steady())
+                let (calendar, now) = (clock::calendar(), clock::steady());
+                node.0.reports.take_relayed(reports, me, calendar, now);
             }
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "the primary did not take this server's report"),

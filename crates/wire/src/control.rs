@@ -132,7 +132,7 @@ pub enum Answer {
     /// To [`Request::Propose`] and [`Request::OpenSession`].
     Applied(Box<Applied>),
     /// To [`Request::Report`].
-    Reports(Vec<Report>),
+    Reports(Vec<Relayed>),
     /// To [`Request::ReadIndex`].
     ReadIndex(ChangeName),
     /// To [`Request::View`].
@@ -242,6 +242,15 @@ pub struct Report {
     pub in_sync: Vec<ServerId>,
     /// How long messages took to others and back in the last minute.
     pub round_trips: Vec<RoundTrip>,
+}
+
+/// A report as the primary passes it on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relayed {
+    /// The report.
+    pub report: Report,
+    /// How far its sender's clock is ahead of the primary's, in milliseconds; none: not known.
+    pub ahead_ms: Option<i64>,
 }
 
 /// Round trips from the sender of a report to another server.

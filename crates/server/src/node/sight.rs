@@ -39,6 +39,7 @@ impl Node {
         let grace = directory.settings().grace_period();
         let newest = directory.group().number;
         let reports = self.0.reports.all();
+        let (calendar, now) = (clock::calendar(), clock::steady());
         let others = directory.servers().filter(|server| server.id != self.me());
         others
             .map(|server| {
@@ -47,7 +48,7 @@ impl Node {
                 let heard = Heard {
                     last_seen_ms: silent.map(millis),
                     reachable: silent.is_some_and(|silent| silent <= grace),
-                    clock_offset_ms: report.and_then(|known| known.offset_ms),
+                    clock_offset_ms: report.and_then(|known| known.ahead_ms(calendar, now)),
                     lag_changes: report
                         .map(|known| newest.saturating_sub(known.report.applied.number)),
                 };
