@@ -1,15 +1,18 @@
 //! What has become of a session whose streams have no path: whether to keep trying, to move on, or to end.
 //!
 //! Always true: a session is given up only when a server says that its host cannot be reached by anybody, or that it is over, and
-//! never because this client alone cannot reach anybody.
+//! never because this client alone cannot reach anybody; nor because servers say so that are themselves cut off from a host
+//! that this client reaches.
 
 use std::time::Duration;
 
 use model::{EndReason, SessionState};
 use wire::client::SessionNews;
 
-/// How long a client tries the paths to the host before it believes that nobody reaches it: a path that works takes less.
+/// How long a client at least tries the paths to the host before it believes that nobody reaches it.
 pub(crate) const TRY_FIRST: Duration = Duration::from_millis(500);
+/// How long it waits for each of them to have failed once: a path that works takes less.
+pub(crate) const TRY_ALL: Duration = Duration::from_secs(2);
 /// How long no server may know the session before it counts as gone: one that was just started may be behind.
 pub(crate) const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -24,8 +27,10 @@ pub(crate) enum Fate {
     Lost(String),
 }
 
-/// Judges by what a server said, `troubled` after the last byte that was heard was missed.
-pub(crate) fn judge(news: &SessionNews, troubled: Duration) -> Fate {
+/// Judges by what a server said, `troubled` after the last byte that was heard was missed. `tried_all` is whether every path has
+/// been tried since, in vain.
+pub(crate) fn judge(news: &SessionNews, troubled: Duration, tried_all: bool) -> Fate {
+    let tried = troubled >= TRY_ALL || (tried_all && troubled >= TRY_FIRST);
     let reason = || match &news.reason {
         Some(reason) => reason.to_string(),
         None => "its host cannot be reached".to_owned(),
@@ -38,8 +43,8 @@ pub(crate) fn judge(news: &SessionNews, troubled: Duration) -> Fate {
             | None => Fate::Lost(reason()),
             Some(ended) => Fate::Over(ended.clone()),
         },
-        Some(SessionState::Orphaned) if troubled >= TRY_FIRST => Fate::Lost(reason()),
-        Some(_) if !news.current && troubled >= TRY_FIRST => {
+        Some(SessionState::Orphaned) if tried => Fate::Lost(reason()),
+        Some(_) if !news.current && tried => {
             Fate::Lost("its host cannot be reached and another session took its place".to_owned())
         }
         Some(_) => Fate::Goes,
@@ -74,7 +79,7 @@ mod tests {
             SessionState::Suspended,
         ] {
             assert_eq!(
-                judge(&news(Some(state), true, None), LONG),
+                judge(&news(Some(state), true, None), LONG, true),
                 Fate::Goes,
                 "{state:?}"
             );
@@ -84,11 +89,13 @@ mod tests {
     #[test]
     fn an_unreachable_host_is_tried_first() {
         let orphaned = news(Some(SessionState::Orphaned), true, None);
-        assert_eq!(judge(&orphaned, Duration::ZERO), Fate::Goes);
-        assert!(matches!(judge(&orphaned, TRY_FIRST), Fate::Lost(_)));
         let replaced = news(Some(SessionState::Suspended), false, None);
-        assert_eq!(judge(&replaced, Duration::ZERO), Fate::Goes);
-        assert!(matches!(judge(&replaced, TRY_FIRST), Fate::Lost(_)));
+        for unreached in [orphaned, replaced] {
+            assert_eq!(judge(&unreached, Duration::ZERO, true), Fate::Goes);
+            assert_eq!(judge(&unreached, TRY_FIRST, false), Fate::Goes);
+            assert!(matches!(judge(&unreached, TRY_FIRST, true), Fate::Lost(_)));
+            assert!(matches!(judge(&unreached, TRY_ALL, false), Fate::Lost(_)));
+        }
     }
 
     #[test]
@@ -97,6 +104,7 @@ mod tests {
             judge(
                 &news(Some(SessionState::Ended), false, reason),
                 Duration::ZERO,
+                true,
             )
         };
         for reason in [
@@ -127,7 +135,13 @@ mod tests {
     #[test]
     fn an_unknown_session_gets_some_time() {
         let unknown = news(None, false, None);
-        assert_eq!(judge(&unknown, Duration::from_millis(1900)), Fate::Goes);
-        assert!(matches!(judge(&unknown, UNKNOWN_LIMIT), Fate::Lost(_)));
+        assert_eq!(
+            judge(&unknown, Duration::from_millis(1900), true),
+            Fate::Goes
+        );
+        assert!(matches!(
+            judge(&unknown, UNKNOWN_LIMIT, true),
+            Fate::Lost(_)
+        ));
     }
 }

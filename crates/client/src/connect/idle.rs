@@ -97,7 +97,7 @@ impl Shared {
             heard = Instant::now();
             sleep(EVERY).await;
             match self.news_from(&mut conversation, standing, SILENCE).await {
-                Ok(news) => match judge(&news, Duration::ZERO) {
+                Ok(news) => match judge(&news, Duration::ZERO, false) {
                     Fate::Goes if news.host_heard => {}
                     Fate::Goes => return Noticed::Unheard(heard),
                     fate => return Noticed::Fate(fate),
@@ -122,6 +122,9 @@ impl Shared {
             if let Some((found, Fate::Goes)) = reached {
                 return Noticed::Regained(found.server());
             }
+            if rumours {
+                self.note_tried_all();
+            }
             sleep(EVERY / 5).await;
         }
     }
@@ -140,7 +143,7 @@ impl Shared {
         while let Some(mut conversation) = dialing.next().await {
             let news = self.news_from(&mut conversation, standing, QUESTION_LIMIT);
             match news.await {
-                Ok(news) => match judge(&news, Duration::ZERO) {
+                Ok(news) => match judge(&news, Duration::ZERO, false) {
                     Fate::Goes if !news.host_heard => {}
                     fate => return Some((conversation, fate)),
                 },

@@ -2,6 +2,7 @@
 //!
 //! Always true: generations rise by one with every session that takes the place of a lost one; a stream belongs to one generation.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     ticket: watch::Sender<Ticket>,
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) signals: mpsc::UnboundedSender<Signal>,
+    /// How often all paths to the host were tried in vain.
+    in_vain: AtomicU64,
 }
 
 impl Shared {
@@ -93,6 +96,7 @@ impl Shared {
             ticket: watch::Sender::new(ticket),
             standing: watch::Sender::new(standing),
             signals,
+            in_vain: AtomicU64::new(0),
         };
         (shared, receiver)
     }
@@ -195,6 +199,11 @@ impl Shared {
         self.keep_ticket(ticket, expires_ms);
     }
 
+    /// All paths to the host were tried once more, in vain.
+    pub(crate) fn note_tried_all(&self) {
+        self.in_vain.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Asks until it is clear that the session does not go on, or `until`.
     ///
     /// # Errors
@@ -206,12 +215,15 @@ impl Shared {
     ) -> Result<Fate, Refused> {
         const OFTEN: u32 = 40;
         let began = Instant::now();
+        // A round that was under way when the trouble began may have tried the host before.
+        let before = self.in_vain.load(Ordering::Relaxed);
         let mut conversation = None;
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
         let mut asked = 0;
+        let tried_all = || self.in_vain.load(Ordering::Relaxed) > before;
         loop {
             match self.news(&mut conversation, standing).await {
-                Ok(news) => match judge(&news, began.elapsed()) {
+                Ok(news) => match judge(&news, began.elapsed(), tried_all()) {
                     Fate::Goes => {}
                     fate => return Ok(fate),
                 },

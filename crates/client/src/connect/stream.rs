@@ -204,6 +204,7 @@ async fn first_path(
             }
             Err(no_path) => no_path,
         };
+        shared.note_tried_all();
         if let Some(refused) = no_path.final_refusal() {
             return Err(refused.clone());
         }
@@ -235,6 +236,7 @@ async fn next_path(
         if no_path.stream_is_gone() {
             return None;
         }
+        shared.note_tried_all();
         pause(&no_path, &mut waits).await;
     }
 }
