@@ -50,6 +50,7 @@ const COMMANDS: &[&str] = &[
     "session list",
     "session show",
     "session end",
+    "select",
     "connect",
     "event",
     "event list",
