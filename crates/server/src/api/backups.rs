@@ -28,7 +28,7 @@ pub(super) async fn add(
     Asked(asked): Asked<DryRun>,
     Body(request): Body<BackupAddition>,
 ) -> Result<Response, Problem> {
-    let server = id_of(&node, &request.server)?;
+    let server = id_of(&node, &request.server).await?;
     let place = request.place.map(checked_place).transpose()?;
     let edit = BackupEdit::Add { server, place };
     change(&node, &caller, edit, request.reason, asked.dry_run).await
@@ -45,7 +45,7 @@ pub(super) async fn place(
     Asked(asked): Asked<DryRun>,
     Body(request): Body<BackupMove>,
 ) -> Result<Response, Problem> {
-    let server = id_of(&node, name.as_str())?;
+    let server = id_of(&node, name.as_str()).await?;
     let place = checked_place(request.place)?;
     let edit = BackupEdit::Move { server, place };
     change(&node, &caller, edit, request.reason, asked.dry_run).await
@@ -61,7 +61,7 @@ pub(super) async fn remove(
     Named(name): Named<ServerName>,
     Asked(removal): Asked<Removal>,
 ) -> Result<Response, Problem> {
-    let server = id_of(&node, name.as_str())?;
+    let server = id_of(&node, name.as_str()).await?;
     let edit = BackupEdit::Remove { server };
     change(&node, &caller, edit, removal.reason, removal.dry_run).await
 }

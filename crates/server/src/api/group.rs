@@ -9,7 +9,7 @@ use super::extract::{Asked, Body, MaybeBody, Named};
 use super::problem::Problem;
 use super::servers::checked_reason;
 use super::show::{Moment, by_name, server_named, standing};
-use crate::node::Node;
+use crate::node::{Consistency, Node};
 use crate::office::Promotion as Wish;
 use axum::Json;
 use axum::extract::State;
@@ -98,7 +98,7 @@ pub(super) async fn promote(
     Asked(asked): Asked<DryRun>,
     Body(request): Body<PromotionRequest>,
 ) -> Result<Response, Problem> {
-    let server = id_of(&node, &request.server)?;
+    let server = id_of(&node, &request.server).await?;
     let plan = node.promotion_plan(server, request.temporary);
     if asked.dry_run {
         return Ok(Json(shown(plan)).into_response());
@@ -148,7 +148,7 @@ pub(super) async fn remove(
     Named(name): Named<ServerName>,
     Asked(removal): Asked<Removal>,
 ) -> Result<Response, Problem> {
-    let server = id_of(&node, name.as_str())?;
+    let server = id_of(&node, name.as_str()).await?;
     let mode = removal.mode.as_deref().map(read_mode).transpose()?;
     let plan = node.removal_plan(server, mode);
     if removal.dry_run {
@@ -178,7 +178,15 @@ fn read_mode(word: &str) -> Result<ResilienceMode, Problem> {
         })
 }
 
-pub(super) fn id_of(node: &Node, name: &str) -> Result<ServerId, Problem> {
+/// The server of that name, also where another server was told of it before this one.
+pub(super) async fn id_of(node: &Node, name: &str) -> Result<ServerId, Problem> {
+    if let Ok(server) = server_named(&node.directory(), name) {
+        return Ok(server.id);
+    }
+    // Without a primary nothing new was acknowledged anywhere, and what is here decides.
+    if let Err(error) = node.catch_up(Consistency::Linearizable).await {
+        tracing::debug!(%error, "the newest directory was not asked for");
+    }
     Ok(server_named(&node.directory(), name)?.id)
 }
 

@@ -3,6 +3,7 @@
 use super::bodies::{OfflineRequest, Server};
 use super::caller::Caller;
 use super::extract::{IfMatch, MaybeBody, Named, tagged};
+use super::group::id_of;
 use super::problem::Problem;
 use super::show::{Moment, by_name, server_named};
 use crate::node::Node;
@@ -100,12 +101,9 @@ async fn set_mode(
     version: IfMatch,
     mode: Mode,
 ) -> Result<Response, Problem> {
-    let server = {
-        let directory = node.directory();
-        let server = server_named(&directory, name.as_str())?;
-        version.check("the server", server.version_number)?;
-        server.id
-    };
+    let server = id_of(node, name.as_str()).await?;
+    let known = node.directory().server(server).map(|it| it.version_number);
+    version.check("the server", known.unwrap_or_default())?;
     caller
         .change(node, Command::SetMode { server, mode })
         .await?;

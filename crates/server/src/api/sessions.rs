@@ -3,6 +3,7 @@
 use super::bodies::{Session, SessionRequest};
 use super::caller::Caller;
 use super::extract::{Asked, Body, Named, tagged};
+use super::group::id_of;
 use super::problem::Problem;
 use super::show;
 use crate::node::{Consistency, Node};
@@ -236,11 +237,10 @@ pub(super) async fn open(
     let token: Token = request.token.parse().map_err(fits)?;
     let user: UserName = request.user.parse().map_err(fits)?;
     let app: AppName = request.app.parse().map_err(fits)?;
-    let host = request
-        .host
-        .as_deref()
-        .map(|name| Ok::<_, Problem>(show::server_named(&node.directory(), name)?.id))
-        .transpose()?;
+    let host = match request.host.as_deref() {
+        Some(name) => Some(id_of(&node, name).await?),
+        None => None,
+    };
     let key = match caller.change_id(0) {
         Some(key) => key,
         None => model::ChangeId::from_bytes(crate::random::bytes().map_err(SubmitError::from)?),
