@@ -5,6 +5,7 @@
 
 use crate::clock::Moment;
 use crate::compaction;
+use crate::formation::FormationError;
 use crate::gather;
 use crate::in_sync::{self, Acknowledged};
 use crate::inbound::{Heard, Inbound};
@@ -85,6 +86,9 @@ pub enum StartError {
     /// openraft does not take the times. It is a mistake in this program.
     #[error("consensus does not take its configuration")]
     Config(#[source] openraft::ConfigError),
+    /// The times that are promised by cannot be stored. Consensus goes on with those that it had.
+    #[error("the new times were not stored")]
+    Promise(#[source] Box<FormationError>),
     /// The thread ended while starting.
     #[error("the consensus thread ended while it started")]
     Ended,

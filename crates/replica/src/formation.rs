@@ -26,7 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const FORMATIONS: &str = "formations";
+pub(crate) const FORMATIONS: &str = "formations";
 const CURRENT: &str = "current";
 const BASE: &str = "base";
 
@@ -48,6 +48,12 @@ pub enum FormationError {
     /// `current` does not hold an id.
     #[error("{} does not name a formation", path.display())]
     Current {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What is stored of the times by which votes were promised makes no sense.
+    #[error("{} does not hold a heartbeat and a lease in milliseconds", path.display())]
+    Promise {
         /// The file.
         path: PathBuf,
     },

@@ -27,6 +27,7 @@ mod members;
 mod messages;
 mod network;
 mod office;
+mod promise;
 mod propose;
 mod replica;
 pub mod runtime;

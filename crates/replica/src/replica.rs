@@ -12,6 +12,7 @@ use crate::inbound::Heard;
 use crate::log::{Driver, Log, LogOptions, OpenLogError, Room};
 use crate::messages::{MessageError, Refused, Request, Response};
 use crate::network::Links;
+use crate::promise;
 use crate::snapshot::{Meta, SnapshotError};
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Published, State};
@@ -118,7 +119,8 @@ pub(crate) async fn open_stored(
 }
 
 impl Replica {
-    /// Opens the formation in force in a data folder, and gives no vote for one lease.
+    /// Opens the formation in force in a data folder, and gives no vote for one lease. It runs by the times that it ran by last;
+    /// by `timing` where there are none.
     ///
     /// # Errors
     /// [`OpenError`]; a damaged file is never changed.
@@ -131,6 +133,7 @@ impl Replica {
         options: Options,
     ) -> Result<Self, OpenError> {
         let (log, snapshots, state) = open_stored(&disk, data, options).await?;
+        let timing = promise::stored(&disk, data)?.unwrap_or(timing);
         let state = state.unwrap_or_else(State::empty);
         let ground = Ground {
             me,
@@ -285,6 +288,13 @@ impl Replica {
     /// [`StartError`]; consensus does not run then.
     pub async fn set_timing(&self, timing: Timing) -> Result<(), StartError> {
         let _office = self.inner.office.lock().await;
+        let owed = self.timing().map_or(Duration::ZERO, |now| now.lease());
+        if timing.lease() >= owed {
+            promise::store(&self.inner.disk, &self.inner.data, timing)
+                .map_err(|error| StartError::Promise(Box::new(error)))?;
+        } else {
+            self.promise_less_after(owed, timing);
+        }
         let before = self.inner.core.swap(None);
         let lease_before = before
             .as_ref()
@@ -302,6 +312,23 @@ impl Replica {
         self.inner.core.store(Some(Arc::new(core)));
         self.ground().role_changed.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// Stores a shorter promise when the longer one has run out, unless the times have changed again.
+    fn promise_less_after(&self, owed: Duration, timing: Timing) {
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            tokio::time::sleep(owed).await;
+            let Some(inner) = inner.upgrade() else { return };
+            let _office = inner.office.lock().await;
+            let runs = inner.core.load().as_ref().map(|core| core.timing);
+            if runs != Some(timing) {
+                return;
+            }
+            if let Err(error) = promise::store(&inner.disk, &inner.data, timing) {
+                tracing::warn!(%error, "a shorter lease was not stored: after a restart this server gives no vote for longer than it has to");
+            }
+        });
     }
 
     /// Stops consensus here and brings everything to disk. Reading goes on.

@@ -500,6 +500,44 @@ async fn other_times_restart_consensus_in_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_promised_is_kept_across_a_restart() {
+    let mut group = Group::found().await;
+    group.grow(&[2, 3]).await;
+    let millis = Duration::from_millis;
+    let long = Timing::new(millis(100), Duration::from_secs(20)).expect("works");
+    let short = Timing::new(millis(50), millis(400)).expect("works");
+    let lease_of = |replica: &Replica| replica.timing().map(|timing| timing.lease());
+
+    let third = group.replica(3);
+    third.set_timing(long).await.expect("restarted");
+    group.stop(3).await;
+    let third = group.start(3).await;
+    assert_eq!(lease_of(&third), Some(long.lease()));
+    let holds = third.status().holds_until.expect("it started");
+    assert!(holds.since(replica::clock::Moment::now()) > millis(15_000));
+
+    // A shorter one is kept only when the longer has run out: until then it may still be owed.
+    third.set_timing(short).await.expect("restarted");
+    group.stop(3).await;
+    let third = group.start(3).await;
+    assert_eq!(lease_of(&third), Some(long.lease()));
+
+    let second = group.replica(2);
+    let ordinary = lease_of(&second).expect("it runs");
+    second.set_timing(short).await.expect("restarted");
+    let stored = group.data(2).join("formations").join("timing");
+    wait_until(
+        || (std::fs::read_to_string(&stored).ok()? == "50 400\n").then_some(()),
+        || format!("{:?} after {ordinary:?}", std::fs::read_to_string(&stored)),
+    )
+    .await;
+    group.stop(2).await;
+    std::fs::write(&stored, "fifty\n").expect("damaged");
+    let refused = group.try_start(2).await.expect_err("it cannot be told");
+    assert!(refused.to_string().contains("timing"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_no_message_are_refused() {
     let group = Group::found().await;
     let replica = group.replica(1);

@@ -265,6 +265,11 @@ impl Group {
         Place { disk, data }
     }
 
+    /// A server's folder.
+    pub(crate) fn data(&self, number: u8) -> &Path {
+        &self.places.get(&number).expect("it has a folder").data
+    }
+
     /// Makes an empty folder for a server that joins.
     pub(crate) fn prepare(&mut self, number: u8, disk: SharedDisk, incarnation: u8) {
         let place = self.place(number, disk);
