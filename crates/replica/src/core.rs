@@ -21,7 +21,7 @@ use crate::watch::{OrderedSender, OrderedWatch};
 use model::{FormationId, ServerId};
 use openraft::async_runtime::watch::{Watch, WatchReceiver};
 use openraft::errors::Fatal;
-use openraft::{AsyncRuntime, Config, SnapshotPolicy};
+use openraft::{AsyncRuntime, Config, RaftMetrics, ServerState, SnapshotPolicy};
 use rand::Rng;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -260,7 +260,7 @@ impl Core {
     }
 
     /// Why consensus does not go on, where it does not, in words.
-    pub(crate) fn stopped(&self, metrics: &openraft::RaftMetrics<Consensus>) -> Option<String> {
+    pub(crate) fn stopped(&self, metrics: &RaftMetrics<Consensus>) -> Option<String> {
         let ended = || self.ended.load(Ordering::Acquire);
         match &metrics.running_state {
             Err(fatal) => Some(fatal.to_string()),
@@ -280,10 +280,35 @@ impl Core {
 }
 
 /// Counts changes of role, primary, term and members, for those who want to look at them then.
+/// Counts changes of the role, and a new leader's first answer from a quorum: only then may it act.
 async fn follow_role(raft: Raft, changed: watch::Sender<u64>, ended: Arc<AtomicBool>) {
-    let mut metrics = raft.server_metrics();
-    while WatchReceiver::changed(&mut metrics).await.is_ok() {
-        drop(metrics.borrow_and_update());
+    let mut role = raft.server_metrics();
+    let mut all = raft.metrics();
+    let waits = |metrics: &RaftMetrics<Consensus>| {
+        metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_none()
+    };
+    let mut waiting = false;
+    loop {
+        tokio::select! {
+            biased;
+            known = WatchReceiver::changed(&mut role) => {
+                if known.is_err() {
+                    break;
+                }
+                let leads = role.borrow_and_update().state == ServerState::Leader;
+                // The leader's own view may come a moment later than its role.
+                waiting = leads;
+            }
+            known = WatchReceiver::changed(&mut all), if waiting => {
+                if known.is_err() {
+                    break;
+                }
+                waiting = waits(&all.borrow_and_update());
+                if waiting {
+                    continue;
+                }
+            }
+        }
         changed.send_modify(|count| *count += 1);
     }
     ended.store(true, Ordering::Release);

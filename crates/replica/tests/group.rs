@@ -227,6 +227,31 @@ async fn the_office_is_handed_over_and_waiting_changes_go_on() {
     group.wait_for_users(&primary, &expected).await;
 }
 
+/// Nothing is proposed here, and nobody polls: whoever waits for the role must hear of it when the server may act.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_primary_is_told_when_it_may_act() {
+    let mut group = Group::found().await;
+    group.grow(&[2, 3]).await;
+    for (from, to) in [(1, 2), (2, 3), (3, 1)] {
+        let heir = group.replica(to);
+        let mut role = heir.role_changed();
+        let told = tokio::spawn(async move {
+            while !heir.acting().is_yes() {
+                role.changed().await.expect("it runs");
+            }
+        });
+        let handed = group
+            .replica(from)
+            .transfer_to(server_id(to), PATIENCE)
+            .await;
+        assert_eq!(handed, Ok(()), "{:?}", group.states());
+        tokio::time::timeout(PATIENCE, told)
+            .await
+            .expect("told in time")
+            .expect("no panic");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hand_over_to_a_server_that_does_not_answer_is_refused_or_taken_back() {
     let mut group = Group::found().await;
