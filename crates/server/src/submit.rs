@@ -19,8 +19,10 @@ use wire::control::{Answer, Failure, Request};
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// How long one attempt waits before the primary may be another.
 const ATTEMPT: Duration = Duration::from_secs(3);
-/// The pause between two attempts.
+/// The longest pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The first one; each is twice as long as the one before.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why a change was not made, or not known to be.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -138,6 +140,8 @@ impl Node {
     {
         let deadline = Instant::now() + LIMIT;
         let mut unknown = false;
+        // A planned change of primary takes a few milliseconds, an election hundreds.
+        let mut pause = SHORTEST_PAUSE;
         loop {
             let attempt = match self.leader() {
                 Some(leader) if leader == self.me() => timeout_at(deadline, here()).await,
@@ -151,10 +155,11 @@ impl Node {
                 Ok(Attempt::Again { unknown: also }) => unknown |= also,
                 Err(_) => unknown = true,
             }
-            if Instant::now() + PAUSE >= deadline {
+            if Instant::now() + pause >= deadline {
                 break;
             }
-            sleep(PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE);
         }
         if unknown {
             Err(SubmitError::OutcomeUnknown)
