@@ -407,7 +407,9 @@ impl Campaign {
         self.last_handover = Some(now);
         let why = self.why_caretaker(self.me);
         let name = self.facts.name(server);
+        let counts = self.facts.voters.contains_key(&self.me);
         let heir = match self.facts.backups.contains(&server) {
+            _ if !counts => format!("{name} has the only vote, is reachable and has every change"),
             true => format!(
                 "{name} is the first of the backup list that is reachable and has every change"
             ),
@@ -422,13 +424,15 @@ impl Campaign {
         })
     }
 
-    /// To whom a caretaker hands over: the best backup that is there and has every change; with an empty list, the recorded primary.
+    /// To whom a caretaker hands over: the best backup that is there and has every change; with an empty list, the recorded
+    /// primary. One that no longer counts has passed the only vote on, and the role did not follow: it goes where the vote is.
     fn heir(&self) -> Option<ServerId> {
-        // One that no longer counts is passing the role on already.
-        if !self.is_caretaker() || !self.facts.voters.contains_key(&self.me) {
+        if !self.is_caretaker() {
             return None;
         }
+        let counts = self.facts.voters.contains_key(&self.me);
         let listed = match (self.facts.backups.is_empty(), self.facts.primary) {
+            _ if !counts => self.facts.voters.keys().copied().collect(),
             (true, Some(primary)) => vec![primary],
             _ => self.facts.backups.clone(),
         };

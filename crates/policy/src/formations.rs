@@ -17,7 +17,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod island;
+pub mod left;
 mod meeting;
+pub mod own;
+pub mod room;
 
 use meeting::named;
 pub use meeting::{Meeting, meet};
@@ -46,8 +49,8 @@ pub struct Look<'a> {
     pub in_sync: Option<bool>,
     /// The members that answer now, and what they say of theirs.
     pub sides: &'a BTreeMap<ServerId, Side>,
-    /// Whether this server has lost its log, or was emptied, and is in no formation.
-    pub emptied: bool,
+    /// The formation in force on its disk; the default one where it has lost its log, or was emptied, and is in none.
+    pub formation: FormationId,
     /// Whether an administrator told this server to go on without the primary.
     pub ordered: bool,
 }
@@ -122,10 +125,14 @@ pub fn acting(
 impl Formations {
     /// Looks at everything; call it when something changed, and every now and then.
     pub fn handle(&mut self, look: &Look<'_>, now: Duration) -> Option<Action> {
-        if look.emptied {
-            return self.come_back(look, now);
+        if look.formation == FormationId::default() {
+            let why =
+                "this server has lost its log: it begins anew, and counts when it has caught up";
+            return self.come_back(look, now, reason("same-log", false, why));
         }
-        let own = look.own.formation()?;
+        let Some(own) = look.own.formation() else {
+            return self.move_on(look, now);
+        };
         if self.formation != Some(own.id) {
             *self = Self {
                 formation: Some(own.id),
@@ -153,20 +160,35 @@ impl Formations {
         action
     }
 
+    /// A server that has entered a formation of which nothing has come yet waits for it while it acts; when that has given way
+    /// meanwhile, it enters the one that stands.
+    fn move_on(&mut self, look: &Look<'_>, now: Duration) -> Option<Action> {
+        let acts = acting(look.sides).any(|(_, formation, _)| formation.id == look.formation);
+        if look.own.primary.is_some() || acts {
+            self.alone_since = None;
+            return None;
+        }
+        let alone = now.saturating_sub(*self.alone_since.get_or_insert(now));
+        if alone < PATIENCE {
+            return None;
+        }
+        let why = "nothing of the formation that it was to enter has come, and another acts";
+        self.come_back(look, now, reason("formation", true, why))
+    }
+
     /// A server without a log enters the newest formation that acts.
-    fn come_back(&mut self, look: &Look<'_>, now: Duration) -> Option<Action> {
+    fn come_back(&mut self, look: &Look<'_>, now: Duration, why: Reason) -> Option<Action> {
         if now < self.not_before {
             return None;
         }
         let newest = acting(look.sides).max_by_key(|(_, formation, _)| formation.number);
         let (primary, formation, _) = newest?;
         self.not_before = now + AGAIN;
-        let why = "this server has lost its log: it begins anew, and counts when it has caught up";
         Some(Action::Enter {
             formation,
             primary,
             gives_way: false,
-            reasons: vec![reason("same-log", false, why)],
+            reasons: vec![why],
         })
     }
 
@@ -334,4 +356,12 @@ pub fn part(own: &Side, sides: &BTreeMap<ServerId, Side>) -> Part {
         true => Part::Takes,
         false => Part::Later,
     }
+}
+
+/// Whether a server that took no part takes part after all: its formation acts, and none that goes on from it stands before it
+/// any more.
+pub fn takes_part_again(own: &Side, sides: &BTreeMap<ServerId, Side>) -> bool {
+    let this = own.formation().map(|formation| formation.id);
+    let acts = acting(sides).any(|(_, formation, _)| Some(formation.id) == this);
+    acts && part(own, sides) == Part::Takes
 }

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// How long a server must have been healthy before it counts.
 pub const HEALTHY_FOR: Duration = Duration::from_secs(10);
 
+/// How long a change of the voters that was left in the middle may take to come to its end by itself.
+pub const UNFINISHED: Duration = Duration::from_secs(1);
+
 /// A member as the directory has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -148,6 +151,8 @@ pub struct Next {
 #[derive(Debug, Clone, Default)]
 pub struct Voting {
     healthy_since: BTreeMap<ServerId, (IncarnationId, Duration)>,
+    /// Since when a change of the voters has been under way that is none of this server's steps.
+    unfinished_since: Option<Duration>,
     wake: Option<Duration>,
 }
 
@@ -163,9 +168,9 @@ impl Voting {
         self.note_health(facts, now);
         self.wake = None;
         if facts.consensus.changing {
-            let detail = "a change of the voters is under way";
-            return Next::waiting(vec![(facts.me, reason("one-at-a-time", false, detail))]);
+            return self.unfinished(facts, now);
         }
+        self.unfinished_since = None;
         let mut waits = Vec::new();
         for look in [Self::outgoing, Self::incoming, Self::growing, Self::parting] {
             match look(self, facts, now, &mut waits) {
@@ -174,6 +179,26 @@ impl Voting {
             }
         }
         Next::waiting(waits)
+    }
+
+    /// A change of the voters is under way that this server did not begin as a step of its own. A primary before it may have
+    /// fallen in the middle: then it is finished here.
+    fn unfinished(&mut self, facts: &Facts, now: Duration) -> Next {
+        let since = *self.unfinished_since.get_or_insert(now);
+        let due = since.saturating_add(UNFINISHED);
+        if now < due {
+            self.wake = Some(due);
+            let detail = "a change of the voters is under way";
+            return Next::waiting(vec![(facts.me, reason("one-at-a-time", false, detail))]);
+        }
+        self.unfinished_since = None;
+        let why = "a change of the voters was left unfinished by a primary before";
+        let voters = facts.consensus.voters.clone();
+        Next::step(
+            Step::SetVoters(voters),
+            facts.me,
+            reason("one-at-a-time", true, why),
+        )
     }
 
     /// When to look again, if nothing happens before.

@@ -178,7 +178,11 @@ async fn start_raft(ground: &Ground, timing: Timing, place: &Place) -> Result<Ra
             ConsensusRuntime::thread_rng().next_u64() >> 1,
         )),
     };
-    let storage = LogStorage(ground.log.clone());
+    let storage = LogStorage {
+        log: ground.log.clone(),
+        me: ground.me,
+        published: ground.published.clone(),
+    };
     let me = ground.me;
     let starting = place.spawn(async move { Raft::new(me, config, peers, storage, machine).await });
     let raft = starting

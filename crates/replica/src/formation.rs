@@ -3,12 +3,13 @@
 //! ```text
 //! <data>/formations/<id>/   log segments, snapshot, base
 //! <data>/formations/current the id of the one in force
+//! <data>/formations/making  the id of the one that was made last
 //! ```
 //!
 //! A formation that went on from another one keeps what it began with in `base`, for the comparison when the two meet again.
 //!
 //! Always true: `current` is replaced by one rename, after the folder that it names is whole; a crash leaves the old
-//! formation or the new one. A formation begins from a snapshot and a promise that was not yet kept (the snapshot's
+//! formation or the new one, and what was made and never came into force goes before the next is made. A formation begins from a snapshot and a promise that was not yet kept (the snapshot's
 //! term + 1, for this server): without the promise consensus would start, and stop for good at the first join.
 //! Start at [`found`], [`fork`] and [`join`].
 
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 pub(crate) const FORMATIONS: &str = "formations";
 const CURRENT: &str = "current";
+const MAKING: &str = "making";
 const BASE: &str = "base";
 
 /// Why a formation cannot be made, found or selected.
@@ -90,7 +92,16 @@ pub fn folder(data: &Path, formation: FormationId) -> PathBuf {
 /// # Errors
 /// The file cannot be read or is damaged.
 pub fn current(disk: &SharedDisk, data: &Path) -> Result<Option<FormationId>, FormationError> {
-    let path = data.join(FORMATIONS).join(CURRENT);
+    named(disk, data, CURRENT)
+}
+
+/// The formation that a file names.
+fn named(
+    disk: &SharedDisk,
+    data: &Path,
+    file: &str,
+) -> Result<Option<FormationId>, FormationError> {
+    let path = data.join(FORMATIONS).join(file);
     let bytes = match read_all(&**disk, &path, 1024) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -111,7 +122,16 @@ pub fn select(
     data: &Path,
     formation: FormationId,
 ) -> Result<(), FormationError> {
-    let path = data.join(FORMATIONS).join(CURRENT);
+    name(disk, data, CURRENT, formation)
+}
+
+fn name(
+    disk: &SharedDisk,
+    data: &Path,
+    file: &str,
+    formation: FormationId,
+) -> Result<(), FormationError> {
+    let path = data.join(FORMATIONS).join(file);
     replace(&**disk, &path, format!("{formation}\n").as_bytes())
         .map_err(|source| FormationError::Io { path, source })
 }
@@ -208,19 +228,26 @@ pub fn base(
     read_snapshot(&**disk, &dir.join(BASE)).map(|(_, directory)| Some(directory))
 }
 
-/// The formations on disk that are not in force.
+/// The formation that was made last, where it did not come into force: it may be half there.
+fn half_made(disk: &SharedDisk, data: &Path) -> Result<Option<FormationId>, FormationError> {
+    let making = named(disk, data, MAKING)?;
+    Ok(making.filter(|making| current(disk, data).is_ok_and(|current| current != Some(*making))))
+}
+
+/// The formations on disk that were in force and are not any more.
 ///
 /// # Errors
 /// The disk's.
 pub fn others(disk: &SharedDisk, data: &Path) -> Result<Vec<FormationId>, FormationError> {
-    let current = current(disk, data)?;
+    let (current, half_made) = (current(disk, data)?, half_made(disk, data)?);
     let all = data.join(FORMATIONS);
     let names = disk.list(&all).map_err(|source| FormationError::Io {
         path: all.clone(),
         source,
     })?;
     let ids = names.iter().filter_map(|name| name.parse().ok());
-    Ok(ids.filter(|id| Some(*id) != current).collect())
+    let left = ids.filter(|id| Some(*id) != current && Some(*id) != half_made);
+    Ok(left.collect())
 }
 
 /// Removes a formation that is not in force.
@@ -292,7 +319,7 @@ pub fn join(
     Ok(Log::create(disk, &dir, owner, segment_size, None)?)
 }
 
-/// What an interrupted attempt left behind is removed.
+/// What an interrupted attempt left behind is removed, also one at another formation.
 fn empty_folder(
     disk: &SharedDisk,
     data: &Path,
@@ -302,13 +329,21 @@ fn empty_folder(
     if current(disk, data)? == Some(formation) {
         return Err(FormationError::InForce(formation));
     }
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| FormationError::Io { path, source }
+    };
+    if let Some(half_made) = half_made(disk, data)? {
+        let path = folder(data, half_made);
+        disk.remove_dir(&path).map_err(io(&path))?;
+    }
+    let all = data.join(FORMATIONS);
+    disk.create_dir(&all).map_err(io(&all))?;
+    name(disk, data, MAKING, formation)?;
     let make = || {
         disk.remove_dir(&dir)?;
         disk.create_dir(&dir)
     };
-    make().map_err(|source| FormationError::Io {
-        path: dir.clone(),
-        source,
-    })?;
+    make().map_err(io(&dir))?;
     Ok(dir)
 }

@@ -4,6 +4,7 @@
 //! Start at [`Replica::open`]. Changes are in `propose`, acting as primary in `acting`, elections and hand-over in
 //! `office`, members in `members`.
 
+use crate::clock::Moment;
 use crate::compaction::Limits;
 use crate::core::{Core, Ground, StartError};
 use crate::disk::SharedDisk;
@@ -25,8 +26,8 @@ use model::{ChangeName, FormationId, IncarnationId, ServerId};
 use openraft::async_runtime::watch::Watch;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -65,7 +66,8 @@ pub struct Options {
     pub log: LogOptions,
     /// When snapshots are written.
     pub snapshots: Limits,
-    /// Whether it answers nobody before [`Replica::speak`]: it may have slept while the others made another formation.
+    /// Whether it answers nobody before [`Replica::speak`]: it may have slept while the others made another formation. Where it
+    /// alone counts it does not act either before [`Replica::set_guard`].
     pub silent: bool,
 }
 
@@ -148,7 +150,8 @@ impl Replica {
             threads: options.log.driver == Driver::Threads,
             silent: Arc::new(AtomicBool::new(options.silent)),
             followers: watch::channel(BTreeSet::new()).0,
-            guard: Arc::default(),
+            // Whoever has just started may have to ask before it acts alone.
+            guard: Arc::new(Mutex::new(options.silent.then(Moment::now))),
         };
         let core = Core::start(ground.clone(), timing, timing.lease()).await?;
         let inner = Inner {

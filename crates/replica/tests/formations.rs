@@ -5,9 +5,10 @@ mod common;
 
 use common::{Group, PATIENCE, add_user, server_id, users, wait_until};
 use model::{Cause, FormationId, IncarnationId, UnixMillis};
-use replica::disk::RealDisk;
-use replica::{Acting, Founding, Moment, NotActing, Replica, Timing};
+use replica::disk::{MemoryDisk, RealDisk, SharedDisk, Weather};
+use replica::{Acting, Founding, LogOwner, Moment, NotActing, Replica, Timing, formation};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -174,6 +175,50 @@ async fn one_that_counts_alone_acts_only_while_it_may() {
     assert!(matches!(primary.acting(), Acting::Yes { until: Some(at), .. } if at == until));
     primary.set_guard(None);
     assert!(primary.acting().is_yes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_counts_alone_does_not_act_after_its_start_before_it_may() {
+    let mut group = Group::found().await;
+    group.primary().await;
+    group.stop(1).await;
+    group.options.silent = true;
+    let again = group.start(1).await;
+    again.speak();
+    again.campaign().await.expect("the only vote");
+    let leads = || (again.acting() == Acting::No(NotActing::Alone)).then_some(());
+    wait_until(leads, || format!("{:?}", again.status())).await;
+    again.set_guard(None);
+    assert!(again.acting().is_yes());
+}
+
+#[test]
+fn a_formation_that_never_came_into_force_is_not_left_behind() {
+    let disk = MemoryDisk::new();
+    let shared: SharedDisk = Arc::new(disk.clone());
+    let data = Path::new("/data");
+    let owner = |number: u8| LogOwner {
+        formation: FormationId::from_bytes([number; 16]),
+        incarnation: IncarnationId::from_bytes([number; 16]),
+    };
+    let join = |number| formation::join(&shared, data, owner(number), 64 << 10);
+    join(1).expect("made");
+    formation::select(&shared, data, owner(1).formation).expect("in force");
+    let weather = |capacity| Weather {
+        capacity,
+        ..Weather::default()
+    };
+    let most = 1 << 30;
+    disk.set_weather(weather(Some(most)));
+    let used = most - shared.free(data).expect("known");
+    disk.set_weather(weather(Some(used + 1_000)));
+    join(2).expect_err("there is no room for its log");
+    assert_eq!(formation::others(&shared, data).expect("listed"), []);
+    disk.set_weather(weather(None));
+    join(3).expect("made");
+    formation::select(&shared, data, owner(3).formation).expect("in force");
+    let left = formation::others(&shared, data).expect("listed");
+    assert_eq!(left, [owner(1).formation]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,11 +8,10 @@ use crate::clock;
 use crate::node::Node;
 use crate::office::{self, NotTaken, Won};
 use crate::peers::Contact;
-use model::{
-    Command, Directory, EventKind, FormationId, Reason, ResilienceMode, ServerId, Severity,
-};
+use model::{Command, Directory, EventKind, FormationId, Reason, ServerId, Severity};
 use policy::campaign;
 use policy::failback::Return;
+use policy::formations::own::followers;
 use policy::liveness::{self, Allowance, Liveness};
 use policy::office::{Look, Office};
 use policy::voting::{Membership, Step};
@@ -161,17 +160,10 @@ impl Duties {
         self.arrange_members(&look, &status, now);
     }
 
-    /// Where one server alone counts, whoever has caught up must have a change before it is acknowledged. In availability
-    /// mode it is said before this server leads, so that its first change waits for them too.
+    /// Says who must have a change before it is acknowledged.
     fn follow_closely(&self, directory: &Directory, status: &Status) {
-        let me = self.node.me();
-        let alone = status.voters.len() == 1 && status.voters.contains(&me);
-        let waits = alone || directory.group().mode == ResilienceMode::Availability;
-        let followers = directory
-            .voters()
-            .map(|server| server.id)
-            .filter(|id| waits && *id != me);
-        self.node.replica().set_followers(followers.collect());
+        let followers = followers(directory, &status.voters, self.node.me());
+        self.node.replica().set_followers(followers);
     }
 
     /// Whether to step forward as primary, or to hand over.

@@ -18,11 +18,8 @@ pub(crate) use making::make_by_hand;
 use crate::clock;
 use crate::node::Node;
 use crate::office::TRANSFER_LIMIT;
-use model::{
-    Author, Change, EventKind, FormationId, FormationRef, LINEAGE_LIMIT, Reason, ServerId,
-    Severity, Side,
-};
-use policy::formations::{Action, Formations, Look, Meeting, acting, meet};
+use model::{Author, Change, EventKind, FormationRef, Reason, ServerId, Severity, Side};
+use policy::formations::{Action, Formations, Look, own, room};
 use returning::Returning;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,39 +95,18 @@ impl Known {
 impl Node {
     /// What this server says of its formation.
     pub(crate) fn side(&self) -> Side {
-        let directory = self.directory();
-        let status = self.replica().status();
-        let group = directory.group();
-        let primary = match status.acting.is_yes() {
-            true => Some(self.me()),
-            false => self.leader().filter(|leader| *leader != self.me()),
-        };
-        let ranked = primary.unwrap_or(self.me());
-        let rank = group.backups.iter().position(|backup| *backup == ranked);
-        Side {
-            lineage: self.lineage(),
+        let (directory, status) = (self.directory(), self.replica().status());
+        own::side(&own::Stand {
+            me: self.me(),
+            directory: &directory,
+            formation: self.replica().formation(),
             incarnation: self.replica().incarnation(),
-            mode: group.mode,
-            primary_return: directory.settings().primary_return(),
-            primary,
-            votes_alone: status.voters.len() == 1 && status.voters.contains(&self.me()),
-            rank: rank.map_or(u32::MAX, |rank| u32::try_from(rank).unwrap_or(u32::MAX)),
-            last_user_change: group.last_user_change,
+            acting: status.acting.is_yes(),
+            leader: self.leader(),
+            voters: &status.voters,
             log_end: self.replica().log_end(),
             held: self.held_because().is_some(),
-        }
-    }
-
-    /// The formation in force here and those that it descends from, newest first. Before anything of it has come only its id
-    /// is known, and the directory is of the one before.
-    fn lineage(&self) -> Vec<FormationRef> {
-        let directory = self.directory();
-        let formation = &directory.group().formation;
-        let lineage = formation.lineage().take(LINEAGE_LIMIT);
-        match formation.this.id == self.replica().formation() {
-            true => lineage.collect(),
-            false => Vec::new(),
-        }
+        })
     }
 
     /// Why a change of the group's structure has to wait, where it has: another formation is being taken in.
@@ -142,11 +118,7 @@ impl Node {
         if self.0.formations.is_leaving() {
             return Some("this formation is giving way to another: wait until it has".to_owned());
         }
-        let (own, sides) = (self.side(), self.sides());
-        let (id, formation, _) = acting(&sides).find(|(_, _, side)| {
-            let meeting = meet(&own, side, false);
-            matches!(meeting, Meeting::Stays(_) | Meeting::GivesWay(_))
-        })?;
+        let (id, formation) = room::taken_in(&self.side(), &self.sides())?;
         Some(format!(
             "formation {} with {} is heard again, and the two become one: wait until `stead status` shows it here",
             formation.number,
@@ -255,7 +227,7 @@ fn look(node: &Node, policy: &mut Formations) -> Option<Action> {
             .and_then(|primary| reports.get(&primary))
             .map(|report| report.in_sync.contains(&node.me())),
         sides: &sides,
-        emptied: node.replica().formation() == FormationId::default(),
+        formation: node.replica().formation(),
         ordered: known.is_ordered(now),
     };
     let action = policy.handle(&look, now);

@@ -6,6 +6,7 @@ use super::{Applying, bounds};
 use crate::backups::BackupEdit;
 use crate::change::{Outcome, Refusal};
 use crate::event::{EventKind, Reason, Severity};
+use crate::formation::Cause;
 use crate::id::ServerId;
 use crate::name::NAME_LIMIT;
 use crate::record::Failover;
@@ -33,7 +34,17 @@ impl Applying<'_> {
         if !server.standing.may_lead() {
             return Err(unfit("it did not join as a full voter"));
         }
-        if before != Some(id) && !self.directory.group.backups.contains(&id) {
+        // With an empty list every server goes on alone; and an administrator may have made a formation of any.
+        let (cause, backups) = (
+            self.directory.group.formation.cause,
+            &self.directory.group.backups,
+        );
+        let alone = match cause {
+            Cause::Island => backups.is_empty(),
+            Cause::ByHand => true,
+            Cause::Founded | Cause::Recovered | Cause::Restored => false,
+        };
+        if before != Some(id) && !alone && !backups.contains(&id) {
             return Err(unfit("it is not on the list of backups"));
         }
         bounds::size("steps", steps.len(), STEPS)?;

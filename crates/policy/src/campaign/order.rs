@@ -120,7 +120,10 @@ impl Facts {
     /// Whether a server that leads may stay primary, instead of only passing the role on.
     pub fn may_stay(&self, server: ServerId) -> bool {
         let fit = self.voters.get(&server).is_some_and(|voter| voter.may_lead);
-        fit && (self.primary == Some(server) || self.backups.contains(&server))
+        // Whoever has the only vote has nobody to pass the role on to: with an empty list every server goes on alone, and an
+        // administrator may have made a formation of one that is not on the list.
+        let named = self.primary == Some(server) || self.backups.contains(&server);
+        fit && (named || self.is_sole_voter(server))
     }
 
     pub(super) fn name(&self, server: ServerId) -> String {

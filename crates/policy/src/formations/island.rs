@@ -1,22 +1,27 @@
 //! A side that has lost its primary goes on by itself: whether, and by whom.
 //!
 //! Always true: only in availability mode; only by the highest backup that answers, unless those before it may not or do
-//! nothing; never while somebody on this side hears a primary. Start at [`island`].
+//! nothing; never while somebody on this side hears a primary (with an empty list: the one of this formation). Start at [`island`].
 
 use super::{Action, Judged, Look, PATIENCE, related};
 use crate::explanation::reason;
 use crate::words;
-use model::{Reason, ResilienceMode};
+use model::{Reason, ResilienceMode, Side};
 use std::time::Duration;
 
 /// What this server does about having been without a primary for `alone`.
 pub(super) fn island(look: &Look<'_>, alone: Duration) -> Option<Action> {
     let group = look.directory.group();
     let me = look.directory.server(look.me)?;
+    let own = look.own.formation()?.id;
     let led = || {
         let mut sides = look.sides.values();
-        // Whoever hears the primary, or found another, is the way to it.
-        sides.any(|side| side.primary.is_some() && related(look.own, side))
+        // Whoever hears the primary, or found another, is the way to it. With an empty list another does not matter.
+        let is_way = |side: &Side| match group.backups.is_empty() {
+            true => side.formation().is_some_and(|its| its.id == own),
+            false => related(look.own, side),
+        };
+        sides.any(|side| side.primary.is_some() && is_way(side))
     };
     if group.mode != ResilienceMode::Availability
         || look.acting

@@ -593,3 +593,26 @@ proptest! {
         prop_assert!(!world.campaign(primary.unwrap()).explain(world.now, AT).candidates.is_empty());
     }
 }
+
+#[test]
+fn the_role_follows_the_only_vote_that_was_passed_on() {
+    let facts = facts(&[NEWYORK], &[], &THREE);
+    let mut boston = Campaign::new(BOSTON, facts, ms(0));
+    let there = Peer {
+        reachable: true,
+        lag: Some(0),
+        ..Peer::default()
+    };
+    boston.handle(Event::Leading, ms(1));
+    let peers = BTreeMap::from([(NEWYORK, there)]);
+    let action = boston.handle(Event::Peers(peers), ms(2));
+    let to_newyork =
+        |action: &Action| matches!(action, Action::TransferTo { server, .. } if *server == NEWYORK);
+    assert!(action.as_ref().is_some_and(to_newyork), "{action:?}");
+}
+
+#[test]
+fn whoever_has_the_only_vote_stays_although_it_is_not_on_the_list() {
+    let facts = facts(&[DETROIT], &[], &[]);
+    assert!(facts.may_stay(DETROIT));
+}

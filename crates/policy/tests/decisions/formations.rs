@@ -5,7 +5,7 @@ use model::settings::PrimaryReturn;
 use model::{
     Directory, FormationId, FormationRef, IncarnationId, ResilienceMode, ServerId, Side, Standing,
 };
-use policy::formations::{Action, Formations, Look, Meeting, Part, meet, part};
+use policy::formations::{Action, Formations, Look, Meeting, Part, meet, part, takes_part_again};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -172,7 +172,10 @@ impl Eyes {
             heard: Some(secs(1)),
             in_sync: Some(true),
             sides: &self.sides,
-            emptied: false,
+            formation: self
+                .own
+                .formation()
+                .map_or(FormationId::from_bytes([0xaa; 16]), |its| its.id),
             ordered: false,
         };
         self.policy.handle(&look, ms(at_ms))
@@ -283,4 +286,49 @@ fn a_primary_that_comes_back_with_nothing_new_catches_up_where_nobody_changed_an
     // While it still acts, the original stands.
     let acts = side(original(), Some(BOSTON), 100);
     assert_eq!(words(meet(&acts, &island, false)).0, "stays");
+}
+
+#[test]
+fn one_that_stayed_silent_takes_part_when_its_formation_acts_again() {
+    let own = side(original(), None, 100);
+    let island = side(after(&original(), 0xB0, 100), Some(NEWYORK), 150);
+    let mut sides = BTreeMap::from([(NEWYORK, island)]);
+    assert!(!takes_part_again(&own, &sides));
+    // Nobody answers: the island may still be there.
+    assert!(!takes_part_again(&own, &BTreeMap::new()));
+    sides.insert(BOSTON, side(original(), Some(BOSTON), 160));
+    assert!(!takes_part_again(&own, &sides), "both act");
+    sides.insert(NEWYORK, side(original(), Some(BOSTON), 160));
+    assert!(takes_part_again(&own, &sides));
+}
+
+#[test]
+fn nothing_has_come_of_the_formation_that_was_entered_and_it_gave_way() {
+    let mut detroit = Eyes::of(DETROIT);
+    detroit.own = side(Vec::new(), None, 100);
+    detroit.sides = BTreeMap::from([(BOSTON, side(original(), Some(BOSTON), 100))]);
+    assert_eq!(detroit.look(0), None);
+    assert_eq!(detroit.look(4_999), None, "it may come yet");
+    let Some(Action::Enter { primary, .. }) = detroit.look(5_000) else {
+        panic!("it goes to the one that stands");
+    };
+    assert_eq!(primary, BOSTON);
+}
+
+#[test]
+fn with_an_empty_list_every_server_goes_on_alone_and_stays() {
+    let mut made = made();
+    made.group.backups = Vec::new();
+    made.group.mode = ResilienceMode::Availability;
+    let mut detroit = Eyes::of(DETROIT);
+    detroit.directory = made.directory();
+    let mut island = side(after(&original(), 0xB0, 100), Some(NEWYORK), 150);
+    island.rank = u32::MAX;
+    detroit.sides = BTreeMap::from([(NEWYORK, island.clone())]);
+    assert_eq!(detroit.look(10_999), None);
+    let made = detroit.look(11_000);
+    assert!(matches!(made, Some(Action::Make { .. })), "{made:?}");
+    let mut own = side(after(&original(), 0xC0, 100), Some(DETROIT), 100);
+    own.rank = u32::MAX;
+    assert_eq!(meet(&own, &island, false), Meeting::Strangers);
 }

@@ -2,7 +2,7 @@
 
 use crate::fixture::{ALL, BOSTON, DETROIT, NEWYORK, SEATTLE, made, ms, name_of, secs};
 use model::{IncarnationId, ServerId, Standing};
-use policy::voting::{Facts, Member, Membership, Next, Progress, Step, Voting};
+use policy::voting::{Facts, Member, Membership, Next, Progress, Step, UNFINISHED, Voting};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -298,8 +298,14 @@ fn no_step_that_a_quorum_could_not_confirm() {
         Some(Step::SetVoters(BTreeSet::from([BOSTON, DETROIT])))
     );
     facts.consensus.changing = true;
-    assert_eq!(Voting::new().handle(&facts, ms(0)).step, None);
+    let mut voting = Voting::new();
+    assert_eq!(voting.handle(&facts, ms(0)).step, None);
     assert!(!Voting::is_gone(&facts, NEWYORK));
+    // A primary before this one fell in the middle of it.
+    assert_eq!(voting.poll_timeout(), Some(UNFINISHED));
+    let all = facts.consensus.voters.clone();
+    let next = voting.handle(&facts, UNFINISHED);
+    assert_eq!(next.step, Some(Step::SetVoters(all)));
 }
 
 #[test]

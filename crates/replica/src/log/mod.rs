@@ -25,6 +25,7 @@ pub(crate) use writer::Done;
 use crate::disk::SharedDisk;
 use crate::types::{Entry, LogId, MAX_CHANGE, Vote};
 use format::{BatchBuilder, LOG_ID_SIZE, RECORD_HEADER, Record, SEGMENT_HEADER, SegmentHeader};
+use openraft::async_runtime::watch::{WatchReceiver, WatchSender};
 use reserve::Reserve;
 use std::collections::VecDeque;
 use std::io;
@@ -208,6 +209,7 @@ impl Log {
             .committed
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = content.marks.committed;
+        writer.show_written();
         let index = Index {
             entries: content.entries,
             vote: content.marks.vote,
@@ -329,6 +331,21 @@ impl Log {
             })
             .cloned()
             .collect()
+    }
+
+    /// Waits until the entries up to a number, as far as there are any, are on disk.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(crate) async fn until_on_disk(&self, number: u64) -> io::Result<()> {
+        let last = self.ends().1.map_or(0, |id| id.index);
+        let wanted = number.min(last);
+        let mut on_disk = self.shown.on_disk.subscribe();
+        let reached = on_disk.wait_until(|known| known.is_none_or(|known| known >= wanted));
+        match reached.await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(_) => Err(io::Error::other("the log cannot be written")),
+        }
     }
 
     /// Makes a promise; returns when it is on disk.

@@ -411,3 +411,21 @@ async fn random_work_and_crashes_against_the_twin() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_is_on_disk_once_it_is_synced() {
+    let disk = MemoryDisk::new();
+    let shared: SharedDisk = Arc::new(disk.clone());
+    let log = fresh(&shared, SMALL);
+    log.until_on_disk(7).await.expect("there is nothing");
+    log.append(vec![entry(1, 1, 100)], Done::Nobody);
+    let early = tokio::time::timeout(Duration::from_millis(1), log.until_on_disk(1)).await;
+    assert!(early.is_err(), "a sync takes 2 ms");
+    log.until_on_disk(7).await.expect("all that there is");
+    disk.set_weather(Weather {
+        broken: true,
+        ..Weather::default()
+    });
+    log.append(vec![entry(1, 2, 100)], Done::Nobody);
+    log.until_on_disk(2).await.expect_err("the disk failed");
+}

@@ -10,6 +10,8 @@ use super::reserve::Reserve;
 use super::segment_name;
 use crate::disk::{DiskFile, SharedDisk};
 use crate::types::{Consensus, LogId, Vote};
+use crate::watch::{OrderedSender, OrderedWatch};
+use openraft::async_runtime::watch::{Watch, WatchSender};
 use openraft::storage::IOFlushed;
 use std::collections::VecDeque;
 use std::io;
@@ -58,7 +60,7 @@ pub(crate) struct Job {
 }
 
 /// What the writer shows to others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shown {
     /// Bytes left in the current segment, without what is kept back.
     pub(crate) left: AtomicU64,
@@ -66,6 +68,19 @@ pub(crate) struct Shown {
     pub(crate) committed: Mutex<Option<LogId>>,
     /// Whether a job without records is on its way, to wake the writer for the mark.
     pub(crate) nudged: AtomicBool,
+    /// The number of the last entry that is on disk; none: the disk failed.
+    pub(crate) on_disk: OrderedSender<Option<u64>>,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        Self {
+            left: AtomicU64::default(),
+            committed: Mutex::default(),
+            nudged: AtomicBool::default(),
+            on_disk: OrderedWatch::channel(Some(0)).0,
+        }
+    }
 }
 
 impl Shown {
@@ -205,12 +220,31 @@ impl Writer {
         for who in done {
             who.tell(told.as_ref().map_or(Ok(()), |error| Err(copy_error(error))));
         }
-        let (rolled, memory) = result?;
+        let (rolled, memory) = match result {
+            Ok(written) => written,
+            Err(error) => {
+                self.shown
+                    .on_disk
+                    .send_if_modified(|known| known.take().is_some());
+                return Err(error);
+            }
+        };
+        self.show_written();
         if rolled {
             self.reserve.make();
         }
         self.remove_purged();
         Ok(memory)
+    }
+
+    /// Everything up to the last entry is on disk.
+    pub(crate) fn show_written(&self) {
+        let last = self.last_index.unwrap_or(0);
+        self.shown.on_disk.send_if_modified(|known| {
+            let changed = *known != Some(last);
+            *known = Some(last);
+            changed
+        });
     }
 
     async fn write_and_sync(

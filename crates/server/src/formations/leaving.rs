@@ -8,9 +8,8 @@ use crate::clock;
 use crate::keys;
 use crate::node::Node;
 use crate::submit::SubmitError;
-use model::settings::PrimaryReturn;
 use model::{Author, EventKind, FormationId, IncarnationId, Reason, ServerId, Severity, Side};
-use policy::formations::{Meeting, meet};
+use policy::formations::room;
 use replica::{MembersError, SwitchError};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -128,24 +127,14 @@ pub(crate) async fn let_in(
     if node.0.formations.is_leaving() {
         return refuse("this formation is giving way itself".to_owned());
     }
-    if gives_way && !by_hand {
-        let several = node
-            .sides()
-            .values()
-            .filter_map(Side::formation)
-            .any(|its| {
-                its.id != formation && side.formation().is_some_and(|theirs| theirs.id != its.id)
-            });
-        if let Meeting::GivesWay(why) | Meeting::Waits(why) = meet(&node.side(), side, several) {
-            return refuse(why.detail);
-        }
+    let decides = gives_way && !by_hand;
+    if decides && let Some(why) = room::refusal(&node.side(), &node.sides(), side) {
+        return refuse(why.detail);
     }
     make_room(node, from).await?;
     node.0.peers.note_incarnation(from, side.incarnation);
     let rule = node.directory().settings().primary_return();
-    // The new primary's side gave way because it had changed nothing: its primary is to be primary all the same.
-    let newer = side.descends_from(formation);
-    if gives_way && newer && !by_hand && rule == PrimaryReturn::AcceptSecondary {
+    if decides && room::succeeds(formation, side, rule) {
         *locked(&node.0.formations.successor) = Some(from);
     }
     Ok(())

@@ -9,7 +9,8 @@ use crate::divergence::upload;
 use crate::node::{Consistency, Node};
 use crate::submit::SubmitError;
 use model::divergence::three_way;
-use model::{Directory, Divergence, Formation, FormationId, Record, common_change};
+use model::{Directory, Divergence, FormationId, Record};
+use policy::formations::left::{diverged_after, is_edited, is_fork, kept_there};
 use replica::{LeftBehind, SwitchError};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -59,21 +60,23 @@ async fn settle(node: &Node) -> Result<(), SettleError> {
             return Err(SettleError::Behind);
         }
         let kept = replica.read_left_behind(left).await?;
-        if let Some(fork) = diverged_after(&kept, &present) {
+        let came_to = kept.directory.clone();
+        let fork = came_to.as_ref().and_then(|it| diverged_after(it, &present));
+        if let Some(fork) = fork {
             bring(node, kept, fork, &directory).await?;
+        }
+        for (divergence, records) in came_to.map_or_else(Vec::new, |it| kept_there(&it, &directory))
+        {
+            tracing::info!(
+                formation = divergence.formation.number,
+                "a divergence that a formation which gave way kept goes along"
+            );
+            upload(node, divergence, records).await?;
         }
         tracing::info!(formation = %left, "a formation that this server left is settled and removed");
         replica.forget_left_behind(left).await?;
     }
     Ok(())
-}
-
-/// The last change that a formation which was left has in common with the present one, where something was changed after it.
-fn diverged_after(left: &LeftBehind, present: &Formation) -> Option<u64> {
-    let group = left.directory.as_ref()?.group();
-    let lineage = |formation: &Formation| formation.lineage().collect::<Vec<_>>();
-    let fork = common_change(&lineage(&group.formation), &lineage(present))?;
-    (group.last_user_change > fork).then_some(fork)
 }
 
 async fn bring(
@@ -86,13 +89,13 @@ async fn bring(
         return Ok(());
     };
     let formation = loser.group().formation.this;
-    let fork = match kept
-        .base
-        .filter(|base| base.group().number <= formation.fork_point)
-    {
+    let fork = match kept.base.filter(|base| is_fork(base, fork_point)) {
         Some(base) => Some(base),
         // The side that stayed has what the other began with.
-        None => ask_for_base(node, winner.group().formation.this.id).await,
+        None => {
+            let asked = ask_for_base(node, winner.group().formation.this.id).await;
+            asked.filter(|base| is_fork(base, fork_point))
+        }
     };
     let records = three_way(fork.as_ref(), &loser, Some(winner));
     if records.is_empty() {
@@ -151,25 +154,12 @@ pub(crate) async fn base_records(node: &Node, formation: FormationId, offset: u3
             return Vec::new();
         }
     };
-    // Whoever made the formation began with the fork itself; whoever entered it left something else behind.
-    let this = node.directory().group().formation.this;
-    if base.group().number > this.fork_point {
+    if !is_fork(&base, node.directory().group().formation.this.fork_point) {
         return Vec::new();
     }
-    let edited = |record: &Record| {
-        matches!(
-            record,
-            Record::Group(_)
-                | Record::Server(_)
-                | Record::Removed(..)
-                | Record::Setting(..)
-                | Record::User(_)
-                | Record::Application(_)
-        )
-    };
     let mut bytes = 0;
     base.records()
-        .filter(edited)
+        .filter(is_edited)
         .skip(usize::try_from(offset).unwrap_or(usize::MAX))
         .take(PAGE.0)
         .take_while(|record| {

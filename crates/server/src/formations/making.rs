@@ -94,10 +94,13 @@ async fn make(node: &Node, cause: Cause) -> Result<FormationRef, SubmitError> {
         made: clock::calendar(),
     };
     let made = node.replica().fork(founding).await;
-    made.map_err(|error| SubmitError::Unfit {
+    let made = made.map_err(|error| SubmitError::Unfit {
         decision: peer::InFull(&error).to_string(),
         candidates: Vec::new(),
-    })
+    })?;
+    // It may have been silent in the formation before, because others had gone on from that.
+    node.replica().speak();
+    Ok(made)
 }
 
 fn tell(node: &Node, made: FormationRef, cause: &str, reasons: Vec<Reason>) {

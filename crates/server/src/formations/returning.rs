@@ -7,7 +7,7 @@ use crate::clock;
 use crate::node::Node;
 use crate::peers::Contact;
 use model::ServerId;
-use policy::formations::{Part, part};
+use policy::formations::{Part, part, takes_part_again};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -58,7 +58,9 @@ impl Returning {
         let others = policy::formations::acting(&sides).next().is_some();
         let stands = others && part(&node.side(), &sides) == Part::Later;
         *locked(&node.0.formations.returns) = stands.then_some(until);
-        if stands && now >= until {
+        // Those that went on may have given way to its formation meanwhile.
+        let again = takes_part_again(&node.side(), &sides);
+        if again || (stands && now >= until) {
             *locked(&node.0.formations.returns) = None;
             self.speak(node);
         }

@@ -5,7 +5,7 @@
 
 use crate::clock;
 use crate::node::Node;
-use model::{Reason, ResilienceMode};
+use model::Reason;
 use replica::Moment;
 use rustix::net::sockopt::set_socket_timeout;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, sendto, socket};
@@ -17,6 +17,8 @@ use tokio::time::{sleep, timeout};
 
 /// How long a tie-breaker may take to answer.
 const LIMIT: Duration = Duration::from_millis(400);
+/// How often is looked whether the log is known.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// How often a tie-breaker is asked before it counts as silent: echo requests can be lost.
 const TRIES: u32 = 2;
 
@@ -134,24 +136,32 @@ fn echo(address: IpAddr, number: [u8; 4]) -> io::Result<()> {
 
 /// Lets this server act as long as it may, where it alone counts.
 pub(super) async fn keep_guard(node: Node) {
+    // Before all that is in the log is known, so is not whether there are tie-breakers.
+    let (begun, (_, last)) = (node.replica().formation(), node.replica().log_end());
+    while node.replica().formation() == begun && node.replica().state().applied < last {
+        sleep(FIRST_LOOK).await;
+    }
+    let mut guarded = false;
     loop {
-        let pause = guard(&node).await;
+        let pause = guard(&node, &mut guarded).await;
         sleep(pause).await;
     }
 }
 
-/// Looks once; gives how long to wait until the next time.
-async fn guard(node: &Node) -> Duration {
+/// Looks once; gives how long to wait until the next time. `guarded` says whether tie-breakers had to be asked the last time.
+async fn guard(node: &Node, guarded: &mut bool) -> Duration {
     let directory = node.directory();
     let settings = directory.settings();
     let tie_breakers = settings.tie_breakers();
-    let guarded =
-        directory.group().mode == ResilienceMode::Availability && !tie_breakers.is_empty();
-    if !guarded {
+    let Some(span) = policy::formations::own::guard(&directory) else {
+        *guarded = false;
         node.replica().set_guard(None);
         return Duration::from_millis(500);
+    };
+    if !std::mem::replace(guarded, true) {
+        // Nothing was answered yet.
+        node.replica().set_guard(Some(Moment::now()));
     }
-    let span = settings.island_after() / 2;
     let begun = Moment::now();
     let mut others = directory.voters().filter(|server| server.id != node.me());
     let together = others.all(|server| node.is_heard(server.id));

@@ -1,0 +1,89 @@
+//! What a server says of its own formation, and what the others know it by.
+//!
+//! Always true: it is told from what the server has itself, and names a primary only where one acts or is heard. Start at
+//! [`side`].
+
+use model::{
+    Directory, FormationId, FormationRef, IncarnationId, LINEAGE_LIMIT, ResilienceMode, ServerId,
+    Side,
+};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How a server stands in its formation at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Stand<'a> {
+    /// This server.
+    pub me: ServerId,
+    /// The newest directory that it has.
+    pub directory: &'a Directory,
+    /// The formation in force on its disk.
+    pub formation: FormationId,
+    /// The life of its log.
+    pub incarnation: IncarnationId,
+    /// Whether it acts as primary.
+    pub acting: bool,
+    /// Who leads, as it heard within the grace period.
+    pub leader: Option<ServerId>,
+    /// Whom consensus counts.
+    pub voters: &'a BTreeSet<ServerId>,
+    /// The term and the number of the last entry of its log.
+    pub log_end: (u64, u64),
+    /// Whether it may not go on without its primary.
+    pub held: bool,
+}
+
+/// What it says.
+pub fn side(stand: &Stand<'_>) -> Side {
+    let group = stand.directory.group();
+    let primary = match stand.acting {
+        true => Some(stand.me),
+        false => stand.leader.filter(|leader| *leader != stand.me),
+    };
+    let ranked = primary.unwrap_or(stand.me);
+    let rank = group.backups.iter().position(|backup| *backup == ranked);
+    Side {
+        lineage: lineage(stand),
+        incarnation: stand.incarnation,
+        mode: group.mode,
+        primary_return: stand.directory.settings().primary_return(),
+        primary,
+        votes_alone: stand.voters.len() == 1 && stand.voters.contains(&stand.me),
+        rank: rank.map_or(u32::MAX, |rank| u32::try_from(rank).unwrap_or(u32::MAX)),
+        last_user_change: group.last_user_change,
+        log_end: stand.log_end,
+        held: stand.held,
+    }
+}
+
+/// The formation in force and those that it descends from, newest first. Before anything of it has come only its id is known,
+/// and the directory is of the one before.
+fn lineage(stand: &Stand<'_>) -> Vec<FormationRef> {
+    let formation = &stand.directory.group().formation;
+    match formation.this.id == stand.formation {
+        true => formation.lineage().take(LINEAGE_LIMIT).collect(),
+        false => Vec::new(),
+    }
+}
+
+/// Those without which nothing is acknowledged, as long as they follow closely: where one server alone counts, whoever has
+/// caught up. In availability mode it is said before this server leads, so that its first change waits for them too.
+pub fn followers(
+    directory: &Directory,
+    consensus: &BTreeSet<ServerId>,
+    me: ServerId,
+) -> BTreeSet<ServerId> {
+    let alone = consensus.len() == 1 && consensus.contains(&me);
+    let waits = alone || directory.group().mode == ResilienceMode::Availability;
+    let voters = directory.voters().map(|server| server.id);
+    voters.filter(|id| waits && *id != me).collect()
+}
+
+/// How long a server that alone counts may act after tie-breakers answered; none where it need not ask any. It is over before
+/// another side can have waited long enough to go on.
+pub fn guard(directory: &Directory) -> Option<Duration> {
+    let settings = directory.settings();
+    let guarded = directory.group().mode == ResilienceMode::Availability
+        && !settings.tie_breakers().is_empty();
+    guarded.then(|| settings.island_after() / 2)
+}
