@@ -1,36 +1,48 @@
 //! What must be true at every moment, of every action, and at the end, whatever happened.
 //!
 //! The rules of actions are told here a second time, from the directory alone, and not taken from the code that they judge.
-//! Start at [`Invariant`]; `Seen::look` is what is looked at every few milliseconds.
+//! Start at [`Invariant`]; `seen` is what is looked at every few milliseconds and at the end, `parting` judges formations that
+//! part and meet again.
 
-use crate::fixture::numbers;
+mod parting;
+mod seen;
+
+pub(crate) use parting::{formation, gives_way, went_on_alone};
+pub(crate) use seen::Seen;
+
 use crate::machine::{Machine, Running};
 use model::settings::PrimaryReturn;
-use model::{AppName, Directory, Reason, ServerId, SessionId, Token};
+use model::{Directory, Reason, ResilienceMode, ServerId};
 use policy::campaign::Action;
 use policy::failback::Return;
 use policy::office::{Look, Taking};
-use replica::{Acting, NotActing, Replica, Status};
-use std::collections::{BTreeMap, BTreeSet};
+use replica::Status;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
-
-/// Directories are compared after every so many entries.
-const COMPARED: u64 = 16;
 
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
-    /// At most one server acts as primary at a moment.
+    /// At most one server of a formation acts as primary at a moment; in quorum mode at most one of all.
     OnePrimary,
-    /// At most one server holds the office, and with it the address.
+    /// At most one server of a formation holds the office, and with it the address; in quorum mode at most one of all.
     OneAddress,
-    /// Servers that applied equally much have equal directories.
+    /// Servers that applied equally much of a formation have equal directories.
     Agreement,
+    /// What is applied on a server is of its own formation.
+    Mixed,
     /// A server's directory never goes back while it runs.
     Forward,
-    /// What was acknowledged is there.
+    /// What was acknowledged in the formation that stands, or in one that it goes on from, is there.
     NothingLost,
+    /// What was acknowledged in a formation that gave way is there, or is kept as a divergence; one in which nobody asked for
+    /// anything leaves none.
+    Diverged,
+    /// A side goes on without its primary only where it may, and one that may not act alone does not.
+    Alone,
+    /// Of two formations that meet the one stands that `primary-return` names; who waits for an administrator has a reason.
+    Stands,
     /// What was refused is not there.
     NothingInvented,
     /// A change that was made is not made again, nor refused, when it is asked for again.
@@ -82,8 +94,10 @@ fn may_stay(look: &Look<'_>, server: ServerId) -> bool {
     let group = look.directory.group();
     let record = look.directory.server(server);
     let fit = record.is_some_and(|record| record.standing.may_lead());
+    // Whoever has the only vote has nobody to pass the role on to.
+    let alone = look.consensus.voters.len() == 1;
     fit && look.consensus.voters.contains(&server)
-        && (group.primary == Some(server) || group.backups.contains(&server))
+        && (alone || group.primary == Some(server) || group.backups.contains(&server))
 }
 
 fn fails_over(look: &Look<'_>) -> bool {
@@ -156,7 +170,9 @@ fn hand_over(look: &Look<'_>, to: ServerId, reasons: &[Reason]) -> Result<(), Br
         let seen = format!("{name} hands over to {target} and is no caretaker: {reasons:?}");
         return broken(Invariant::Explained, seen);
     }
-    let listed = group.backups.contains(&to);
+    // The only vote was passed on before, and the role did not follow.
+    let voters = &look.consensus.voters;
+    let listed = group.backups.contains(&to) || !voters.contains(&me) && voters.contains(&to);
     if !(listed || group.backups.is_empty() && group.primary == Some(to)) {
         let seen = format!("{name} hands over to {target}, who is not on the list: {reasons:?}");
         return broken(Invariant::Listed, seen);
@@ -203,186 +219,6 @@ pub(crate) fn return_of(look: &Look<'_>, back: &Return) -> Result<(), Broken> {
     broken(Invariant::Returns, seen)
 }
 
-/// What was seen so far.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
-    by_applied: BTreeMap<u64, Directory>,
-    applied: BTreeMap<ServerId, u64>,
-    /// Changes that were acknowledged.
-    pub(crate) acknowledged: BTreeSet<u64>,
-    /// Changes whose outcome is unknown.
-    pub(crate) unknown: BTreeSet<u64>,
-    /// Sessions whose making was acknowledged.
-    pub(crate) sessions: BTreeSet<SessionId>,
-    /// How often a server was seen acting that did not act when last looked.
-    pub(crate) primaries: u64,
-    /// Who acted last, and in which term.
-    pub(crate) primary: Option<(ServerId, u64)>,
-    /// Who acts now.
-    pub(crate) acting: Option<ServerId>,
-    /// The first rule that was broken where no error could be given back.
-    pub(crate) broken: Option<Broken>,
-}
-
-impl Seen {
-    /// A server starts again, from what its disk kept.
-    pub(crate) fn restarted(&mut self, server: ServerId) {
-        self.applied.remove(&server);
-    }
-
-    /// Looks at a server that goes on.
-    pub(crate) fn look_at(&mut self, running: &Running) -> Result<Stand, Broken> {
-        running.within(|server| {
-            self.look_at_state(&server.replica)?;
-            let acting = server.replica.acting();
-            let acts = server.acts(&acting);
-            let term = match &acting {
-                Acting::Yes { term, .. } => *term,
-                Acting::No(NotActing::NotLeader { .. }) => 0,
-                Acting::No(_) => {
-                    let status = server.replica.status();
-                    if let Some(stopped) = &status.stopped {
-                        return broken(Invariant::Alive, format!("{}: {stopped}", server.me));
-                    }
-                    status.term
-                }
-            };
-            Ok(Stand {
-                server: server.me,
-                acts,
-                holds: acts && server.holds(&acting, term),
-                term,
-            })
-        })
-    }
-
-    /// Looks at what servers stand for together.
-    pub(crate) fn compare(&mut self, stands: &[Stand]) -> Result<(), Broken> {
-        if let Some(broken) = self.broken.clone() {
-            return Err(broken);
-        }
-        let acting: Vec<&Stand> = stands.iter().filter(|stand| stand.acts).collect();
-        if stands.iter().filter(|stand| stand.holds).count() > 1 {
-            return broken(
-                Invariant::OneAddress,
-                format!("{acting:?} hold the address at once"),
-            );
-        }
-        self.acting = acting.first().map(|one| one.server);
-        match acting.as_slice() {
-            [] => Ok(()),
-            [one] => {
-                if self.primary != Some((one.server, one.term)) {
-                    self.primary = Some((one.server, one.term));
-                    self.primaries += 1;
-                }
-                Ok(())
-            }
-            several => broken(Invariant::OnePrimary, format!("{several:?} act at once")),
-        }
-    }
-
-    fn look_at_state(&mut self, replica: &Replica) -> Result<(), Broken> {
-        let state = replica.state();
-        let Some(directory) = &state.directory else {
-            return Ok(());
-        };
-        let before = self.applied.insert(replica.me(), state.applied);
-        if before.is_some_and(|before| before > state.applied) {
-            let seen = format!("{} went from {before:?} to {}", replica.me(), state.applied);
-            return broken(Invariant::Forward, seen);
-        }
-        // Comparing whole directories is slow, and those that differ once stay different.
-        if before == Some(state.applied) || !state.applied.is_multiple_of(COMPARED) {
-            return Ok(());
-        }
-        let known = self.by_applied.entry(state.applied);
-        let known = known.or_insert_with(|| directory.clone());
-        if known != directory {
-            let seen = format!(
-                "{} has another directory at {} than was seen before: {:?} instead of {:?}",
-                replica.me(),
-                state.applied,
-                numbers(directory),
-                numbers(known)
-            );
-            return broken(Invariant::Agreement, seen);
-        }
-        one_session(directory)
-    }
-
-    /// Looks at all servers when they should be equal.
-    pub(crate) fn look_for_difference<'a>(
-        mut replicas: impl Iterator<Item = &'a Replica>,
-    ) -> Result<(), Broken> {
-        let Some(first) = replicas.next() else {
-            return Ok(());
-        };
-        let state = first.state();
-        for other in replicas {
-            if other.state().directory != state.directory {
-                let seen = format!("{} and {} differ in the end", first.me(), other.me());
-                return broken(Invariant::Agreement, seen);
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks at a server that has everything, at the end.
-    pub(crate) fn settle(&self, replica: &Replica) -> Result<(), Broken> {
-        let state = replica.state();
-        let Some(directory) = &state.directory else {
-            return broken(Invariant::NothingLost, "a server without a directory");
-        };
-        let (found, me) = (numbers(directory), replica.me());
-        let lost: Vec<_> = self.acknowledged.difference(&found).collect();
-        if !lost.is_empty() {
-            return broken(Invariant::NothingLost, format!("{me} lacks {lost:?}"));
-        }
-        let gone = |id: &&SessionId| directory.session(**id).is_none();
-        let gone: Vec<_> = self.sessions.iter().filter(gone).collect();
-        if !gone.is_empty() {
-            return broken(
-                Invariant::NothingLost,
-                format!("{me} lacks sessions {gone:?}"),
-            );
-        }
-        let allowed: BTreeSet<u64> = self.acknowledged.union(&self.unknown).copied().collect();
-        let invented: Vec<_> = found.difference(&allowed).collect();
-        if !invented.is_empty() {
-            return broken(Invariant::NothingInvented, format!("{me} has {invented:?}"));
-        }
-        one_session(directory)
-    }
-}
-
-/// What a server stands for at a moment.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Stand {
-    server: ServerId,
-    acts: bool,
-    holds: bool,
-    term: u64,
-}
-
-fn one_session(directory: &Directory) -> Result<(), Broken> {
-    let mut current: BTreeMap<(&Token, &AppName), SessionId> = BTreeMap::new();
-    for session in directory.sessions().filter(|session| session.current) {
-        let other = current.insert((&session.token, &session.app), session.id);
-        if let Some(other) = other {
-            let seen = format!("{} and {other} are both current", session.id);
-            return broken(Invariant::OneSession, seen);
-        }
-        if !session.is_live() {
-            return broken(
-                Invariant::OneSession,
-                format!("{} is current and has ended", session.id),
-            );
-        }
-    }
-    Ok(())
-}
-
 /// Whom the settings name as primary, once nothing has broken for a while; none: whoever is.
 pub(crate) fn rightful(directory: &Directory, status: &Status) -> Option<ServerId> {
     let group = directory.group();
@@ -393,7 +229,11 @@ pub(crate) fn rightful(directory: &Directory, status: &Status) -> Option<ServerI
         .events_back()
         .filter(|event| event.kind == model::EventKind::Switchover)
         .count();
-    head.filter(|head| accepts && moved < most && status.voters.contains(head))
+    let counts = |head: &ServerId| match group.mode {
+        ResilienceMode::Quorum => status.voters.contains(head),
+        ResilienceMode::Availability => directory.server(*head).is_some_and(|head| head.voting),
+    };
+    head.filter(|head| accepts && moved < most && counts(head))
 }
 
 /// The servers that go on, in the order of their machines.

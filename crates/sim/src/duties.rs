@@ -7,8 +7,9 @@ use crate::checks;
 use crate::planted::Planted;
 use crate::scene::Scene;
 use crate::server::{ATTEMPT, Server};
-use model::{Command, Directory, Record, ServerId};
+use model::{Command, Directory, FormationId, Record, ServerId};
 use policy::campaign::Action;
+use policy::formations::own::followers;
 use policy::liveness::{self, Allowance, Liveness};
 use policy::office::{Look, Office, Taking};
 use policy::voting::{Membership, Step};
@@ -73,6 +74,8 @@ struct Duties {
     server: Arc<Server>,
     office: Option<Office>,
     liveness: Liveness,
+    /// The formation that the policies are about.
+    formation: FormationId,
     done: mpsc::UnboundedSender<Outcome>,
 }
 
@@ -84,6 +87,7 @@ pub(crate) async fn run(server: Arc<Server>) {
     let mut duties = Duties {
         office: None,
         liveness: Liveness::new(Allowance::of(server.before.settings())),
+        formation: server.replica.formation(),
         done,
         server: server.clone(),
     };
@@ -98,7 +102,7 @@ pub(crate) async fn run(server: Arc<Server>) {
         let mut outcome = None;
         tokio::select! {
             biased;
-            Ok(()) = consensus.changed() => {}
+            Ok(()) = consensus.changed() => server.role_changed.notify_one(),
             Some(came) = outcomes.recv() => outcome = Some(came),
             Ok(()) = directory.changed(), if gathering.is_zero() => gathered = server.now() + GATHER,
             () = sleep(due) => {}
@@ -134,19 +138,31 @@ impl Duties {
             &status,
             &consensus,
         );
+        let formation = server.replica.formation();
         let mut office = match self.office.take() {
-            Some(office) => office,
-            None => Office::new(&look, now),
+            Some(office) if formation == self.formation => office,
+            // Terms of one formation mean nothing in another.
+            _ => Office::new(&look, now),
         };
+        self.formation = formation;
         match outcome {
             Some(Outcome::Took(term)) => office.took(term),
             Some(Outcome::NotTaken) => office.not_taken(),
             Some(Outcome::MembersDone) => office.members_done(),
             None => {}
         }
-        self.decide(&mut office, &look, truth, &status, now);
+        let followers = followers(truth, &status.voters, server.me);
+        server.replica.set_followers(followers);
+        // While the formation changes, consensus does not run.
+        if status.role != Role::Stopped {
+            self.decide(&mut office, &look, truth, &status, now);
+        }
         self.watch_hosts(truth, &status, now);
-        server.inside().office = office.holds(&look).then_some(status.term);
+        self.arrange(&mut office, &look, truth, &status, now);
+        let mut inside = server.inside();
+        inside.office = office.holds(&look).then_some(status.term);
+        inside.caretaker = office.is_caretaker();
+        drop(inside);
         self.office = Some(office);
     }
 
@@ -159,7 +175,6 @@ impl Duties {
         now: Duration,
     ) {
         let server = &self.server;
-        let grace = truth.settings().grace_period();
         let real = Look {
             directory: truth,
             ..*look
@@ -178,6 +193,19 @@ impl Duties {
             server.scene.judge(checks::return_of(&real, &back));
             self.transfer(back.server);
         }
+    }
+
+    /// Brings the members of consensus to what the directory says, one step at a time.
+    fn arrange(
+        &self,
+        office: &mut Office,
+        look: &Look<'_>,
+        truth: &Directory,
+        status: &Status,
+        now: Duration,
+    ) {
+        let server = &self.server;
+        let grace = truth.settings().grace_period();
         let progress = || server.progress(grace, status);
         if let Some(step) = office.arrange(look, progress, server.leaving(), now) {
             let (server, done) = (server.clone(), self.done.clone());

@@ -1,5 +1,6 @@
 //! A directory to begin with, and changes that can be told apart.
 
+use crate::cast::Cast;
 use model::application::Backend;
 use model::trust::Invitation;
 use model::{
@@ -13,6 +14,11 @@ use std::sync::Arc;
 /// The formation of all simulated groups.
 pub(crate) fn formation_id() -> FormationId {
     FormationId::from_bytes([7; 16])
+}
+
+/// The machine that breaks ties; no server runs there.
+pub(crate) fn tie_breaker() -> ServerId {
+    server_id(0)
 }
 
 /// The server of a number.
@@ -108,7 +114,13 @@ fn group(members: &[(u8, Standing)]) -> model::record::Group {
 
 /// What stands for the directory before it has come: nobody is known.
 pub(crate) fn nobody() -> Directory {
-    Directory::from_records([Record::Group(Arc::new(group(&[])))])
+    let mut group = group(&[]);
+    group.formation.this = FormationRef {
+        id: FormationId::default(),
+        number: 0,
+        fork_point: 0,
+    };
+    Directory::from_records([Record::Group(Arc::new(group))])
         .expect("invariant: a group alone is a directory")
 }
 
@@ -122,12 +134,15 @@ pub(crate) fn admin() -> UserName {
     UserName::new("admin").expect("invariant: a valid name")
 }
 
-/// The directory of a group of these members, the first of whom is primary, with some settings.
-pub(crate) fn directory(members: &[(u8, Standing)], settings: &[(&str, String)]) -> Directory {
+/// The directory of a group to begin with.
+pub(crate) fn directory(cast: &Cast) -> Directory {
+    let members = &cast.members;
+    let mut group = group(members);
+    group.mode = cast.mode;
     let mut app = Application::named(app());
     app.backends.push(Backend::Unix("/run/app".into()));
     let mut records = vec![
-        Record::Group(Arc::new(group(members))),
+        Record::Group(Arc::new(group)),
         Record::User(Arc::new(user(admin(), Role::Admin))),
         Record::Application(Arc::new(app)),
     ];
@@ -135,7 +150,8 @@ pub(crate) fn directory(members: &[(u8, Standing)], settings: &[(&str, String)])
         .iter()
         .map(|(number, standing)| server(*number, *standing));
     records.extend(servers.map(|server| Record::Server(Arc::new(server))));
-    let settings = settings.iter().cloned();
+    let mode = ("resilience.mode", cast.mode.as_str().to_owned());
+    let settings = cast.settings.iter().cloned().chain([mode]);
     records.extend(settings.map(|(key, value)| Record::Setting(key.into(), None, value)));
     Directory::from_records(records).expect("invariant: a directory without contradictions")
 }
@@ -153,6 +169,11 @@ pub(crate) fn invitation(number: u8, standing: Standing) -> Invitation {
     }
 }
 
+/// The user of a number.
+pub(crate) fn change_user(number: u64) -> UserName {
+    UserName::new(&format!("user-{number}")).expect("invariant: a valid name")
+}
+
 /// The change of a number: it adds a user of that number.
 pub(crate) fn change(number: u64) -> Change {
     let mut id = [0; 16];
@@ -160,11 +181,14 @@ pub(crate) fn change(number: u64) -> Change {
     id.iter_mut()
         .zip(bytes)
         .for_each(|(place, byte)| *place = byte);
-    let name = UserName::new(&format!("user-{number}")).expect("invariant: a valid name");
+    let name = change_user(number);
     Change {
         id: ChangeId::from_bytes(id),
         at: UnixMillis(number),
-        author: Author::Server(server_id(1)),
+        author: Author::User {
+            name: admin(),
+            from: "192.0.2.200".into(),
+        },
         command: Command::PutUser {
             user: Box::new(user(name, Role::User)),
             expect: None,

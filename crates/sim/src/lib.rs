@@ -5,27 +5,37 @@
 //! its power while the others go on.
 //!
 //! Always true: the code under test is the code that ships (`replica`, and of `policy` what [`policy::office::Office`] puts
-//! together); nothing in it knows that it is simulated. `duties` does with the decisions what the daemon does. Start at
-//! [`run`], which tells a story; `world` holds the machines, `network` what is between them, `storm` what goes wrong, `checks`
-//! what must always be true, [`Planted`] the bugs that show that the rules find something.
+//! together and what `policy::formations` decides); nothing in it knows that it is simulated. `duties` and `formations` do with
+//! the decisions what the daemon does: groups in either mode, sides that go on alone, meet again and give way, servers that lost
+//! their disk. Start at [`run`], which tells a story by chance, or at [`Tale`], which tells one as it is told to; `world` holds
+//! the machines, `network` what is between them, `storm` what goes wrong, `calm` the end, `checks` what must always be true,
+//! [`Planted`] the bugs that show that the rules find something.
 //!
-//! Quorum mode only so far: formations that part and meet again would be one more kind of trouble in `storm`, and their rules
-//! one more part of `checks`.
+//! Left out: the members of a group in availability mode stay the same, and what runs for a session on its host is not
+//! simulated, so that a host registers only sessions that its directory still has.
 
+mod calls;
+mod calm;
+mod cast;
 mod checks;
 mod duties;
 mod fixture;
+mod formations;
 mod machine;
 mod network;
 mod outside;
+mod parting;
 mod planted;
+mod reporting;
 mod scene;
 mod server;
 mod shape;
 mod storm;
 mod story;
+mod tale;
 mod world;
 
 pub use checks::{Broken, Invariant};
 pub use planted::Planted;
 pub use story::{Failed, Plot, Report, STORM, run};
+pub use tale::{Group, Tale};

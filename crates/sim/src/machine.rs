@@ -4,11 +4,11 @@
 //! runtime that then is not driven, or gone; a server that goes on after it was frozen finds its clock ahead, as after
 //! SIGCONT. What the machine had not synced may be lost with its power. Start at [`Machine::tick`].
 
-use crate::fixture::formation_id;
+use crate::fixture::{formation_id, incarnation, number_of};
 use crate::network::{Load, Network};
 use crate::scene::Scene;
 use crate::server::Server;
-use model::{IncarnationId, ServerId};
+use model::{FormationId, IncarnationId, ServerId};
 use replica::disk::{MemoryDisk, SharedDisk};
 use replica::{
     Driver, LogOptions, LogOwner, OpenError, Options, Replica, SnapshotLimits, Timing, clock,
@@ -54,13 +54,17 @@ pub(crate) struct Machine {
     pub(crate) frozen: Option<Duration>,
     /// Whether it is up without its server.
     refuses: bool,
+    /// How often its log began anew.
+    lives: u8,
 }
 
 /// Why a machine's server does not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] Box<OpenError>),
+    #[error(transparent)]
+    Formation(#[from] Box<formation::FormationError>),
     #[error("no runtime")]
     Runtime(#[from] std::io::Error),
 }
@@ -72,7 +76,7 @@ fn options() -> Options {
             segment_size: SEGMENT,
             driver: Driver::Tasks { sync },
         },
-        silent: false,
+        silent: true,
         snapshots: SnapshotLimits {
             entries: 120,
             bytes: 1 << 20,
@@ -98,6 +102,7 @@ impl Machine {
             running: None,
             frozen: None,
             refuses: false,
+            lives: 0,
         }
     }
 
@@ -130,17 +135,19 @@ impl Machine {
         };
         clock::use_virtual_time_since(start.0);
         let plug = network.plug_in(self.id, &self.disk, start);
+        self.begin_anew_where_emptied()?;
         let disk: SharedDisk = Arc::new(self.disk.clone());
         let (links, me) = (plug.clone(), self.id);
         let opened = runtime.block_on(async move {
             let data = Path::new(DATA);
             Replica::open(disk, data, me, links, timing, options()).await
         });
-        let replica = opened?;
+        let replica = opened.map_err(Box::new)?;
         let server = Server::new(self.id, replica, plug, scene.clone(), start, known);
         let server = Arc::new(server);
         runtime.spawn(crate::duties::run(server.clone()));
-        runtime.spawn(crate::server::report(server.clone()));
+        runtime.spawn(crate::formations::run(server.clone()));
+        runtime.spawn(crate::reporting::report(server.clone()));
         self.frozen = None;
         self.refuses = false;
         self.running = Some(Running {
@@ -149,6 +156,30 @@ impl Machine {
             start,
         });
         Ok(())
+    }
+
+    /// As in the daemon: a server whose log is gone begins with an empty one under a new incarnation, in no formation.
+    fn begin_anew_where_emptied(&mut self) -> Result<(), StartError> {
+        let shared: SharedDisk = Arc::new(self.disk.clone());
+        let data = Path::new(DATA);
+        let there = formation::current(&shared, data).map_err(Box::new)?;
+        let others = formation::others(&shared, data).map_err(Box::new)?;
+        if there.is_some() || !others.is_empty() {
+            return Ok(());
+        }
+        self.lives += 1;
+        let owner = LogOwner {
+            formation: FormationId::default(),
+            incarnation: incarnation(number_of(self.id), self.lives),
+        };
+        let begun = formation::join(&shared, data, owner, SEGMENT);
+        let begun = begun.and_then(|()| formation::select(&shared, data, owner.formation));
+        Ok(begun.map_err(Box::new)?)
+    }
+
+    /// Its server has ended; everything on its disk is lost.
+    pub(crate) fn empty(&mut self) {
+        self.disk = MemoryDisk::new();
     }
 
     /// Its server ends at once.
@@ -232,6 +263,9 @@ impl Running {
                     Load::Answer(answer, waits) => drop(waits.send(answer)),
                     Load::News(news) => server.heard(parcel.from, news),
                     Load::Wish(change) => server.wished(*change),
+                    Load::Request(request, waits) => server.requested(parcel.from, *request, waits),
+                    // Who asked may have given up.
+                    Load::Reply(answer, waits) => drop(waits.send(*answer)),
                 }
             }
         });

@@ -16,6 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use wire::control::{Answer, Request};
+
+/// As in the daemon: how long a tie-breaker may take, and how often it is asked.
+const ECHO_LIMIT: Duration = Duration::from_millis(400);
+const ECHO_TRIES: u32 = 2;
 
 /// How the network behaves.
 #[derive(Debug, Clone, Copy)]
@@ -56,8 +61,20 @@ pub(crate) struct Report {
     pub(crate) lease: Duration,
     /// Whom it has heard within the grace period.
     pub(crate) hears: BTreeSet<ServerId>,
+    /// Those without which it acknowledges nothing.
+    pub(crate) in_sync: BTreeSet<ServerId>,
 }
 
+/// Why a server did not answer a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// Its machine says that nobody listens.
+    Refused,
+    /// Nothing came in time.
+    Silent,
+}
+
+type Replied = oneshot::Sender<Result<Answer, NoAnswer>>;
 type Answered = oneshot::Sender<Result<Bytes, LinkError>>;
 
 /// What is on its way.
@@ -71,6 +88,10 @@ pub(crate) enum Load {
     News(News),
     /// A change that a server wants made, for the primary.
     Wish(Box<Change>),
+    /// What a member asks beside consensus.
+    Request(Box<Request>, Replied),
+    /// The answer.
+    Reply(Box<Result<Answer, NoAnswer>>, Replied),
 }
 
 /// Something that has arrived.
@@ -186,12 +207,30 @@ impl Network {
     /// What arrives at a machine where no process listens is refused by the machine.
     pub(crate) fn refuse(&self, me: ServerId, now: Duration) {
         for parcel in self.due(me, now) {
-            if let Load::Question(_, waits) = parcel.load {
-                let life = self.inside().lives.get(&me).map_or(0, |(life, _)| *life);
-                let refused = Load::Answer(Err(LinkError::Unreachable), waits);
-                self.post((me, parcel.from), life, now, refused);
-            }
+            let refused = match parcel.load {
+                Load::Question(_, waits) => Load::Answer(Err(LinkError::Unreachable), waits),
+                Load::Request(_, waits) => Load::Reply(Box::new(Err(NoAnswer::Refused)), waits),
+                _ => continue,
+            };
+            let life = self.inside().lives.get(&me).map_or(0, |(life, _)| *life);
+            self.post((me, parcel.from), life, now, refused);
         }
+    }
+
+    /// Whether an echo request from here comes back now, and after how long; none: it does not.
+    fn echo(&self, way: Way) -> Option<Duration> {
+        let mut inside = self.inside();
+        let (there, lost) = inside.draw();
+        let (back, lost_back) = inside.draw();
+        let (from, to) = way;
+        let cut = inside.cut.contains(&way) || inside.cut.contains(&(to, from));
+        (!lost && !lost_back && !cut).then_some(there + back)
+    }
+
+    /// Whether nothing is cut between two machines.
+    pub(crate) fn connects(&self, one: ServerId, other: ServerId) -> bool {
+        let inside = self.inside();
+        !inside.cut.contains(&(one, other)) && !inside.cut.contains(&(other, one))
     }
 
     /// Sends something that no order is kept for.
@@ -242,6 +281,45 @@ impl Plug {
     pub(crate) fn tell(&self, to: ServerId, load: Load) {
         self.network
             .post((self.me, to), self.life, self.now(), load);
+    }
+
+    /// Asks a member something.
+    pub(crate) async fn ask(
+        &self,
+        to: ServerId,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Answer, NoAnswer> {
+        let (reply, replied) = oneshot::channel();
+        self.tell(to, Load::Request(Box::new(request), reply));
+        let deadline = Instant::now() + limit;
+        match tokio::time::timeout_at(deadline, replied).await {
+            Ok(Ok(answer)) => answer,
+            // What was lost on the way is silence until its time is over.
+            Ok(Err(_)) | Err(_) => {
+                tokio::time::sleep_until(deadline).await;
+                Err(NoAnswer::Silent)
+            }
+        }
+    }
+
+    /// Whether nothing is cut between this machine and another.
+    pub(crate) fn connects(&self, to: ServerId) -> bool {
+        self.network.connects(self.me, to)
+    }
+
+    /// Asks a machine whether it is there, as often and as long as the daemon asks a tie-breaker.
+    pub(crate) async fn echo(&self, to: ServerId) -> bool {
+        for _ in 0..ECHO_TRIES {
+            match self.network.echo((self.me, to)) {
+                Some(took) if took < ECHO_LIMIT => {
+                    tokio::time::sleep(took).await;
+                    return true;
+                }
+                _ => tokio::time::sleep(ECHO_LIMIT).await,
+            }
+        }
+        false
     }
 
     /// Sends an answer back.

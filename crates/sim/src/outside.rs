@@ -5,19 +5,24 @@
 
 use crate::checks::{Invariant, broken};
 use crate::fixture::{admin, app, change, invitation, server, server_id};
+use crate::formations::{give_way, make_by_hand};
 use crate::scene::Scene;
 use crate::server::Server;
 use model::{
-    Author, Change, ChangeId, Command, Outcome, ServerId, SessionId, Standing, Token, UnixMillis,
+    Author, Change, ChangeId, Command, FormationId, Outcome, ServerId, SessionId, Standing, Token,
+    UnixMillis,
 };
+use policy::recovery::Recovery;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use replica::{Applied, ProposeError};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
+use wire::control::Request;
 
 /// How long an administrator waits for a primary.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -49,9 +54,10 @@ impl Doors {
         self.inside().clone()
     }
 
-    /// The one that acts as primary.
-    fn primary(&self, scene: &Scene) -> Option<Door> {
-        let acting = scene.with_seen(|seen| seen.acting)?;
+    /// One that acts as primary.
+    fn primary(&self, chance: &mut SmallRng, scene: &Scene) -> Option<Door> {
+        let acting = scene.with_seen(|seen| seen.acting.clone());
+        let acting = *acting.choose(chance)?;
         self.all().into_iter().find(|(door, _)| door.me == acting)
     }
 }
@@ -77,8 +83,8 @@ pub(crate) async fn write(number: u64, mut chance: SmallRng, doors: Doors, scene
 }
 
 fn choose(chance: &mut SmallRng, doors: &Doors, scene: &Scene) -> Option<Door> {
-    let any = || doors.all().choose(chance).cloned();
-    doors.primary(scene).or_else(any)
+    let primary = doors.primary(chance, scene);
+    primary.or_else(|| doors.all().choose(chance).cloned())
 }
 
 async fn one_user(this: u64, chance: &mut SmallRng, doors: &Doors, scene: &Scene) {
@@ -95,10 +101,13 @@ async fn one_user(this: u64, chance: &mut SmallRng, doors: &Doors, scene: &Scene
                 handle.spawn(async move { drop(server.propose(&change(this), limit).await) });
             }
             match ask(door, change(this), limit).await {
-                Some(Ok(Applied { outcome: Ok(_), .. })) => {
+                Some(Ok(Applied {
+                    outcome: Ok(_),
+                    name,
+                })) => {
                     scene.with_seen(|seen| {
                         seen.unknown.remove(&this);
-                        seen.acknowledged.insert(this);
+                        seen.acknowledged.insert(this, name);
                     });
                     return;
                 }
@@ -111,6 +120,34 @@ async fn one_user(this: u64, chance: &mut SmallRng, doors: &Doors, scene: &Scene
             }
         }
         sleep(Duration::from_millis(chance.random_range(1..60))).await;
+    }
+}
+
+/// Somebody asks one server for a change so long, until it is made.
+pub(crate) async fn ask_at(
+    server: ServerId,
+    this: u64,
+    patience: Duration,
+    doors: Doors,
+    scene: Scene,
+) {
+    scene.with_seen(|seen| seen.unknown.insert(this));
+    let until = scene.now() + patience;
+    while scene.now() < until {
+        let door = doors.all().into_iter().find(|(door, _)| door.me == server);
+        if let Some(door) = door
+            && let Some(Ok(Applied {
+                outcome: Ok(_),
+                name,
+            })) = ask(door, change(this), patience).await
+        {
+            scene.with_seen(|seen| {
+                seen.unknown.remove(&this);
+                seen.acknowledged.insert(this, name);
+            });
+            return;
+        }
+        sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -147,10 +184,10 @@ async fn one_session(chance: &mut SmallRng, doors: &Doors, scene: &Scene) {
     let limit = Duration::from_millis(chance.random_range(100..1500));
     if let Some(Ok(Applied {
         outcome: Ok(Outcome::Session { session, .. }),
-        ..
+        name,
     })) = ask((server, handle), change, limit).await
     {
-        scene.with_seen(|seen| seen.sessions.insert(session));
+        scene.with_seen(|seen| seen.sessions.insert(session, name));
     }
 }
 
@@ -177,7 +214,7 @@ pub(crate) async fn administer(
     for command in commands {
         let change = asked_by_admin(&mut chance, command);
         while scene.now() < end {
-            if let Some(door) = doors.primary(&scene)
+            if let Some(door) = doors.primary(&mut chance, &scene)
                 && let Some(Ok(_)) = ask(door, change.clone(), PATIENCE).await
             {
                 break;
@@ -225,6 +262,57 @@ pub(crate) async fn promote(primary: Arc<Server>, to: u8, temporary: bool) {
     }
     // Who is primary then is seen from outside.
     let _moved = primary.replica.transfer_to(to, TRANSFER_LIMIT).await;
+}
+
+/// An administrator lets one of several formations that act stand, the one of a choice, or makes one; runs on any server.
+pub(crate) async fn recover(server: Arc<Server>, choice: u64) {
+    server.ask_sides().await;
+    let mut sides = server.sides();
+    sides.insert(server.me, server.side());
+    let acting: BTreeSet<FormationId> = policy::formations::acting(&sides)
+        .map(|(_, formation, _)| formation.id)
+        .collect();
+    let count = u64::try_from(acting.len()).unwrap_or(u64::MAX);
+    let place = usize::try_from(choice.checked_rem(count).unwrap_or(0)).unwrap_or(0);
+    let wanted = acting.iter().nth(place).map(ToString::to_string);
+    let wanted = wanted.filter(|_| acting.len() > 1);
+    let plan =
+        |view: &policy::View<'_>| policy::recovery::recovery(view, &sides, wanted.as_deref());
+    let (author, reason) = (Author::Server(server.me), None);
+    // What came of it is seen from outside.
+    match server.with_view(plan).1 {
+        Some(Recovery::Make { on, from }) if on == server.me => {
+            drop(make_by_hand(&server, from).await);
+        }
+        Some(Recovery::Make { on, from }) => {
+            let request = Request::MakeFormation {
+                from,
+                author,
+                reason,
+            };
+            drop(server.call(on, request, PATIENCE).await);
+        }
+        Some(Recovery::GiveWay {
+            primaries,
+            to,
+            primary,
+        }) => {
+            for other in primaries {
+                if other == server.me {
+                    drop(give_way(&server, to.id, primary).await);
+                    continue;
+                }
+                let request = Request::GiveWay {
+                    to: to.id,
+                    primary,
+                    author: author.clone(),
+                    reason: None,
+                };
+                drop(server.call(other, request, PATIENCE).await);
+            }
+        }
+        None => {}
+    }
 }
 
 /// An administrator removes a server; runs on the primary.

@@ -16,15 +16,21 @@ pub enum Planted {
     PauseIgnored,
     /// The original primary takes over again whatever `primary-return` says.
     ReturnIgnored,
+    /// What was changed in a formation that gives way is dropped.
+    DifferenceDropped,
+    /// A side goes on without asking the tie-breakers.
+    IslandUnasked,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::LyingDisk,
         Self::RoleAlone,
         Self::ListIgnored,
         Self::PauseIgnored,
         Self::ReturnIgnored,
+        Self::DifferenceDropped,
+        Self::IslandUnasked,
     ];
 }

@@ -3,6 +3,8 @@
 use crate::checks::{Broken, Seen};
 use crate::planted::Planted;
 use model::{ServerId, UnixMillis};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +19,10 @@ struct Inside {
     offsets: BTreeMap<ServerId, i64>,
     seen: Seen,
     keys: u64,
+    /// What servers said they do, since it was last taken.
+    told: Vec<String>,
+    /// Whether the fence command fails: the chance of it, in thousandths, and what is drawn from.
+    fence: Option<(u32, SmallRng)>,
 }
 
 /// The scene. Clones are handles.
@@ -71,6 +77,28 @@ impl Scene {
         let mut inside = self.inside();
         inside.keys += 1;
         inside.keys
+    }
+
+    /// A server says what it does.
+    pub(crate) fn tell(&self, words: String) {
+        self.inside().told.push(words);
+    }
+
+    /// What servers said since this was last asked.
+    pub(crate) fn told(&self) -> Vec<String> {
+        std::mem::take(&mut self.inside().told)
+    }
+
+    /// The fence command fails so often, of a thousand times.
+    pub(crate) fn set_fence(&self, fails: u32, seed: u64) {
+        self.inside().fence = Some((fails.min(1000), SmallRng::seed_from_u64(seed)));
+    }
+
+    /// Runs the fence command; says whether it succeeded.
+    pub(crate) fn fence(&self) -> bool {
+        let mut inside = self.inside();
+        let drawn = inside.fence.as_mut();
+        drawn.is_none_or(|(fails, chance)| !chance.random_ratio(*fails, 1000))
     }
 
     /// Looks at, or adds to, what was seen.

@@ -1,41 +1,37 @@
 //! One simulated server: the replica, what it knows of the others, and what it tells them.
 //!
-//! Always true: it knows of the others only what came over the network. What it decides is in `duties`; start at [`Server`]
-//! and [`report`].
+//! Always true: it knows of the others only what came over the network. What it decides is in `duties` and `formations`, what
+//! it tells is in `reporting`; start at [`Server`].
 
-use crate::fixture::nobody;
-use crate::network::{Load, News, Plug, Report};
+use crate::fixture::{nobody, number_of};
+use crate::formations::{Known, Marks};
+use crate::network::{Load, News, NoAnswer, Plug, Report};
 use crate::planted::Planted;
 use crate::scene::Scene;
 use bytes::Bytes;
 use model::{
-    Author, Change, ChangeId, Command, Directory, IncarnationId, PauseChange, Registration,
-    ServerId, SessionState,
+    Author, Change, ChangeId, Command, Directory, IncarnationId, ResilienceMode, ServerId,
 };
-use policy::timing::Turn;
+use policy::formations::room;
 use policy::voting::Progress;
 use policy::{Peer, View};
-use replica::{
-    Acting, Applied, LinkError, NotActing, ProposeError, Replica, Role, State, Status, Timing,
-};
-use std::collections::{BTreeMap, BTreeSet};
+use replica::{Acting, Applied, LinkError, NotActing, ProposeError, Replica, State, Status};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use wire::control::{Answer, Request};
 
 /// As in the daemon.
 pub(crate) const ATTEMPT: Duration = Duration::from_secs(3);
-const PING: Duration = Duration::from_millis(100);
-/// Every so many pings one carries a report.
-const REPORTS: u32 = 10;
 const ORDER: Duration = Duration::from_secs(5);
 
 /// What is known of another server.
 #[derive(Debug, Clone)]
 pub(crate) struct Contact {
     pub(crate) heard: Duration,
-    incarnation: IncarnationId,
+    pub(crate) incarnation: IncarnationId,
     pub(crate) report: Option<(Report, i64)>,
     /// Whether the report was told to the policies.
     pub(crate) told: bool,
@@ -48,6 +44,18 @@ pub(crate) struct Inside {
     pub(crate) ordered: Option<Duration>,
     /// The term in which it said that it is primary, while it is not a caretaker.
     pub(crate) office: Option<u64>,
+    /// Whether it leads only to pass the role on.
+    pub(crate) caretaker: bool,
+    pub(crate) known: Known,
+}
+
+impl Inside {
+    /// A member said which life of its log this is.
+    pub(crate) fn note_incarnation(&mut self, server: ServerId, incarnation: IncarnationId) {
+        if let Some(contact) = self.contacts.get_mut(&server) {
+            contact.incarnation = incarnation;
+        }
+    }
 }
 
 /// A server.
@@ -55,10 +63,13 @@ pub(crate) struct Inside {
 pub(crate) struct Server {
     pub(crate) me: ServerId,
     pub(crate) replica: Replica,
-    plug: Arc<Plug>,
+    pub(crate) plug: Arc<Plug>,
     pub(crate) scene: Scene,
     start: Instant,
     inside: Mutex<Inside>,
+    pub(crate) marks: Marks,
+    /// Told by `duties` when role, leader, term or members changed.
+    pub(crate) role_changed: Notify,
     pub(crate) before: Directory,
     /// The members as it was told when it joined.
     known: Vec<ServerId>,
@@ -81,6 +92,8 @@ impl Server {
             scene,
             start: start.0,
             inside: Mutex::default(),
+            marks: Marks::default(),
+            role_changed: Notify::new(),
             before: nobody(),
         }
     }
@@ -169,9 +182,14 @@ impl Server {
         change: &Change,
         limit: Duration,
     ) -> Result<Applied, ProposeError> {
-        if !self.acts(&self.replica.acting()) {
+        let acts = self.acts(&self.replica.acting()) && !self.inside().caretaker;
+        if !acts || self.structure_waits(change) {
             let primary = self.replica.leader();
             return Err(ProposeError::NotPrimary { primary });
+        }
+        let formation = self.replica.formation();
+        if !matches!(change.author, Author::Server(_)) {
+            self.scene.with_seen(|seen| seen.asked_in(formation));
         }
         let change = Change {
             at: self.scene.calendar(self.me),
@@ -206,7 +224,80 @@ impl Server {
         }
     }
 
-    fn silence(&self, of: ServerId) -> Option<Duration> {
+    /// Whether a change has to wait, because another formation is being taken in.
+    fn structure_waits(&self, change: &Change) -> bool {
+        let asked = !matches!(change.author, Author::Server(_));
+        let structural = asked && change.command.is_structural();
+        structural && (self.is_leaving() || room::taken_in(&self.side(), &self.sides()).is_some())
+    }
+
+    /// Asks another member something.
+    pub(crate) async fn call(
+        &self,
+        to: ServerId,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Answer, NoAnswer> {
+        self.plug.ask(to, request, limit).await
+    }
+
+    /// Answers a member.
+    pub(crate) fn reply(
+        &self,
+        to: ServerId,
+        answer: Answer,
+        waits: oneshot::Sender<Result<Answer, NoAnswer>>,
+    ) {
+        self.plug.tell(to, Load::Reply(Box::new(Ok(answer)), waits));
+    }
+
+    /// The other members, as it knows them.
+    pub(crate) fn others(&self) -> Vec<ServerId> {
+        let state = self.replica.state();
+        let mut all: Vec<ServerId> = match &state.directory {
+            Some(directory) => directory.servers().map(|server| server.id).collect(),
+            None => self.known.clone(),
+        };
+        all.retain(|id| *id != self.me);
+        all
+    }
+
+    /// Whether a server was heard within the grace period.
+    pub(crate) fn hears(&self, of: ServerId) -> bool {
+        let state = self.replica.state();
+        let grace = self.directory(&state).settings().grace_period();
+        self.silence(of).is_some_and(|silent| silent <= grace)
+    }
+
+    /// Says for the transcript what it does.
+    pub(crate) fn say(&self, words: String) {
+        self.scene
+            .tell(format!("server {} {words}", number_of(self.me)));
+    }
+
+    /// Its formation, for the transcript.
+    pub(crate) fn formation_words(&self) -> String {
+        let state = self.replica.state();
+        let formation = self.directory(&state).group().formation.this;
+        format!("formation {}", formation.number)
+    }
+
+    /// An id that was not given before, the same in every telling.
+    pub(crate) fn fresh_id<T>(&self, make: impl FnOnce([u8; 16]) -> T) -> T {
+        let mut bytes = [0xf0; 16];
+        for (place, byte) in bytes
+            .iter_mut()
+            .zip(self.scene.fresh().to_be_bytes().iter().skip(4))
+        {
+            *place = *byte;
+        }
+        if let Some(last) = bytes.last_mut() {
+            *last = number_of(self.me);
+        }
+        make(bytes)
+    }
+
+    pub(crate) fn silence(&self, of: ServerId) -> Option<Duration> {
         let now = self.now();
         let inside = self.inside();
         let contact = inside.contacts.get(&of)?;
@@ -263,24 +354,45 @@ impl Server {
         (leader == self.me || heard()).then_some(leader)
     }
 
+    /// Who leads, as it hears now.
+    pub(crate) fn leader_now(&self) -> Option<ServerId> {
+        let leader = self.replica.leader()?;
+        if leader == self.me {
+            return Some(leader);
+        }
+        let state = self.replica.state();
+        let grace = self.directory(&state).settings().grace_period();
+        let heard = self.replica.last_heard()?;
+        (heard.ago() <= grace).then_some(leader)
+    }
+
     /// Asks something of the group as this server sees it.
     pub(crate) fn with_view<T>(&self, ask: impl FnOnce(&View<'_>) -> T) -> T {
         let (state, status) = (self.replica.state(), self.replica.status());
         let directory = self.directory(&state);
         let peers = self.seen(directory, &status);
+        let counted = policy::view::counted(directory, &status.voters);
         ask(&View {
             directory,
             me: self.me,
             leader: self.leader(directory.settings().grace_period(), &status),
             acting: self.acts(&status.acting),
-            voters: &status.voters,
+            voters: &counted,
             peers: &peers,
         })
     }
 
     /// Tells this server to become primary at once.
     pub(crate) fn order(&self) {
-        self.inside().ordered = Some(self.now() + ORDER);
+        let until = self.now() + ORDER;
+        let state = self.replica.state();
+        let mode = self.directory(&state).group().mode;
+        let mut inside = self.inside();
+        inside.ordered = Some(until);
+        // Where the primary alone counts, there is nobody to elect another: this server goes on alone.
+        if mode == ResilienceMode::Availability {
+            inside.known.ordered = Some(until);
+        }
     }
 
     /// Says who is being removed.
@@ -291,142 +403,5 @@ impl Server {
     /// The server that is being removed.
     pub(crate) fn leaving(&self) -> Option<ServerId> {
         self.inside().leaving
-    }
-}
-
-/// Tells the others every interval that it is there, and every second how it is.
-pub(crate) async fn report(server: Arc<Server>) {
-    let mut count = 0;
-    loop {
-        let state = server.replica.state();
-        let directory = server.directory(&state);
-        let reports = count % REPORTS == 0;
-        let report = reports.then(|| server.own_report(directory));
-        let members: Vec<ServerId> = match &state.directory {
-            Some(directory) => directory.servers().map(|server| server.id).collect(),
-            None => server.known.clone(),
-        };
-        for other in members.into_iter().filter(|other| *other != server.me) {
-            let news = News {
-                incarnation: server.replica.incarnation(),
-                report: report.clone(),
-            };
-            server.plug.tell(other, Load::News(news));
-        }
-        if reports {
-            server.introduce(directory);
-            server.register_sessions(directory, state.applied);
-            server.end_pause(directory);
-            server.keep_timing(directory).await;
-        }
-        count += 1;
-        sleep(PING).await;
-    }
-}
-
-impl Server {
-    fn own_report(&self, directory: &Directory) -> Report {
-        let grace = directory.settings().grace_period();
-        let others = directory.servers().map(|server| server.id);
-        let hears: BTreeSet<ServerId> = others
-            .filter(|id| self.silence(*id).is_some_and(|silent| silent <= grace))
-            .collect();
-        Report {
-            applied: directory.group().number,
-            at: self.scene.calendar(self.me).0,
-            lease: self
-                .replica
-                .timing()
-                .map_or(Duration::ZERO, |it| it.lease()),
-            hears,
-        }
-    }
-
-    /// Says what it is, where the directory does not say so.
-    fn introduce(self: &Arc<Self>, directory: &Directory) {
-        let Some(record) = directory.server(self.me) else {
-            return;
-        };
-        let incarnation = self.replica.incarnation();
-        if record.started && record.incarnation == incarnation {
-            return;
-        }
-        self.wish(Command::ReportServer {
-            server: self.me,
-            version: record.version.clone(),
-            feature_level: record.feature_level,
-            incarnation,
-            certificate_expires: record.certificate_expires,
-            peer_address: record.peer_address.clone(),
-            client_address: record.client_address.clone(),
-        });
-    }
-
-    /// Its sessions are there, whatever the directory says: they outlive its process.
-    fn register_sessions(self: &Arc<Self>, directory: &Directory, applied: u64) {
-        let here: Vec<_> = directory
-            .sessions_on(self.me)
-            .filter(|session| session.is_live())
-            .collect();
-        let orphaned = |session: &&&Arc<model::Session>| session.state == SessionState::Orphaned;
-        if here.iter().filter(orphaned).count() == 0 {
-            return;
-        }
-        let sessions = here.iter().map(|session| Registration {
-            session: session.id,
-            token: session.token.clone(),
-            user: session.user.clone(),
-            app: session.app.clone(),
-            created: session.created,
-            client: None,
-            last_attached: session.last_attached,
-        });
-        self.wish(Command::RegisterSessions {
-            host: self.me,
-            sessions: sessions.collect(),
-            complete_to: Some(applied),
-        });
-    }
-
-    fn end_pause(self: &Arc<Self>, directory: &Directory) {
-        let group = directory.group();
-        let over = group.pause.is_some() && group.pause_at(self.scene.calendar(self.me)).is_none();
-        if over && self.acts(&self.replica.acting()) {
-            self.wish(Command::ChangePause {
-                change: PauseChange::RunOut,
-            });
-        }
-    }
-
-    /// Takes up the times that the settings ask for, when it is this server's turn.
-    async fn keep_timing(&self, directory: &Directory) {
-        let settings = directory.settings();
-        let wanted = Timing::new(settings.monitor_interval(), settings.grace_period());
-        let (Ok(wanted), Some(now)) = (wanted, self.replica.timing()) else {
-            return;
-        };
-        if directory.server(self.me).is_none() || now == wanted {
-            return;
-        }
-        let status = self.replica.status();
-        let turn = Turn {
-            me: self.me,
-            leads: status.role == Role::Leader,
-            leader: status.leader,
-            voters: &status.voters,
-        };
-        let leases: BTreeMap<ServerId, Duration> = {
-            let inside = self.inside();
-            let reported = |(id, contact): (&ServerId, &Contact)| {
-                let (report, _) = contact.report.as_ref()?;
-                Some((*id, report.lease))
-            };
-            inside.contacts.iter().filter_map(reported).collect()
-        };
-        let lease_of = |id| leases.get(&id).copied();
-        if turn.has_come(lease_of, now.lease(), wanted.lease()) {
-            // Consensus runs again with either times, or `Alive` finds that it does not.
-            drop(self.replica.set_timing(wanted).await);
-        }
     }
 }

@@ -8,7 +8,7 @@ use crate::machine::End;
 use crate::network::Air;
 use crate::outside::{administer, admission, promote, remove};
 use crate::story::{Story, stopped};
-use model::{BackupEdit, Command, PauseChange, ServerId, Standing};
+use model::{BackupEdit, Command, PauseChange, ResilienceMode, ServerId, Standing};
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -31,6 +31,9 @@ impl Story {
             Some(primary) if self.chance.random_bool(0.35) => primary,
             _ => any.unwrap_or(1),
         };
+        if self.mode == ResilienceMode::Availability && self.chance.random_bool(0.35) {
+            return self.parting(numbers, one);
+        }
         match self.chance.random_range(0..100) {
             0..9 => self.end_or_start(one, true)?,
             9..15 => self.end_or_start(one, false)?,
@@ -53,12 +56,13 @@ impl Story {
             88..90 => self.remove_server(one),
             90..92 => self.join_server()?,
             92..93 => self.order(one),
+            93..94 => self.empty(one),
             _ => self.start_all()?,
         }
         Ok(())
     }
 
-    fn note(&mut self, kind: &'static str, hit: Option<u8>, event: String) {
+    pub(crate) fn note(&mut self, kind: &'static str, hit: Option<u8>, event: String) {
         let now = self.world.scene.now();
         let primary = self.world.primary_number();
         self.shapes
@@ -70,20 +74,28 @@ impl Story {
         if !self.world.runs(number) {
             return self.start(number);
         }
-        let seed = self.chance.random();
         if power {
-            self.note(
-                "power",
-                Some(number),
-                format!("server {number} loses its power"),
-            );
-            self.world.end(number, End::Power(seed));
+            self.power_off(number);
         } else {
-            self.note("kill", Some(number), format!("server {number} is killed"));
-            self.world.end(number, End::Killed);
+            self.kill(number);
         }
-        self.refresh();
         Ok(())
+    }
+
+    /// A machine loses its power.
+    pub(crate) fn power_off(&mut self, number: u8) {
+        let seed = self.chance.random();
+        let event = format!("server {number} loses its power");
+        self.note("power", Some(number), event);
+        self.world.end(number, End::Power(seed));
+        self.refresh();
+    }
+
+    /// A server is killed.
+    pub(crate) fn kill(&mut self, number: u8) {
+        self.note("kill", Some(number), format!("server {number} is killed"));
+        self.world.end(number, End::Killed);
+        self.refresh();
     }
 
     /// A machine's server starts.
@@ -168,7 +180,11 @@ impl Story {
         self.world.freeze(number, span);
     }
 
-    fn split(&mut self, mut numbers: Vec<u8>) {
+    pub(crate) fn split(&mut self, mut numbers: Vec<u8>) {
+        if self.mode == ResilienceMode::Availability {
+            // The tie-breaker is on one side too.
+            numbers.push(0);
+        }
         numbers.shuffle(&mut self.chance);
         let size = self.chance.random_range(1..numbers.len().max(2));
         let both = self.chance.random_bool(0.6);
@@ -279,6 +295,11 @@ impl Story {
 
     fn switchover(&mut self, to: u8) {
         let temporary = self.chance.random_bool(0.5);
+        self.promote(to, temporary);
+    }
+
+    /// An administrator promotes a server.
+    pub(crate) fn promote(&mut self, to: u8, temporary: bool) {
         let Some(primary) = self.world.primary() else {
             return;
         };
@@ -397,6 +418,9 @@ impl Story {
     }
 
     fn remove_server(&mut self, number: u8) {
+        if self.mode == ResilienceMode::Availability {
+            return;
+        }
         let members = self.world.numbers().len();
         let Some(primary) = self.world.primary() else {
             return;
@@ -414,6 +438,9 @@ impl Story {
     }
 
     fn join_server(&mut self) -> Result<(), Broken> {
+        if self.mode == ResilienceMode::Availability {
+            return Ok(());
+        }
         let number = self.world.numbers().last().copied().unwrap_or(0) + 1;
         if number > MOST {
             return Ok(());

@@ -2,17 +2,17 @@
 //!
 //! Start at [`run`].
 
-use crate::checks::{Broken, Invariant, Seen, broken, rightful};
+use crate::cast::Cast;
+use crate::checks::{Broken, Invariant, broken};
 use crate::fixture::{number_of, server_id};
 use crate::network::Network;
-use crate::outside::{Doors, write};
+use crate::outside::{Doors, ask_at, write};
 use crate::planted::Planted;
 use crate::scene::Scene;
 use crate::shape::Shapes;
 use crate::world::{STEP, World};
-use model::{Command, Directory, PauseChange, ServerId, Standing};
+use model::{Directory, ResilienceMode, ServerId, Standing};
 use rand::rngs::SmallRng;
-use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use replica::disk::Weather;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +21,6 @@ use tokio::sync::watch;
 
 /// How long the storm lasts when nothing else is said, in simulated time.
 pub const STORM: Duration = Duration::from_secs(12);
-/// How long everything may take to become as it should when nothing breaks any more.
-const CALM: Duration = Duration::from_secs(120);
 /// How long a group may take to come together: servers count after 10 s.
 const BEGINNING: Duration = Duration::from_secs(40);
 /// How many clients write at the same time.
@@ -39,6 +37,8 @@ pub struct Plot {
     pub storm: Duration,
     /// A bug that is there on purpose.
     pub planted: Option<Planted>,
+    /// How the group stays able to act; by chance where it is not said.
+    pub mode: Option<ResilienceMode>,
 }
 
 impl Plot {
@@ -48,6 +48,7 @@ impl Plot {
             seed,
             storm: STORM,
             planted: None,
+            mode: None,
         }
     }
 }
@@ -106,6 +107,9 @@ pub(crate) struct Story {
     pub(crate) shapes: Shapes,
     pub(crate) doors: Doors,
     pub(crate) standings: BTreeMap<u8, Standing>,
+    pub(crate) mode: ResilienceMode,
+    /// The machine whose disk was emptied, until all is together again.
+    pub(crate) emptied: Option<u8>,
     events: Vec<String>,
     steps: u32,
 }
@@ -132,27 +136,38 @@ impl Story {
 
     fn begin(plot: Plot) -> Result<Self, Broken> {
         let mut chance = SmallRng::seed_from_u64(plot.seed);
-        let members = members(&mut chance);
-        let settings = settings(&mut chance);
+        let cast = Cast::draw(plot.mode, &mut chance);
+        Self::set_up(plot, &cast, chance)
+    }
+
+    /// The beginning of a story with this group.
+    pub(crate) fn set_up(plot: Plot, cast: &Cast, mut chance: SmallRng) -> Result<Self, Broken> {
         let scene = Scene::new(plot.planted);
+        scene.set_fence(cast.fence_fails, chance.random());
         let network = Network::new(chance.random());
         let weather = Weather {
             lies: scene.has(Planted::LyingDisk),
             ..Weather::default()
         };
-        let world = World::found(network, scene, &members, &settings, weather);
+        let world = World::found(network, scene, cast, weather);
         let world = world.map_err(|error| stopped(&error.to_string()))?;
         let mut story = Self {
             plot,
             chance,
             world,
-            shapes: Shapes::new(size(&members)),
+            shapes: Shapes::new(cast.size()),
             doors: Doors::default(),
-            standings: members.iter().copied().collect(),
+            standings: cast.members.iter().copied().collect(),
+            mode: cast.mode,
+            emptied: None,
             events: Vec::new(),
             steps: 0,
         };
-        story.say(format!("a group of {} with {settings:?}", size(&members)));
+        story.say(format!(
+            "a group of {} with {:?}",
+            cast.size(),
+            cast.settings
+        ));
         story.refresh();
         Ok(story)
     }
@@ -166,6 +181,27 @@ impl Story {
         // The clients end with their channel, or have ended.
         let _ended = stop.send(true);
         self.settle()
+    }
+
+    /// A rule was broken.
+    pub(crate) fn failed(&self, broken: Broken) -> Box<Failed> {
+        Box::new(Failed {
+            seed: self.plot.seed,
+            broken,
+            events: self.events.clone(),
+        })
+    }
+
+    /// What happened so far, a line each.
+    pub(crate) fn transcript(&self) -> String {
+        self.events.join("\n")
+    }
+
+    /// Somebody asks for a change of a number at a server, until it is made.
+    pub(crate) fn ask_at(&self, number: u8, this: u64, patience: Duration) {
+        let (doors, scene) = (self.doors.clone(), self.world.scene.clone());
+        self.world
+            .spawn(ask_at(server_id(number), this, patience, doors, scene));
     }
 
     /// The servers that run can be asked.
@@ -197,23 +233,26 @@ impl Story {
     }
 
     fn look(&mut self) -> Result<(), Broken> {
-        let before = self.world.scene.with_seen(|seen| seen.primary);
-        self.world.look()?;
-        let (acting, primary) = self
-            .world
-            .scene
-            .with_seen(|seen| (seen.acting, seen.primary));
-        if primary != before
-            && let Some((server, term)) = primary
-        {
-            self.say(format!("server {} acts in term {term}", number_of(server)));
+        let looked = self.world.look();
+        let scene = self.world.scene.clone();
+        for words in scene.told() {
+            self.say(words);
         }
-        self.shapes.look(acting, self.world.scene.now());
+        for one in scene.with_seen(|seen| std::mem::take(&mut seen.news)) {
+            let (server, term) = (number_of(one.server), one.term);
+            self.say(match one.number {
+                1 => format!("server {server} acts in term {term}"),
+                number => format!("server {server} acts in term {term} of formation {number}"),
+            });
+        }
+        looked?;
+        let acting = scene.with_seen(|seen| seen.acting.first().copied());
+        self.shapes.look(acting, scene.now());
         Ok(())
     }
 
     /// Lets time pass until a condition holds.
-    fn until(
+    pub(crate) fn until(
         &mut self,
         what: &str,
         limit: Duration,
@@ -223,18 +262,32 @@ impl Story {
         let end = self.world.scene.now() + limit;
         while !holds(self) {
             if self.world.scene.now() > end {
-                let states: Vec<_> = self
-                    .world
-                    .replicas()
-                    .map(replica::Replica::status)
-                    .collect();
-                let group = self.directory(|directory| format!("{:?}", directory.group().backups));
-                let seen = format!("not within {limit:?}: {what}: backups {group:?}: {states:#?}");
+                let seen = format!("not within {limit:?}: {what}: {}", self.state_words());
                 return broken(invariant, seen);
             }
             self.pass(STEP * 10)?;
         }
         Ok(())
+    }
+
+    /// How all servers are, in words.
+    fn state_words(&self) -> String {
+        let each = self.world.running().map(|running| {
+            running.within(|server| {
+                let state = server.replica.state();
+                let group = server.directory(&state).group();
+                format!(
+                    "\n{} backups {:?} primary {:?} left behind {:?}\n{:?}\n{:?}",
+                    number_of(server.me),
+                    group.backups,
+                    group.primary,
+                    server.replica.left_behind(),
+                    server.side(),
+                    server.replica.status()
+                )
+            })
+        });
+        each.collect()
     }
 
     /// Asks the directory of the primary, or of any server.
@@ -257,32 +310,16 @@ impl Story {
         standing.is_some_and(|standing| standing.may_lead())
     }
 
-    /// Whether consensus counts whom the directory names.
-    fn arranged(&self) -> bool {
-        let Some(primary) = self.world.primary() else {
-            return false;
-        };
-        let status = primary.server.replica.status();
-        let state = primary.server.replica.state();
-        let Some(directory) = &state.directory else {
-            return false;
-        };
-        let counts = |server: &model::Server| server.standing.votes() && server.voting;
-        let wanted = directory.servers().filter(|it| it.standing.votes());
-        let named: BTreeSet<ServerId> = wanted.map(|server| server.id).collect();
-        let all = directory
-            .servers()
-            .filter(|it| it.standing.votes())
-            .all(|it| counts(it));
-        all && named == status.voters && !status.members_changing
-    }
-
-    fn come_together(&mut self) -> Result<(), Broken> {
+    pub(crate) fn come_together(&mut self) -> Result<(), Broken> {
         let what = "the group comes together";
-        self.until(what, BEGINNING, Invariant::Progress, Self::arranged)
+        let together = |story: &Self| {
+            let mut replicas = story.world.replicas();
+            story.arranged() && replicas.all(|replica| replica.state().directory.is_some())
+        };
+        self.until(what, BEGINNING, Invariant::Progress, together)
     }
 
-    fn clients(&mut self, stopped: &watch::Receiver<bool>) {
+    pub(crate) fn clients(&mut self, stopped: &watch::Receiver<bool>) {
         for number in 0..CLIENTS {
             let chance = SmallRng::seed_from_u64(self.chance.random());
             let mut stopped = stopped.clone();
@@ -298,13 +335,18 @@ impl Story {
     }
 
     fn storm(&mut self) -> Result<(), Broken> {
-        let end = self.world.scene.now() + self.plot.storm;
+        // Sides that part need their time.
+        let (times, slow) = match self.mode {
+            ResilienceMode::Quorum => (1, 1500),
+            ResilienceMode::Availability => (2, 4000),
+        };
+        let end = self.world.scene.now() + self.plot.storm * times;
         while self.world.scene.now() < end {
             self.misfortune()?;
             let longest = if self.chance.random_bool(0.5) {
                 200
             } else {
-                1500
+                slow
             };
             let span = Duration::from_millis(self.chance.random_range(10..longest));
             self.pass(span)?;
@@ -312,78 +354,7 @@ impl Story {
         Ok(())
     }
 
-    /// Nothing breaks any more; the group must go on, and go back to what the settings say.
-    fn calm(&mut self) -> Result<(), Broken> {
-        self.say("nothing breaks any more".into());
-        self.mend();
-        for number in self.world.numbers() {
-            self.world.scene.set_offset(server_id(number), 0);
-            self.world.set_weather(number, |_| {});
-        }
-        self.start_all()?;
-        let what = "somebody acts";
-        let acts = |story: &Self| story.world.primary().is_some();
-        let paused = self.directory(|it| it.group().pause.is_some() || !it.settings().failover());
-        if paused == Some(true) {
-            // While failover is off or paused only the recorded primary leads: it is there again.
-            self.until(what, CALM, Invariant::Progress, acts)?;
-        }
-        let change = PauseChange::End { reason: None };
-        let resume = vec![Command::ChangePause { change }];
-        self.ask("resume", "failover goes on", resume);
-        self.set("resilience.failover", "true");
-        let acknowledged = self.world.scene.with_seen(|seen| seen.acknowledged.len());
-        let goes_on = move |story: &Self| {
-            let scene = &story.world.scene;
-            scene.with_seen(|seen| seen.acknowledged.len()) > acknowledged + 10
-        };
-        let what = "changes are accepted again";
-        self.until(what, CALM, Invariant::Progress, goes_on)?;
-        let what = "consensus counts whom the directory names";
-        self.until(what, CALM, Invariant::Converges, Self::arranged)?;
-        let what = "the primary is whom the settings name";
-        self.until(what, CALM, Invariant::Converges, Self::is_rightful)
-    }
-
-    /// Whether the one that holds the office is whom the settings name.
-    fn is_rightful(&self) -> bool {
-        let Some(primary) = self.world.primary() else {
-            return false;
-        };
-        let (me, holds) = primary.within(|server| {
-            let status = server.replica.status();
-            (server.me, server.holds(&status.acting, status.term))
-        });
-        let status = primary.server.replica.status();
-        let state = primary.server.replica.state();
-        let directory = state.directory.as_ref();
-        let named = directory.and_then(|directory| rightful(directory, &status));
-        holds && named.is_none_or(|named| named == me)
-    }
-
-    fn settle(&mut self) -> Result<(), Broken> {
-        let equal = |story: &Self| {
-            let members = || {
-                let replicas = story.world.replicas();
-                replicas.filter(|replica| story.world.is_member(replica.me()))
-            };
-            let applied: BTreeSet<u64> = members().map(|it| it.state().applied).collect();
-            let entries: BTreeSet<u64> = members().map(|it| it.status().last_entry).collect();
-            applied.len() == 1 && applied == entries && story.world.primary().is_some()
-        };
-        let what = "all servers are equal";
-        self.until(what, CALM, Invariant::Progress, equal)?;
-        let replicas = self.world.replicas();
-        let members = replicas.filter(|replica| self.world.is_member(replica.me()));
-        let members: Vec<_> = members.collect();
-        Seen::look_for_difference(members.iter().copied())?;
-        self.world.scene.with_seen(|seen| {
-            let mut each = members.iter();
-            each.try_for_each(|replica| seen.settle(replica))
-        })
-    }
-
-    fn report(self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let replicas = self.world.replicas();
         let applied = replicas.map(|replica| replica.state().applied).max();
         let took = self.world.scene.now();
@@ -399,44 +370,6 @@ impl Story {
             took,
         })
     }
-}
-
-/// Who the group begins with: two to five voters, sometimes a witness and one that does not count.
-fn members(chance: &mut SmallRng) -> Vec<(u8, Standing)> {
-    let voters = [3, 3, 3, 5, 4, 2].choose(chance).copied().unwrap_or(3);
-    let mut members: Vec<_> = (1..=voters).map(|it| (it, Standing::Voter)).collect();
-    if chance.random_bool(0.3) || voters == 2 {
-        members.push((voters + 1, Standing::Witness));
-    }
-    if chance.random_bool(0.15) {
-        let next = u8::try_from(members.len()).unwrap_or(voters) + 1;
-        members.push((next, Standing::NonVoter));
-    }
-    if chance.random_bool(0.05) {
-        members.truncate(2);
-    }
-    members
-}
-
-/// The size of a group, in letters.
-fn size(members: &[(u8, Standing)]) -> String {
-    let of = |standing| members.iter().filter(|(_, it)| *it == standing).count();
-    let voters = of(Standing::Voter).to_string();
-    let witness = "w".repeat(of(Standing::Witness));
-    voters + &witness + &"n".repeat(of(Standing::NonVoter))
-}
-
-fn settings(chance: &mut SmallRng) -> Vec<(&'static str, String)> {
-    let returns = ["accept", "accept", "accept", "accept-secondary", "ignore"];
-    let returns = returns.choose(chance).copied().unwrap_or("accept");
-    let moves = ["1000 in 10m", "1000 in 10m", "3 in 10m"];
-    let moves = moves.choose(chance).copied().unwrap_or("3 in 10m");
-    let delay = ["1s", "2s", "3s"].choose(chance).copied().unwrap_or("1s");
-    vec![
-        ("resilience.primary-return", returns.to_owned()),
-        ("resilience.max-moves", moves.to_owned()),
-        ("resilience.return-delay", delay.to_owned()),
-    ]
 }
 
 /// A server that stopped.

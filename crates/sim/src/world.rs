@@ -3,12 +3,13 @@
 //! Always true: time passes in steps of [`STEP`], machine by machine in the order of their numbers, so that the same seed does
 //! the same again. Start at [`World::step`].
 
+use crate::cast::Cast;
 use crate::checks::{self, Broken};
-use crate::fixture::{directory, incarnation, number_of, server_id};
+use crate::fixture::{directory, incarnation, number_of, server_id, tie_breaker};
 use crate::machine::{DATA, End, Machine, Running, SEGMENT, StartError, runtime};
 use crate::network::Network;
 use crate::scene::Scene;
-use model::{ServerId, Standing};
+use model::ServerId;
 use replica::disk::{SharedDisk, Weather};
 use replica::formation::{self, Founder};
 use replica::{OpenError, Replica, Timing, clock};
@@ -52,8 +53,7 @@ impl World {
     pub(crate) fn found(
         network: Network,
         scene: Scene,
-        members: &[(u8, Standing)],
-        settings: &[(&str, String)],
+        cast: &Cast,
         weather: Weather,
     ) -> Result<Self, FoundError> {
         let outside = runtime()?;
@@ -69,7 +69,7 @@ impl World {
             start,
             weather,
         };
-        for (number, _) in members {
+        for (number, _) in &cast.members {
             let mut machine = Machine::new(server_id(*number), incarnation(*number, 0));
             if world.machines.is_empty() {
                 let shared: SharedDisk = Arc::new(machine.disk.clone());
@@ -77,7 +77,7 @@ impl World {
                     server: machine.id,
                     incarnation: machine.incarnation,
                 };
-                let (data, first) = (Path::new(DATA), directory(members, settings));
+                let (data, first) = (Path::new(DATA), directory(cast));
                 let id = formation::found(&shared, data, founder, &first, SEGMENT)?;
                 formation::select(&shared, data, id)?;
             } else {
@@ -112,6 +112,15 @@ impl World {
     pub(crate) fn end(&mut self, number: u8, how: End) {
         if let Some(machine) = self.machines.get_mut(&number) {
             machine.end(&self.network, how);
+        }
+    }
+
+    /// A machine's server ends, and its disk is emptied.
+    pub(crate) fn empty(&mut self, number: u8) {
+        self.end(number, End::Killed);
+        if let Some(machine) = self.machines.get_mut(&number) {
+            machine.empty();
+            self.scene.with_seen(|seen| seen.emptied(machine.id));
         }
     }
 
@@ -182,21 +191,29 @@ impl World {
 
     /// The server that acts as primary.
     pub(crate) fn primary(&self) -> Option<&Running> {
-        let acting = self.scene.with_seen(|seen| seen.acting)?;
-        self.server(number_of(acting))
+        self.primary_number().and_then(|number| self.server(number))
     }
 
-    /// The number of the server that acts as primary.
+    /// The number of the server that acts as primary; of several the first.
     pub(crate) fn primary_number(&self) -> Option<u8> {
-        self.scene.with_seen(|seen| seen.acting).map(number_of)
+        let first = self.scene.with_seen(|seen| seen.acting.first().copied());
+        first.map(number_of)
     }
 
     /// Looks at everything.
     pub(crate) fn look(&self) -> Result<(), Broken> {
+        let now = self.scene.now();
         self.scene.with_seen(|seen| {
             let looked = checks::going(&self.machines).map(|running| seen.look_at(running));
+            let all = self.machines.values().map(|machine| machine.id);
+            let reaching = all.filter(|id| self.network.connects(*id, tie_breaker()));
             let stands = looked.collect::<Result<Vec<_>, _>>()?;
-            seen.compare(&stands)
+            seen.compare(&stands)?;
+            seen.reached.extend(reaching.map(|id| (id, now)));
+            checks::going(&self.machines).try_for_each(|running| {
+                let reaches = self.network.connects(running.server.me, tie_breaker());
+                seen.look_at_guard(running, reaches, now)
+            })
         })
     }
 

@@ -2,6 +2,7 @@
 //! that broke a rule. `cargo xtask sim` starts it.
 
 use clap::Parser;
+use model::ResilienceMode;
 use sim::{Failed, Planted, Plot, Report, run};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -28,9 +29,18 @@ struct Arguments {
     /// One seed only, with all that happens.
     #[arg(long)]
     seed: Option<u64>,
+    /// Stories in this mode only: quorum or availability.
+    #[arg(long, value_parser = mode)]
+    mode: Option<ResilienceMode>,
     /// A bug to plant: its number, counted from 0.
     #[arg(long, hide = true)]
     planted: Option<usize>,
+}
+
+fn mode(text: &str) -> Result<ResilienceMode, String> {
+    let known = [ResilienceMode::Quorum, ResilienceMode::Availability];
+    let found = known.into_iter().find(|mode| mode.as_str() == text);
+    found.ok_or_else(|| "quorum or availability".to_owned())
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -83,6 +93,7 @@ fn main() -> ExitCode {
         seed,
         storm: arguments.storm,
         planted,
+        mode: arguments.mode,
     };
     if let Some(seed) = arguments.seed {
         return one(plot(seed));

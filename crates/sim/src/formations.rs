@@ -1,0 +1,230 @@
+//! Formations of a simulated server's group: what it says of its own, what the others say of theirs, and going from one into
+//! another, as in the daemon.
+//!
+//! What is to be done `policy::formations` decides. Start at [`run`]; `crossing` goes from one into another, `alone` makes
+//! one, `left_behind` brings what was changed in one that gave way.
+
+mod alone;
+mod crossing;
+mod left_behind;
+mod returning;
+
+pub(crate) use alone::make_by_hand;
+pub(crate) use crossing::{give_way, let_in};
+pub(crate) use left_behind::base_records;
+
+use crate::checks;
+use crate::network::NoAnswer;
+use crate::server::Server;
+use model::{FormationId, ServerId, Side};
+use policy::formations::{Action, Formations, Look, own};
+use returning::Returning;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::sleep;
+use wire::control::{Answer, Request};
+
+/// As in the daemon.
+const SILENCE: Duration = Duration::from_millis(1_500);
+const ASK_OFTEN: Duration = Duration::from_millis(200);
+const ASK_SELDOM: Duration = Duration::from_secs(1);
+const ANSWER_LIMIT: Duration = Duration::from_millis(500);
+const FRESH: Duration = Duration::from_secs(3);
+const TRANSFER_LIMIT: Duration = Duration::from_secs(2);
+
+/// What is known of formations here.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    sides: BTreeMap<ServerId, (Side, Duration)>,
+    /// Machines that said that nobody listens.
+    refuse: BTreeSet<ServerId>,
+    pub(crate) ordered: Option<Duration>,
+    successor: Option<ServerId>,
+    /// Which formation waits for an administrator.
+    pub(crate) waiting: Option<FormationId>,
+    /// Those of which that was said for the transcript.
+    said: BTreeSet<FormationId>,
+}
+
+/// What is asked from several tasks at once.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    held: AtomicBool,
+    leaving: AtomicBool,
+}
+
+impl Server {
+    /// What this server says of its formation.
+    pub(crate) fn side(&self) -> Side {
+        let (state, status) = (self.replica.state(), self.replica.status());
+        own::side(&own::Stand {
+            me: self.me,
+            directory: self.directory(&state),
+            formation: self.replica.formation(),
+            incarnation: self.replica.incarnation(),
+            acting: self.acts(&status.acting),
+            leader: self.leader_now(),
+            voters: &status.voters,
+            log_end: self.replica.log_end(),
+            held: self.marks.held.load(Ordering::Relaxed),
+        })
+    }
+
+    /// What the others said of theirs within the last seconds.
+    pub(crate) fn sides(&self) -> BTreeMap<ServerId, Side> {
+        let now = self.now();
+        let inside = self.inside();
+        let sides = inside.known.sides.iter();
+        let fresh = sides.filter(|(_, (_, at))| *at + FRESH >= now);
+        fresh.map(|(id, (side, _))| (*id, side.clone())).collect()
+    }
+
+    /// Whether it was not said before that a formation waits.
+    fn waits_anew(&self, formation: FormationId) -> bool {
+        self.inside().known.said.insert(formation)
+    }
+
+    /// Whether it is on its way into another formation.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.marks.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Asks every other member which formation it is in.
+    pub(crate) async fn ask_sides(self: &Arc<Self>) {
+        let mut asked = Vec::new();
+        for server in self.others() {
+            let this = self.clone();
+            asked.push(tokio::spawn(async move {
+                let answer = this.call(server, Request::Side, ANSWER_LIMIT).await;
+                let now = this.now();
+                let mut inside = this.inside();
+                let known = &mut inside.known;
+                match answer {
+                    Ok(Answer::Side(side)) => {
+                        known.refuse.remove(&server);
+                        let incarnation = side.incarnation;
+                        known.sides.insert(server, (*side, now));
+                        inside.note_incarnation(server, incarnation);
+                    }
+                    refused => {
+                        known.sides.remove(&server);
+                        match refused {
+                            Err(NoAnswer::Refused) => known.refuse.insert(server),
+                            _ => known.refuse.remove(&server),
+                        };
+                    }
+                }
+            }));
+        }
+        for one in asked {
+            // A task of this runtime ends, or everything here does.
+            drop(one.await);
+        }
+    }
+}
+
+/// Watches over formations as long as its machine runs.
+pub(crate) async fn run(server: Arc<Server>) {
+    tokio::spawn(alone::keep_guard(server.clone()));
+    tokio::spawn(left_behind::keep_settling(server.clone()));
+    let mut returns = Returning::begin(&server).await;
+    let mut policy = Formations::default();
+    let mut asked = Duration::ZERO;
+    loop {
+        let now = server.now();
+        let led = server.leader_now().is_some();
+        let often = if led { ASK_SELDOM } else { ASK_OFTEN };
+        let acting = server.acts(&server.replica.acting());
+        // Whoever follows a primary leaves the asking to it.
+        if (acting || !led) && now >= asked + often {
+            server.ask_sides().await;
+            asked = server.now();
+        }
+        returns.look(&server);
+        if let Some(action) = look(&server, &mut policy) {
+            carry_out(&server, &mut policy, action).await;
+        }
+        // A channel with several receivers wakes them in random order, and one of this name has its receiver in `duties`.
+        tokio::select! {
+            biased;
+            () = server.role_changed.notified() => {}
+            () = sleep(often) => {}
+        }
+    }
+}
+
+fn look(server: &Arc<Server>, policy: &mut Formations) -> Option<Action> {
+    let (now, state, own) = (server.now(), server.replica.state(), server.side());
+    let directory = server.directory(&state);
+    let sides = server.sides();
+    let mut inside = server.inside();
+    if own.primary.is_some() {
+        server.marks.held.store(false, Ordering::Relaxed);
+        inside.known.ordered = None;
+    }
+    if let Some(successor) = inside.known.successor.take() {
+        policy.note_successor(successor);
+    }
+    let recorded = directory.group().primary;
+    let contact = recorded.and_then(|primary| inside.contacts.get(&primary));
+    let report = contact.and_then(|contact| contact.report.as_ref());
+    let in_sync = report.map(|(report, _)| report.in_sync.contains(&server.me));
+    let ordered = inside.known.ordered.is_some_and(|until| until > now);
+    drop(inside);
+    let heard = server.replica.last_heard();
+    let acting = server.acts(&server.replica.acting());
+    let look = Look {
+        me: server.me,
+        directory,
+        calendar: server.scene.calendar(server.me),
+        own: &own,
+        acting,
+        heard: heard.map(|heard| now.saturating_sub(heard.ago())),
+        in_sync,
+        sides: &sides,
+        formation: server.replica.formation(),
+        ordered,
+    };
+    let action = policy.handle(&look, now);
+    server.inside().known.waiting = policy.waiting();
+    if let Some(action) = &action {
+        server.scene.judge(checks::formation(&look, action, now));
+    }
+    action
+}
+
+async fn carry_out(server: &Arc<Server>, policy: &mut Formations, action: Action) {
+    match action {
+        Action::Make { lost, .. } => alone::go_on_alone(server, lost).await,
+        Action::Enter {
+            formation,
+            primary,
+            gives_way,
+            reasons,
+        } => {
+            let entering = crossing::Entering {
+                formation: formation.id,
+                primary,
+                gives_way,
+                by_hand: false,
+                reasons,
+            };
+            // Refused or not answered: the next look tells.
+            drop(crossing::enter(server, entering).await);
+        }
+        Action::HandOver { server: to, .. } => {
+            let moved = server.replica.transfer_to(to, TRANSFER_LIMIT).await;
+            if moved.is_err() {
+                policy.note_successor(to);
+            }
+        }
+        Action::Wait { formation, reasons } if server.waits_anew(formation.id) => {
+            let why = reasons.first().map_or("", |reason| reason.detail.as_str());
+            let number = formation.number;
+            server.say(format!("hears formation {number} and waits: {why}"));
+        }
+        Action::Wait { .. } => {}
+    }
+}

@@ -1,0 +1,390 @@
+//! What people know of groups of servers, told one by one: splits, deaths, emptied disks, and how all come together again.
+//!
+//! Every rule of the simulation holds in them all the time; what is looked at here is how the story goes and ends.
+
+use sim::{Failed, Group, Tale};
+
+type Told = Result<(), Box<Failed>>;
+
+/// The transcript has these lines, in this order; each is a part of a line.
+fn goes(tale: &Tale, parts: &[&str]) {
+    let transcript = tale.transcript();
+    let mut lines = transcript.lines();
+    for part in parts {
+        assert!(
+            lines.any(|line| line.contains(part)),
+            "no {part:?} in its place:\n{transcript}"
+        );
+    }
+}
+
+/// An island that works on alone wins nothing over a primary that changed something, and nothing of it is lost.
+#[test]
+fn a_split_into_three_comes_together() -> Told {
+    let mut tale = Tale::of(Group::availability(5))?;
+    tale.split(&[&[1, 2], &[3, 4], &[5]]);
+    tale.until_primaries(&[1, 3, 5])?;
+    let (first, second, third) = (
+        tale.changes_at(1)?,
+        tale.changes_at(3)?,
+        tale.changes_at(5)?,
+    );
+    tale.heals();
+    tale.until_together()?;
+    tale.until_primaries(&[1])?;
+    goes(&tale, &["everything is connected again", "gives way"]);
+    assert!(tale.has(first) && !tale.has(second) && !tale.has(third));
+    assert_eq!((tale.formation(), tale.diverged()), (1, 2));
+    tale.ends().map(|_| ())
+}
+
+/// With `accept-secondary` the new primary stays, and what the old one changed is kept.
+#[test]
+fn a_split_into_two_is_won_by_the_new_primary() -> Told {
+    let group = Group::availability(4).with("resilience.primary-return", "accept-secondary");
+    let mut tale = Tale::of(group)?;
+    tale.split(&[&[1, 2], &[3, 4]]);
+    tale.until_primaries(&[1, 3])?;
+    let (old, new) = (tale.changes_at(1)?, tale.changes_at(3)?);
+    tale.heals();
+    tale.until_together()?;
+    tale.until_primaries(&[3])?;
+    goes(
+        &tale,
+        &[
+            "server 3 goes on without 1",
+            "server 1 gives way",
+            "server 1 brings 1 records",
+        ],
+    );
+    assert!(tale.has(new) && !tale.has(old));
+    assert_eq!((tale.formation(), tale.diverged()), (2, 1));
+    tale.ends().map(|_| ())
+}
+
+/// With `ignore` both sides stay until an administrator says which one stands.
+#[test]
+fn a_split_waits_for_an_administrator() -> Told {
+    let group = Group::availability(4).with("resilience.primary-return", "ignore");
+    let mut tale = Tale::of(group)?;
+    tale.split(&[&[1, 2], &[3, 4]]);
+    tale.until_primaries(&[1, 3])?;
+    tale.changes_at(1)?;
+    tale.changes_at(3)?;
+    tale.heals();
+    tale.passes(8_000)?;
+    assert_eq!(tale.primaries(), [1, 3]);
+    goes(&tale, &["stay apart until an administrator decides"]);
+    tale.recover();
+    tale.until_together()?;
+    goes(&tale, &["gives way by hand", "brings 1 records"]);
+    assert_eq!(tale.diverged(), 1);
+    tale.ends().map(|_| ())
+}
+
+/// A formation that kept what another had changed gives way itself: that goes along.
+#[test]
+fn what_was_kept_goes_along() -> Told {
+    let mut tale = Tale::of(Group::availability(3))?;
+    tale.split(&[&[1], &[2], &[3]]);
+    tale.until_primaries(&[1, 2, 3])?;
+    let (first, second, third) = (
+        tale.changes_at(1)?,
+        tale.changes_at(2)?,
+        tale.changes_at(3)?,
+    );
+    tale.heals();
+    tale.split(&[&[1], &[2, 3]]);
+    tale.until_primaries(&[1, 2])?;
+    tale.passes(2_000)?;
+    tale.heals();
+    tale.until_together()?;
+    goes(
+        &tale,
+        &[
+            "server 3 gives way: from formation 2 to that of 2",
+            "server 3 brings 1 records",
+            "server 2 gives way",
+            "server 2 takes the divergence of formation 2 along",
+        ],
+    );
+    assert!(tale.has(first) && !tale.has(second) && !tale.has(third));
+    assert_eq!(tale.diverged(), 2);
+    tale.ends().map(|_| ())
+}
+
+#[test]
+fn of_two_servers_one_dies_and_comes_back() -> Told {
+    let mut tale = Tale::of(Group::availability(2))?;
+    let before = tale.changes_at(1)?;
+    tale.loses_power(1);
+    tale.until_primaries(&[2])?;
+    let after = tale.changes_at(2)?;
+    tale.starts(1)?;
+    tale.until_together()?;
+    tale.until_primaries(&[1])?;
+    // It had changed nothing: it catches up, and takes its place again.
+    goes(
+        &tale,
+        &[
+            "server 2 goes on without 1 in formation 2",
+            "server 1 gives way: from formation 1",
+        ],
+    );
+    assert!(tale.has(before) && tale.has(after));
+    assert_eq!((tale.formation(), tale.diverged()), (2, 0));
+    tale.ends().map(|_| ())
+}
+
+/// The one that starts first lacks what the other alone acknowledged.
+#[test]
+fn of_two_servers_both_die_and_the_one_with_less_starts_first() -> Told {
+    let mut tale = Tale::of(Group::availability(2))?;
+    let both = tale.changes_at(1)?;
+    tale.killed(2);
+    let alone = tale.changes_at(1)?;
+    tale.loses_power(1);
+    tale.starts(2)?;
+    tale.until_primaries(&[2])?;
+    let later = tale.changes_at(2)?;
+    tale.starts(1)?;
+    tale.until_together()?;
+    tale.until_primaries(&[1])?;
+    // Both changed something: the original formation stands.
+    goes(
+        &tale,
+        &[
+            "server 2 goes on without 1",
+            "server 2 gives way",
+            "server 2 brings 1 records",
+        ],
+    );
+    assert!(tale.has(both) && tale.has(alone) && !tale.has(later));
+    assert_eq!((tale.formation(), tale.diverged()), (1, 1));
+    tale.ends().map(|_| ())
+}
+
+#[test]
+fn two_and_a_witness_lose_a_primary() -> Told {
+    let mut tale = Tale::of(Group::quorum(2).and_a_witness())?;
+    let before = tale.changes_at(1)?;
+    tale.loses_power(1);
+    tale.until_primaries(&[2])?;
+    let after = tale.changes_at(2)?;
+    tale.starts(1)?;
+    tale.until_primaries(&[1])?;
+    assert!(tale.has(before) && tale.has(after));
+    assert_eq!((tale.formation(), tale.diverged()), (1, 0));
+    tale.ends().map(|_| ())
+}
+
+/// The witness alone has what the lost primary acknowledged: it leads as long as it takes to pass that on.
+#[test]
+fn the_only_complete_log_is_on_a_witness() -> Told {
+    let mut tale = Tale::of(Group::quorum(2).and_a_witness())?;
+    tale.split(&[&[1, 3], &[2]]);
+    tale.passes(1_000)?;
+    let there = tale.changes_at(1)?;
+    tale.loses_power(1);
+    tale.heals();
+    tale.until_primaries(&[2])?;
+    goes(
+        &tale,
+        &[
+            "server 1 loses its power",
+            "server 3 acts in term",
+            "server 2 acts in term",
+        ],
+    );
+    assert!(tale.has(there));
+    tale.ends().map(|_| ())
+}
+
+/// Two slept while the others went on in another formation: they do not revive the past.
+#[test]
+fn members_that_were_down_while_the_others_recovered() -> Told {
+    let mut tale = Tale::of(Group::availability(4))?;
+    tale.killed(1);
+    tale.killed(2);
+    tale.until_primaries(&[3])?;
+    let new = tale.changes_at(3)?;
+    tale.starts(2)?;
+    tale.passes(4_000)?;
+    assert_eq!(tale.primaries(), [3]);
+    tale.starts(1)?;
+    tale.until_together()?;
+    goes(
+        &tale,
+        &[
+            "server 3 goes on without 1",
+            "server 2 goes along",
+            "server 1 gives way",
+        ],
+    );
+    assert!(tale.has(new));
+    assert_eq!((tale.formation(), tale.diverged()), (2, 0));
+    tale.ends().map(|_| ())
+}
+
+#[test]
+fn an_emptied_primary_comes_back_with_nothing() -> Told {
+    let mut tale = Tale::of(Group::availability(3))?;
+    let before = tale.changes_at(1)?;
+    tale.passes(500)?;
+    tale.emptied(1);
+    tale.until_primaries(&[2])?;
+    let after = tale.changes_at(2)?;
+    tale.starts(1)?;
+    tale.until_together()?;
+    tale.until_arranged()?;
+    tale.until_primaries(&[1])?;
+    goes(
+        &tale,
+        &["server 2 goes on without 1", "this server has lost its log"],
+    );
+    assert!(tale.has(before) && tale.has(after));
+    tale.ends().map(|_| ())
+}
+
+#[test]
+fn an_emptied_voter_promises_nothing_before_it_has_caught_up() -> Told {
+    let mut tale = Tale::of(Group::quorum(3))?;
+    let before = tale.changes_at(1)?;
+    tale.emptied(2);
+    tale.starts(2)?;
+    tale.passes(2_000)?;
+    goes(&tale, &["server 2 goes along: from formation 0"]);
+    let after = tale.changes_at(1)?;
+    tale.until_arranged()?;
+    tale.loses_power(1);
+    tale.until_primaries(&[2])?;
+    assert!(tale.has(before) && tale.has(after));
+    tale.ends().map(|_| ())
+}
+
+/// Where a majority must agree, promoting nobody is what an empty list says.
+#[test]
+fn with_an_empty_list_a_majority_waits_for_its_primary() -> Told {
+    let mut tale = Tale::of(Group::quorum(3))?;
+    tale.empties_the_list()?;
+    tale.killed(1);
+    tale.passes(5_000)?;
+    assert_eq!(tale.primaries(), []);
+    tale.starts(1)?;
+    tale.until_primaries(&[1])?;
+    tale.ends().map(|_| ())
+}
+
+/// In availability mode every server goes on alone.
+#[test]
+fn with_an_empty_list_every_server_goes_on_alone() -> Told {
+    let mut tale = Tale::of(Group::availability(3))?;
+    tale.empties_the_list()?;
+    tale.killed(1);
+    tale.until_primaries(&[2, 3])?;
+    let (second, third) = (tale.changes_at(2)?, tale.changes_at(3)?);
+    tale.passes(5_000)?;
+    assert_eq!(tale.primaries(), [2, 3]);
+    tale.starts(1)?;
+    tale.until_together()?;
+    goes(
+        &tale,
+        &["server 2 goes on without 1", "server 1 starts", "gives way"],
+    );
+    let kept = usize::from(tale.has(second)) + usize::from(tale.has(third)) + tale.diverged();
+    assert_eq!(kept, 2);
+    tale.ends().map(|_| ())
+}
+
+/// A primary that comes and goes takes its place only once it has stayed a while, and only so often.
+#[test]
+fn a_flapping_primary_does_not_drag_the_group_along() -> Told {
+    let group = Group::quorum(3)
+        .with("resilience.return-delay", "4s")
+        .with("resilience.max-moves", "1 in 10m");
+    let mut tale = Tale::of(group)?;
+    tale.killed(1);
+    tale.until_primaries(&[2])?;
+    let before = tale.changes_of_primary();
+    for _ in 0..3 {
+        tale.starts(1)?;
+        tale.passes(2_500)?;
+        tale.killed(1);
+        tale.passes(500)?;
+    }
+    assert_eq!(
+        (tale.changes_of_primary(), tale.primary()),
+        (before, Some(2))
+    );
+    tale.starts(1)?;
+    tale.until_primaries(&[1])?;
+    tale.killed(1);
+    tale.until_primaries(&[2])?;
+    tale.starts(1)?;
+    // That was the only move that it may make by itself.
+    tale.passes(10_000)?;
+    assert_eq!(tale.primary(), Some(2));
+    tale.ends().map(|_| ())
+}
+
+#[test]
+fn with_failover_disabled_nobody_goes_on() -> Told {
+    let mut tale = Tale::of(Group::availability(3))?;
+    tale.set("resilience.failover", "false")?;
+    tale.killed(1);
+    tale.passes(8_000)?;
+    assert_eq!(tale.primaries(), []);
+    tale.refuses_at(2)?;
+    tale.starts(1)?;
+    tale.until_primaries(&[1])?;
+    assert_eq!(tale.formation(), 1);
+    tale.ends().map(|_| ())
+}
+
+/// The old primary was away for long and had changed nothing: nothing diverges.
+#[test]
+fn an_island_works_on_and_the_primary_comes_back_unchanged() -> Told {
+    let mut tale = Tale::of(Group::availability(3))?;
+    tale.loses_power(1);
+    tale.until_primaries(&[2])?;
+    tale.clients_write();
+    tale.passes(20_000)?;
+    tale.clients_stop()?;
+    tale.starts(1)?;
+    tale.until_together()?;
+    goes(
+        &tale,
+        &["server 1 starts", "nothing was changed in formation 1"],
+    );
+    assert_eq!((tale.formation(), tale.diverged()), (2, 0));
+    tale.ends().map(|_| ())
+}
+
+/// A planned change of primary where one server alone counts, there and back.
+#[test]
+fn the_only_vote_is_handed_over_and_comes_back() -> Told {
+    let mut tale = Tale::of(Group::availability(2))?;
+    tale.clients_write();
+    tale.promote(2, true);
+    tale.until_primaries(&[2])?;
+    tale.until_primaries(&[1])?;
+    assert_eq!((tale.formation(), tale.diverged()), (1, 0));
+    tale.ends().map(|_| ())
+}
+
+/// Whoever is cut off from the tie-breaker falls silent before the other side goes on.
+#[test]
+fn a_tie_breaker_lets_one_side_act() -> Told {
+    let group = Group::availability(2).with("resilience.tie-breakers", "192.0.2.250");
+    let mut tale = Tale::of(group)?;
+    tale.split(&[&[1], &[2, 0]]);
+    tale.until_primaries(&[2])?;
+    tale.refuses_at(1)?;
+    let made = tale.changes_at(2)?;
+    tale.heals();
+    tale.until_together()?;
+    tale.until_primaries(&[1])?;
+    assert!(tale.has(made));
+    assert_eq!(tale.diverged(), 0);
+    tale.ends().map(|_| ())
+}
