@@ -11,8 +11,20 @@ use wire::client::SessionNews;
 
 /// How long a client at least tries the paths to the host before it believes that nobody reaches it.
 pub(crate) const TRY_FIRST: Duration = Duration::from_millis(500);
-/// How long it waits for each of them to have failed once: a path that works takes less.
-pub(crate) const TRY_ALL: Duration = Duration::from_secs(2);
+/// How long it waits for each of them to have failed once, while the host answers nothing: a path that works takes less.
+pub(crate) const TRY_ALL: Duration = Duration::from_secs(1);
+/// The same where the host itself has answered meanwhile: then those who say that nobody reaches it are cut off from it, or it is
+/// slow.
+pub(crate) const TRY_HOST: Duration = Duration::from_secs(3);
+
+/// What was tried since the trouble began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tried {
+    /// Every path, in vain.
+    pub(crate) all: bool,
+    /// The host itself answered.
+    pub(crate) host_answers: bool,
+}
 /// How long no server may know the session before it counts as gone: one that was just started may be behind.
 pub(crate) const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -27,10 +39,16 @@ pub(crate) enum Fate {
     Lost(String),
 }
 
-/// Judges by what a server said, `troubled` after the last byte that was heard was missed. `tried_all` is whether every path has
-/// been tried since, in vain.
-pub(crate) fn judge(news: &SessionNews, troubled: Duration, tried_all: bool) -> Fate {
-    let tried = troubled >= TRY_ALL || (tried_all && troubled >= TRY_FIRST);
+/// Judges by what a server said, `troubled` after the last byte that was heard was missed.
+pub(crate) fn judge(news: &SessionNews, troubled: Duration, tried: Tried) -> Fate {
+    let limit = match tried {
+        Tried { all: true, .. } => TRY_FIRST,
+        Tried {
+            host_answers: true, ..
+        } => TRY_HOST,
+        _ => TRY_ALL,
+    };
+    let tried = troubled >= limit;
     let reason = || match &news.reason {
         Some(reason) => reason.to_string(),
         None => "its host cannot be reached".to_owned(),
@@ -69,6 +87,10 @@ mod tests {
         }
     }
 
+    const ALL: Tried = Tried {
+        all: true,
+        host_answers: false,
+    };
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
@@ -79,7 +101,7 @@ mod tests {
             SessionState::Suspended,
         ] {
             assert_eq!(
-                judge(&news(Some(state), true, None), LONG, true),
+                judge(&news(Some(state), true, None), LONG, ALL),
                 Fate::Goes,
                 "{state:?}"
             );
@@ -91,10 +113,23 @@ mod tests {
         let orphaned = news(Some(SessionState::Orphaned), true, None);
         let replaced = news(Some(SessionState::Suspended), false, None);
         for unreached in [orphaned, replaced] {
-            assert_eq!(judge(&unreached, Duration::ZERO, true), Fate::Goes);
-            assert_eq!(judge(&unreached, TRY_FIRST, false), Fate::Goes);
-            assert!(matches!(judge(&unreached, TRY_FIRST, true), Fate::Lost(_)));
-            assert!(matches!(judge(&unreached, TRY_ALL, false), Fate::Lost(_)));
+            assert_eq!(judge(&unreached, Duration::ZERO, ALL), Fate::Goes);
+            assert_eq!(judge(&unreached, TRY_FIRST, Tried::default()), Fate::Goes);
+            assert!(matches!(judge(&unreached, TRY_FIRST, ALL), Fate::Lost(_)));
+            assert!(matches!(
+                judge(&unreached, TRY_ALL, Tried::default()),
+                Fate::Lost(_)
+            ));
+            // The host is there: whoever does not reach it is cut off from it.
+            let answers = Tried {
+                host_answers: true,
+                ..Tried::default()
+            };
+            assert_eq!(judge(&unreached, TRY_ALL * 2, answers), Fate::Goes);
+            assert!(matches!(
+                judge(&unreached, TRY_HOST, answers),
+                Fate::Lost(_)
+            ));
         }
     }
 
@@ -104,7 +139,7 @@ mod tests {
             judge(
                 &news(Some(SessionState::Ended), false, reason),
                 Duration::ZERO,
-                true,
+                ALL,
             )
         };
         for reason in [
@@ -136,12 +171,9 @@ mod tests {
     fn an_unknown_session_gets_some_time() {
         let unknown = news(None, false, None);
         assert_eq!(
-            judge(&unknown, Duration::from_millis(1900), true),
+            judge(&unknown, Duration::from_millis(1900), ALL),
             Fate::Goes
         );
-        assert!(matches!(
-            judge(&unknown, UNKNOWN_LIMIT, true),
-            Fate::Lost(_)
-        ));
+        assert!(matches!(judge(&unknown, UNKNOWN_LIMIT, ALL), Fate::Lost(_)));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use wire::client::{Answer, Refused, Request, SessionNews};
 
 use super::engine::Later;
-use super::fate::{Fate, judge};
+use super::fate::{Fate, Tried, judge};
 use super::shared::{Shared, Standing};
 use crate::conversation::{AskError, Conversation, Dialing, QUESTION_LIMIT};
 
@@ -97,7 +97,7 @@ impl Shared {
             heard = Instant::now();
             sleep(EVERY).await;
             match self.news_from(&mut conversation, standing, SILENCE).await {
-                Ok(news) => match judge(&news, Duration::ZERO, false) {
+                Ok(news) => match judge(&news, Duration::ZERO, Tried::default()) {
                     Fate::Goes if news.host_heard => {}
                     Fate::Goes => return Noticed::Unheard(heard),
                     fate => return Noticed::Fate(fate),
@@ -143,7 +143,7 @@ impl Shared {
         while let Some(mut conversation) = dialing.next().await {
             let news = self.news_from(&mut conversation, standing, QUESTION_LIMIT);
             match news.await {
-                Ok(news) => match judge(&news, Duration::ZERO, false) {
+                Ok(news) => match judge(&news, Duration::ZERO, Tried::default()) {
                     Fate::Goes if !news.host_heard => {}
                     fate => return Some((conversation, fate)),
                 },

@@ -93,13 +93,14 @@ impl NoPath {
     }
 }
 
-/// Asks the servers in turn for a new stream to a session.
+/// Asks the servers in turn for a new stream to a session; `met` is told of each that answers at all.
 pub(crate) async fn attach(
     candidates: Vec<Candidate>,
     trust: &Trust,
     session: SessionId,
     ticket: Hidden,
     client: ClientId,
+    met: impl Fn(ServerId),
 ) -> Result<Attached, NoPath> {
     let request = Request::Attach {
         session,
@@ -110,7 +111,10 @@ pub(crate) async fn attach(
         candidates,
         trust,
         ATTACH_LIMIT,
-        |_| request.clone(),
+        |conversation| {
+            met(conversation.server());
+            request.clone()
+        },
         is_attached,
     )
     .await?;
@@ -141,14 +145,18 @@ fn is_attached(answer: &Answer) -> bool {
     matches!(answer, Answer::Attached { .. })
 }
 
-/// Asks the servers in turn to go on with a stream of which `received` is here.
+/// Asks the servers in turn to go on with a stream of which `received` is here; `met` is told of each that answers at all.
 pub(crate) async fn resume(
     candidates: Vec<Candidate>,
     trust: &Trust,
     claim: &mut Claim,
     received: u64,
+    met: impl Fn(ServerId),
 ) -> Result<Resumed, NoPath> {
-    let request = |conversation: &Conversation| claim.request(conversation, received);
+    let request = |conversation: &Conversation| {
+        met(conversation.server());
+        claim.request(conversation, received)
+    };
     let (conversation, answer) = seek(candidates, trust, RESUME_LIMIT, request, is_resumed).await?;
     Ok(resumed(conversation, &answer))
 }

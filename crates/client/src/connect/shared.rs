@@ -14,7 +14,7 @@ use wire::client::{
     Answer, ClientId, Hidden, Opened, Refused, Request, ServerAddress, SessionNews,
 };
 
-use super::fate::{Fate, judge};
+use super::fate::{Fate, Tried, judge};
 use crate::conversation::{AskError, Conversation, Dialing, QUESTION_LIMIT};
 use crate::servers::{Backoff, Candidate, Servers};
 use crate::trust::Trust;
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) signals: mpsc::UnboundedSender<Signal>,
     /// How often all paths to the host were tried in vain.
     in_vain: AtomicU64,
+    /// How often the host itself answered while a path was looked for.
+    host_met: AtomicU64,
 }
 
 impl Shared {
@@ -97,6 +99,7 @@ impl Shared {
             standing: watch::Sender::new(standing),
             signals,
             in_vain: AtomicU64::new(0),
+            host_met: AtomicU64::new(0),
         };
         (shared, receiver)
     }
@@ -204,6 +207,13 @@ impl Shared {
         self.in_vain.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A server answered while a path to `host` was looked for.
+    pub(crate) fn note_met(&self, server: ServerId, host: ServerId) {
+        if server == host {
+            self.host_met.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Asks until it is clear that the session does not go on, or `until`.
     ///
     /// # Errors
@@ -216,14 +226,21 @@ impl Shared {
         const OFTEN: u32 = 40;
         let began = Instant::now();
         // A round that was under way when the trouble began may have tried the host before.
-        let before = self.in_vain.load(Ordering::Relaxed);
+        let counts = || {
+            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            (count(&self.in_vain), count(&self.host_met))
+        };
+        let before = counts();
         let mut conversation = None;
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
         let mut asked = 0;
-        let tried_all = || self.in_vain.load(Ordering::Relaxed) > before;
+        let tried = || Tried {
+            all: counts().0 > before.0,
+            host_answers: counts().1 > before.1,
+        };
         loop {
             match self.news(&mut conversation, standing).await {
-                Ok(news) => match judge(&news, began.elapsed(), tried_all()) {
+                Ok(news) => match judge(&news, began.elapsed(), tried()) {
                     Fate::Goes => {}
                     fate => return Ok(fate),
                 },
