@@ -12,8 +12,9 @@ use testkit::{GroupPlan, Machine, Node, Process, event, events, eventually, seco
 
 /// Width and height of every session's desktop.
 const DESKTOP: (usize, usize) = (320, 240);
-/// The display of the sessions; each is in its host's namespace.
+/// The displays of the sessions on a socket and on a port, in their hosts' namespaces: both may be on the same host.
 const SESSION_DISPLAY: &str = ":171";
+const PORT_DISPLAY: &str = ":173";
 /// The display that the viewer is shown on.
 const VIEWER_DISPLAY: &str = ":172";
 const VIEWER_DISPLAY_PORT: u16 = 5972;
@@ -42,12 +43,12 @@ fn add_apps(stage: &Stage) {
     };
     let echo = format!("{} demo --echo {{socket}}", env!("CARGO_BIN_EXE_stead"));
     let (width, height) = DESKTOP;
-    let x = format!("Xtigervnc {SESSION_DISPLAY} {XTIGERVNC} -geometry {width}x{height}");
+    let x = |display: &str| format!("Xtigervnc {display} {XTIGERVNC} -geometry {width}x{height}");
     add("shell", "@pty /bin/sh", None);
     add("echo", &echo, Some("unix:{socket}"));
-    let on_socket = format!("{x} -rfbport -1 -rfbunixpath {{socket}}");
+    let on_socket = format!("{} -rfbport -1 -rfbunixpath {{socket}}", x(SESSION_DISPLAY));
     add("desktop", &on_socket, Some("unix:{socket}"));
-    let on_port = format!("{x} -rfbport {{port}} -interface 127.0.0.1");
+    let on_port = format!("{} -rfbport {{port}} -interface 127.0.0.1", x(PORT_DISPLAY));
     add("desktop-port", &on_port, Some("tcp:127.0.0.1:{port}"));
 }
 
