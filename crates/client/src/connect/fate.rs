@@ -9,7 +9,8 @@ use std::time::Duration;
 use model::{EndReason, SessionState};
 use wire::client::SessionNews;
 
-/// How long a client at least tries the paths to the host before it believes that nobody reaches it.
+/// How long a client at least tries the paths to the host before it believes that nobody reaches it; more only helps while not all
+/// have been tried, or where the host answers.
 pub(crate) const TRY_FIRST: Duration = Duration::from_millis(500);
 /// How long it waits for each of them to have failed once, while the host answers nothing: a path that works takes less.
 pub(crate) const TRY_ALL: Duration = Duration::from_secs(1);
@@ -42,11 +43,11 @@ pub(crate) enum Fate {
 /// Judges by what a server said, `troubled` after the last byte that was heard was missed.
 pub(crate) fn judge(news: &SessionNews, troubled: Duration, tried: Tried) -> Fate {
     let limit = match tried {
-        Tried { all: true, .. } => TRY_FIRST,
         Tried {
             host_answers: true, ..
         } => TRY_HOST,
-        _ => TRY_ALL,
+        Tried { all: true, .. } => TRY_FIRST,
+        Tried { .. } => TRY_ALL,
     };
     let tried = troubled >= limit;
     let reason = || match &news.reason {
@@ -121,15 +122,17 @@ mod tests {
                 Fate::Lost(_)
             ));
             // The host is there: whoever does not reach it is cut off from it.
-            let answers = Tried {
-                host_answers: true,
-                ..Tried::default()
-            };
-            assert_eq!(judge(&unreached, TRY_ALL * 2, answers), Fate::Goes);
-            assert!(matches!(
-                judge(&unreached, TRY_HOST, answers),
-                Fate::Lost(_)
-            ));
+            for all in [false, true] {
+                let answers = Tried {
+                    all,
+                    host_answers: true,
+                };
+                assert_eq!(judge(&unreached, TRY_ALL * 2, answers), Fate::Goes);
+                assert!(matches!(
+                    judge(&unreached, TRY_HOST, answers),
+                    Fate::Lost(_)
+                ));
+            }
         }
     }
 

@@ -214,7 +214,8 @@ impl Shared {
         }
     }
 
-    /// Asks until it is clear that the session does not go on, or `until`.
+    /// Asks until it is clear that the session does not go on, or `until`: then only whether it has ended, since nobody looked for
+    /// its host in vain.
     ///
     /// # Errors
     /// The ticket is not valid any more.
@@ -238,9 +239,13 @@ impl Shared {
             all: counts().0 > before.0,
             host_answers: counts().1 > before.1,
         };
+        let troubled = || match until {
+            Some(_) => Duration::ZERO,
+            None => began.elapsed(),
+        };
         loop {
             match self.news(&mut conversation, standing).await {
-                Ok(news) => match judge(&news, began.elapsed(), tried()) {
+                Ok(news) => match judge(&news, troubled(), tried()) {
                     Fate::Goes => {}
                     fate => return Ok(fate),
                 },

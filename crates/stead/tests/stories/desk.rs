@@ -56,12 +56,17 @@ impl Desk {
 
     /// The session works, and is the one that it was.
     pub(crate) fn works(&mut self, stage: &Stage) {
-        self.asked += 1;
-        Transfer::start(stage.viewer(), self.port, self.asked, SOME, None).finish(seconds(40));
+        self.carries(stage);
         assert!(
             events(&self.connect, "session-lost").is_empty(),
             "{}",
             self.connect.story()
         );
+    }
+
+    /// The token's session works, whichever it is by now.
+    pub(crate) fn carries(&mut self, stage: &Stage) {
+        self.asked += 1;
+        Transfer::start(stage.viewer(), self.port, self.asked, SOME, None).finish(seconds(40));
     }
 }
