@@ -358,9 +358,9 @@ pub fn part(own: &Side, sides: &BTreeMap<ServerId, Side>) -> Part {
     }
 }
 
-/// Whether a server that took no part takes part after all: its formation acts, and none that goes on from it stands before it
-/// any more.
-pub fn takes_part_again(own: &Side, sides: &BTreeMap<ServerId, Side>) -> bool {
+/// Whether a server that takes no part may do so at once, whoever has not answered yet: its formation acts, and no formation that
+/// is known to go on from it stands before it, or none does any more.
+pub fn may_follow(own: &Side, sides: &BTreeMap<ServerId, Side>) -> bool {
     let this = own.formation().map(|formation| formation.id);
     let acts = acting(sides).any(|(_, formation, _)| Some(formation.id) == this);
     acts && part(own, sides) == Part::Takes

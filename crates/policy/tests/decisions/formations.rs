@@ -5,7 +5,7 @@ use model::settings::PrimaryReturn;
 use model::{
     Directory, FormationId, FormationRef, IncarnationId, ResilienceMode, ServerId, Side, Standing,
 };
-use policy::formations::{Action, Formations, Look, Meeting, Part, meet, part, takes_part_again};
+use policy::formations::{Action, Formations, Look, Meeting, Part, may_follow, meet, part};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -293,13 +293,13 @@ fn one_that_stayed_silent_takes_part_when_its_formation_acts_again() {
     let own = side(original(), None, 100);
     let island = side(after(&original(), 0xB0, 100), Some(NEWYORK), 150);
     let mut sides = BTreeMap::from([(NEWYORK, island)]);
-    assert!(!takes_part_again(&own, &sides));
+    assert!(!may_follow(&own, &sides));
     // Nobody answers: the island may still be there.
-    assert!(!takes_part_again(&own, &BTreeMap::new()));
+    assert!(!may_follow(&own, &BTreeMap::new()));
     sides.insert(BOSTON, side(original(), Some(BOSTON), 160));
-    assert!(!takes_part_again(&own, &sides), "both act");
+    assert!(!may_follow(&own, &sides), "both act");
     sides.insert(NEWYORK, side(original(), Some(BOSTON), 160));
-    assert!(takes_part_again(&own, &sides));
+    assert!(may_follow(&own, &sides));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::node::Node;
 use crate::peers::Contact;
 use model::ServerId;
-use policy::formations::{Part, part, takes_part_again};
+use policy::formations::{Part, may_follow, part};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -59,7 +59,7 @@ impl Returning {
         let stands = others && part(&node.side(), &sides) == Part::Later;
         *locked(&node.0.formations.returns) = stands.then_some(until);
         // Those that went on may have given way to its formation meanwhile.
-        let again = takes_part_again(&node.side(), &sides);
+        let again = may_follow(&node.side(), &sides);
         if again || (stands && now >= until) {
             *locked(&node.0.formations.returns) = None;
             self.speak(node);
@@ -67,8 +67,20 @@ impl Returning {
     }
 }
 
-/// Asks the others which formation they are in, until all have answered or there is no more time.
+/// Asks the others which formation they are in, until all have answered, its own primary has, or there is no more time.
 async fn ask(node: &Node, until: Duration) {
+    let led = async {
+        while !may_follow(&node.side(), &node.sides()) {
+            sleep(ASK_OFTEN / 8).await;
+        }
+    };
+    tokio::select! {
+        () = all_answer(node, until) => {}
+        () = led => {}
+    }
+}
+
+async fn all_answer(node: &Node, until: Duration) {
     loop {
         node.ask_sides().await;
         let sides = node.sides();

@@ -3,7 +3,7 @@
 use super::{ASK_OFTEN, SILENCE};
 use crate::server::Server;
 use model::ServerId;
-use policy::formations::{Part, acting, part, takes_part_again};
+use policy::formations::{Part, acting, may_follow, part};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -50,7 +50,7 @@ impl Returning {
         let until = self.since + server.directory(&state).settings().return_delay();
         let others = acting(&sides).next().is_some();
         let stands = others && part(&own, &sides) == Part::Later;
-        let again = takes_part_again(&own, &sides);
+        let again = may_follow(&own, &sides);
         if again || (stands && server.now() >= until) {
             server.say("takes part again".into());
             self.speak(server);
@@ -58,8 +58,21 @@ impl Returning {
     }
 }
 
-/// Asks the others which formation they are in, until all have answered or there is no more time.
+/// Asks the others which formation they are in, until all have answered, its own primary has, or there is no more time.
 async fn ask(server: &Arc<Server>, until: Duration) {
+    let led = async {
+        while !may_follow(&server.side(), &server.sides()) {
+            sleep(ASK_OFTEN / 8).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = all_answer(server, until) => {}
+        () = led => {}
+    }
+}
+
+async fn all_answer(server: &Arc<Server>, until: Duration) {
     loop {
         server.ask_sides().await;
         let sides = server.sides();
