@@ -120,6 +120,9 @@ pub struct Status {
     pub committed: u64,
     /// The number of the last applied entry.
     pub applied: u64,
+    /// The term of the last applied entry. Where it is that of the present leader, everything that was committed before it was
+    /// elected is applied.
+    pub applied_term: u64,
     /// The number of the last entry in the newest snapshot.
     pub snapshot: u64,
     /// How far the others are; known to the leader only.
@@ -278,6 +281,7 @@ impl Replica {
             last_entry: ground.log.ends().1.map_or(0, |id| id.index),
             committed: state.applied,
             applied: state.applied,
+            applied_term: state.last.map_or(0, |id| id.leader_id.term),
             snapshot: ground
                 .snapshots
                 .current()

@@ -225,6 +225,7 @@ impl Core {
             raft.clone(),
             ground.log.clone(),
             ground.snapshots.clone(),
+            ground.published.clone(),
             ground.heard.clone(),
             holds_until,
             ground.threads,

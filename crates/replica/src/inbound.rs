@@ -12,7 +12,7 @@ use crate::log::{Log, entry_size};
 use crate::messages::{PIECE, Place, Refused, Request, Response};
 use crate::snapshot::Meta;
 use crate::snapshot_store::SnapshotStore;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{Published, StateMachine};
 use crate::types::{Consensus, Vote};
 use model::ServerId;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -104,6 +104,7 @@ pub(crate) struct Inbound {
     pub(crate) log: Log,
     pub(crate) snapshots: Arc<SnapshotStore>,
     pub(crate) heard: Arc<Heard>,
+    pub(crate) published: Arc<Published>,
     /// Until then no vote is given.
     pub(crate) holds_until: Moment,
     pub(crate) threads: bool,
@@ -140,6 +141,7 @@ impl Inbound {
         raft: openraft::Raft<Consensus, StateMachine>,
         log: Log,
         snapshots: Arc<SnapshotStore>,
+        published: Arc<Published>,
         heard: Arc<Heard>,
         holds_until: Moment,
         threads: bool,
@@ -150,6 +152,7 @@ impl Inbound {
             log,
             snapshots,
             heard,
+            published,
             holds_until,
             threads,
             appends,
@@ -305,10 +308,14 @@ impl Inbound {
 
     async fn append(&self, request: AppendRequest) -> Response {
         let committed = request.vote.committed;
+        let agreed = request.leader_commit.map(|id| id.index);
         match self.raft.append_entries(request).await {
             Ok(response) => {
                 if committed && !matches!(response, AppendEntriesResponse::HigherVote(_)) {
                     self.heard.now();
+                    if let Some(agreed) = agreed {
+                        self.published.heard_of(agreed);
+                    }
                 }
                 Response::Append(response)
             }

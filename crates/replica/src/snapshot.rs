@@ -383,4 +383,4 @@ impl<R: Read> Iterator for Records<'_, R> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -18,8 +18,7 @@ use openraft::storage::{
 use openraft::{EntryPayload, OptionalSend};
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// How many changes are applied before other work gets a turn.
@@ -65,41 +64,60 @@ impl State {
 }
 
 /// The published state: readers take it, one writer replaces it.
+///
+/// After this server entered another formation, readers keep the directory of the one before until it has caught up: what its
+/// primary sends first may be a snapshot from long before, in which people who are logged in are not known yet.
 #[derive(Debug)]
 pub(crate) struct Published {
-    state: ArcSwap<State>,
+    shown: ArcSwap<State>,
+    /// The newest state of the formation in force; what is shown, unless this server is catching up.
+    own: ArcSwap<State>,
     applied: watch::Sender<u64>,
-    /// Whether the state is that of the formation before, because nothing of the present one has come yet.
-    foreign: AtomicBool,
+    catching_up: Mutex<Option<CatchingUp>>,
+}
+
+/// Another formation was entered.
+#[derive(Debug, Default)]
+struct CatchingUp {
+    /// The number of the last entry that was agreed upon when its primary was first heard; none: it was not heard yet.
+    until: Option<u64>,
 }
 
 impl Published {
     pub(crate) fn new(state: State) -> Self {
         let (applied, _) = watch::channel(state.applied);
         Self {
-            state: ArcSwap::from_pointee(state),
+            shown: ArcSwap::from_pointee(state.clone()),
+            own: ArcSwap::from_pointee(state),
             applied,
-            foreign: AtomicBool::new(false),
+            catching_up: Mutex::new(None),
         }
     }
 
     pub(crate) fn state(&self) -> Arc<State> {
-        self.state.load_full()
+        self.shown.load_full()
     }
 
     /// The state of the formation in force: empty while nothing of it has come.
     pub(crate) fn own(&self) -> Arc<State> {
-        match self.foreign.load(Ordering::Acquire) {
-            true => Arc::new(State::empty()),
-            false => self.state(),
-        }
+        self.own.load_full()
     }
 
     /// Another formation is in force: its state, or none yet, in which case readers keep the last one of the old.
     pub(crate) fn enter(&self, state: Option<State>) {
-        match state {
-            Some(state) => self.publish(state),
-            None => self.foreign.store(true, Ordering::Release),
+        *self.catching_up() = match state {
+            Some(_) => None,
+            None => Some(CatchingUp::default()),
+        };
+        self.publish(state.unwrap_or_else(State::empty));
+    }
+
+    /// The primary says how much is agreed upon.
+    pub(crate) fn heard_of(&self, committed: u64) {
+        let mut catching_up = self.catching_up();
+        if let Some(CatchingUp { until }) = catching_up.as_mut() {
+            until.get_or_insert(committed);
+            self.show_when_caught_up(catching_up, self.own());
         }
     }
 
@@ -109,10 +127,31 @@ impl Published {
     }
 
     fn publish(&self, state: State) {
+        let state = Arc::new(state);
+        self.own.store(state.clone());
+        self.show_when_caught_up(self.catching_up(), state);
+    }
+
+    fn show_when_caught_up(
+        &self,
+        mut catching_up: MutexGuard<'_, Option<CatchingUp>>,
+        state: Arc<State>,
+    ) {
+        if let Some(CatchingUp { until }) = &*catching_up
+            && (state.directory.is_none() || until.is_none_or(|until| state.applied < until))
+        {
+            return;
+        }
+        *catching_up = None;
         let applied = state.applied;
-        self.state.store(Arc::new(state));
-        self.foreign.store(false, Ordering::Release);
+        self.shown.store(state);
         self.applied.send_replace(applied);
+    }
+
+    fn catching_up(&self) -> MutexGuard<'_, Option<CatchingUp>> {
+        self.catching_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -283,5 +322,47 @@ impl RaftSnapshotBuilder<Consensus> for FinishedSnapshot {
             meta: file.meta().clone().into(),
             snapshot: file,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::directory;
+
+    fn at(applied: u64) -> State {
+        State {
+            applied,
+            directory: Some(directory()),
+            ..State::empty()
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_what_was_agreed_upon_is_not_shown_after_another_formation_was_entered() {
+        let published = Published::new(at(90));
+        let shown = || (published.state().applied, published.own().applied);
+        published.enter(None);
+        assert_eq!(shown(), (90, 0));
+        // A snapshot from long before, and then some entries.
+        published.publish(at(4));
+        assert_eq!(shown(), (90, 4));
+        published.heard_of(120);
+        published.publish(at(119));
+        assert_eq!(shown(), (90, 119));
+        published.heard_of(200);
+        published.publish(at(120));
+        assert_eq!(shown(), (120, 120));
+        published.publish(at(121));
+        assert_eq!(shown(), (121, 121));
+    }
+
+    #[test]
+    fn what_came_before_the_primary_was_heard_is_shown_when_it_is() {
+        let published = Published::new(at(90));
+        published.enter(None);
+        published.publish(at(50));
+        published.heard_of(50);
+        assert_eq!(published.state().applied, 50);
     }
 }

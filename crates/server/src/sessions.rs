@@ -7,7 +7,7 @@ use crate::login::{Lockout, LoginError};
 use crate::node::{Consistency, Current, Node};
 use crate::streams::StreamError;
 use crate::submit::SubmitError;
-use crate::tickets::Issued;
+use crate::tickets::{Issued, TicketError};
 use model::{
     AppName, Author, ChangeId, Directory, EndReason, Outcome, Refusal, ServerId, ServerName,
     Session, SessionId, SessionState, Token, User, UserName,
@@ -139,7 +139,13 @@ impl GroupSessions {
             .check_session(ticket, directory)
             .map_err(|error| {
                 tracing::debug!(%error, "a ticket was refused");
-                Refused::Ticket
+                match error {
+                    // Another server, or this one in a moment, knows.
+                    TicketError::Behind => Refused::NoPrimary {
+                        detail: error.to_string(),
+                    },
+                    _ => Refused::Ticket,
+                }
             })
     }
 

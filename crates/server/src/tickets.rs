@@ -67,6 +67,9 @@ pub enum TicketError {
     /// The user is gone, disabled, or has a new password.
     #[error("the ticket's user is gone, disabled, or has a new password")]
     User,
+    /// It may be valid: this server has no change since it was issued, and does not know its user.
+    #[error("this server is behind: it may not have what the ticket speaks of yet")]
+    Behind,
     /// This server holds no key to sign with.
     #[error("this server does not hold the ticket key")]
     NoKey,
@@ -280,6 +283,9 @@ impl Tickets {
             return Err(TicketError::TooLong(ticket.len()));
         }
         let public = &directory.group().authority.ticket_public;
+        if public.is_empty() {
+            return Err(TicketError::Behind);
+        }
         let oldest = (clock::calendar().0 / 1000).saturating_sub(LEEWAY.as_secs());
         if let Some(claims) = self.verified().find(public, ticket)
             && claims.exp >= oldest
@@ -304,7 +310,11 @@ impl Tickets {
 }
 
 fn live_user(claims: &Claims, directory: &Directory) -> Result<Arc<User>, TicketError> {
-    let user = directory.user(&claims.sub).ok_or(TicketError::User)?;
+    let unknown = || match directory.group().clock.0 < claims.at {
+        true => TicketError::Behind,
+        false => TicketError::User,
+    };
+    let user = directory.user(&claims.sub).ok_or_else(unknown)?;
     if user.disabled || claims.at < user.password_set.0 {
         return Err(TicketError::User);
     }
@@ -343,6 +353,10 @@ mod tests {
     }
 
     fn directory(public: &[u8], user: Option<User>) -> Directory {
+        directory_at(public, user, UnixMillis(0))
+    }
+
+    fn directory_at(public: &[u8], user: Option<User>, clock: UnixMillis) -> Directory {
         let authority = Authority {
             certificate: Vec::new(),
             fingerprint: String::new(),
@@ -351,7 +365,10 @@ mod tests {
             ticket_key: Sealed(Vec::new()),
             expires: UnixMillis(0),
         };
-        let group = nobody_in(GroupId::default(), "testers".parse().unwrap(), authority);
+        let group = model::record::Group {
+            clock,
+            ..nobody_in(GroupId::default(), "testers".parse().unwrap(), authority)
+        };
         let group = Record::Group(Arc::new(group));
         let user = user.map(|user| Record::User(Arc::new(user)));
         Directory::from_records([group].into_iter().chain(user)).unwrap()
@@ -384,12 +401,32 @@ mod tests {
             password_set: now.after(Duration::from_millis(1)),
             ..ann()
         };
-        for user in [Some(disabled), Some(other_password), None] {
-            let refused = tickets.check_session(&issued.ticket, &directory(&public, user));
-            assert_eq!(refused.unwrap_err(), TicketError::User);
+        let refused = |directory: &Directory| {
+            let refused = tickets.check_session(&issued.ticket, directory);
+            refused.unwrap_err()
+        };
+        for user in [Some(disabled), Some(other_password)] {
+            assert_eq!(refused(&directory(&public, user)), TicketError::User);
         }
+        // Whoever removed the user did so after the ticket was issued.
+        let removed = directory_at(&public, None, now.after(Duration::from_millis(1)));
+        assert_eq!(refused(&removed), TicketError::User);
         let api = tickets.check_api(&issued.ticket.0, &directory(&public, Some(ann())));
         assert_eq!(api.unwrap_err(), TicketError::OtherUse);
+    }
+
+    #[test]
+    fn a_server_that_is_behind_does_not_call_a_ticket_invalid() {
+        let (private, public) = keys();
+        let tickets = tickets(&private);
+        let issued = tickets
+            .for_api(&ann().name, clock::calendar(), LIFETIME)
+            .unwrap();
+        // It has received nothing of its group yet, or nothing since long before the user was made.
+        for public in [&[][..], &public] {
+            let refused = tickets.check_api(&issued.ticket.0, &directory(public, None));
+            assert_eq!(refused.unwrap_err(), TicketError::Behind);
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn server() -> Server {
     }
 }
 
-fn directory() -> Directory {
+pub(crate) fn directory() -> Directory {
     let id = FormationId::from_bytes([7; 16]);
     let group = model::record::Group {
         id: GroupId::from_bytes([9; 16]),
