@@ -2,7 +2,8 @@
 //!
 //! Always true: a server that is no voter never campaigns; nobody campaigns before the lease on the leader that it heard
 //! last, and one lease since its own start, have run out (a sole voter has no lease); with failover off or paused, or an
-//! empty list of backups, only the recorded primary does, or whom an administrator told to.
+//! empty list of backups, only the recorded primary does, or whom an administrator told to, or a server that passes the role
+//! on to the recorded primary, which is there and cannot win.
 //! The order in which servers step forward is [`Facts::order`]; start at [`Campaign::handle`].
 
 use crate::clocks::astray;
@@ -21,6 +22,9 @@ pub use order::{Facts, RETRY, Timing, Voter};
 pub const SLACK: Duration = Duration::from_millis(2);
 /// How long after an attempt to hand over the next one starts.
 pub const HANDOVER_RETRY: Duration = Duration::from_secs(1);
+/// How long a recorded primary that alone may lead, and is there, may take to win before another server steps forward to pass
+/// the role on to it: with its power it may have lost entries that the others have, and gets no votes until it has them again.
+pub const STAND_IN: Duration = Duration::from_secs(3);
 /// Two that campaign in step drift apart by this much a round, times their place by id.
 const STAGGER: Duration = Duration::from_millis(1);
 
@@ -124,6 +128,8 @@ pub struct Campaign {
     facts: Facts,
     leading: bool,
     peers: BTreeMap<ServerId, Peer>,
+    /// Since when the recorded primary, which alone may lead, has been reachable.
+    there_since: Option<Duration>,
     /// Whose clock is wrong.
     astray: BTreeSet<ServerId>,
     ordered_until: Option<Duration>,
@@ -132,6 +138,8 @@ pub struct Campaign {
     last_attempt: Option<Duration>,
     attempts: u32,
     last_handover: Option<Duration>,
+    /// It stepped forward for the recorded primary, which alone may lead.
+    stands_in: bool,
     timeline: Timeline,
     /// Why it campaigned last, since a leader was heard.
     why: Vec<Reason>,
@@ -146,12 +154,14 @@ impl Campaign {
             facts,
             leading: false,
             peers: BTreeMap::new(),
+            there_since: None,
             astray: BTreeSet::new(),
             ordered_until: None,
             released: Duration::ZERO,
             last_attempt: None,
             attempts: 0,
             last_handover: None,
+            stands_in: false,
             timeline: Timeline::default(),
             why: Vec::new(),
         }
@@ -169,8 +179,13 @@ impl Campaign {
             Event::Peers(peers) => {
                 self.astray = astray(self.me, &peers);
                 self.peers = peers;
+                let there = self.waits_for().is_some_and(|it| self.peer(it).reachable);
+                self.there_since = self.there_since.or(Some(now)).filter(|_| there);
             }
-            Event::Ordered { until } => self.ordered_until = Some(until),
+            Event::Ordered { until } => {
+                self.ordered_until = Some(until);
+                self.stands_in = false;
+            }
         }
         if self.leading {
             self.hand_over(now)
@@ -201,6 +216,7 @@ impl Campaign {
 
     fn forget_attempts(&mut self) {
         self.why.clear();
+        self.stands_in = false;
         self.last_attempt = None;
         self.attempts = 0;
     }
@@ -249,6 +265,7 @@ impl Campaign {
         }
         self.last_attempt = Some(now);
         self.attempts = self.attempts.saturating_add(1);
+        self.stands_in = self.stance() == Stance::Waits;
         let suspected = self.quiet_at().min(now);
         self.timeline.passed_on |= self.was_passed_on(now);
         self.timeline.suspected.get_or_insert(suspected);
@@ -284,15 +301,17 @@ impl Campaign {
 
     /// When this server campaigns next, if it does.
     fn due(&self) -> Option<Duration> {
-        let Stance::Candidate { rank, .. } = self.stance() else {
-            return None;
+        let (quiet, rank) = match self.stance() {
+            // All learn at once that they may step forward again: they do so in their order.
+            Stance::Candidate { rank, .. } => (self.quiet_at().max(self.released), rank),
+            Stance::Waits => {
+                let there = self.there_since?.max(self.quiet_at());
+                (there.saturating_add(STAND_IN), self.rank())
+            }
+            Stance::NoVoter | Stance::Leads { .. } => return None,
         };
         let timing = self.facts.timing;
-        // All learn at once that they may step forward again: they do so in their order.
-        let first = self
-            .quiet_at()
-            .max(self.released)
-            .saturating_add(timing.rank_delay.saturating_mul(rank));
+        let first = quiet.saturating_add(timing.rank_delay.saturating_mul(rank));
         let again = self.last_attempt.map(|last| {
             last.saturating_add(timing.retry)
                 .saturating_add(self.stagger())
@@ -327,7 +346,7 @@ impl Campaign {
 
     /// What this server is for the role now.
     pub fn stance(&self) -> Stance {
-        let caretaker = !self.facts.may_stay(self.me);
+        let caretaker = !self.facts.may_stay(self.me) || self.is_standing_in();
         if self.leading {
             return Stance::Leads { caretaker };
         }
@@ -337,18 +356,31 @@ impl Campaign {
         if self.facts.is_sole_voter(self.me) || self.ordered_until.is_some() {
             return Stance::Candidate { rank: 0, caretaker };
         }
-        if let Some(primary) = self.waits_for() {
-            if primary == self.me {
-                return Stance::Candidate { rank: 0, caretaker };
-            }
-            return Stance::Waits;
+        match self.waits_for() {
+            Some(primary) if primary == self.me => Stance::Candidate { rank: 0, caretaker },
+            Some(_) => Stance::Waits,
+            None => Stance::Candidate {
+                rank: self.rank(),
+                caretaker,
+            },
         }
+    }
+
+    /// Whether it leads, or campaigns, for the recorded primary only. Whoever has the only vote has nobody to pass it on to.
+    fn is_standing_in(&self) -> bool {
+        let waits = self.waits_for().is_some_and(|primary| primary != self.me);
+        self.stands_in && waits && !self.facts.is_sole_voter(self.me)
+    }
+
+    fn peer(&self, server: ServerId) -> Peer {
+        self.peers.get(&server).copied().unwrap_or_default()
+    }
+
+    /// How many step forward before this server.
+    fn rank(&self) -> u32 {
         let order = self.order();
         let rank = order.iter().take_while(|id| **id != self.me).count();
-        Stance::Candidate {
-            rank: u32::try_from(rank).unwrap_or(u32::MAX),
-            caretaker,
-        }
+        u32::try_from(rank).unwrap_or(u32::MAX)
     }
 
     /// In which order servers step forward, as far as this one knows: those whose clocks are wrong go last. Where no other is
@@ -362,7 +394,8 @@ impl Campaign {
 
     /// Whether what is known of the others matters at `now`: it leads, or its turn has come.
     pub fn wants_peers(&self, now: Duration) -> bool {
-        self.leading || self.due().is_some_and(|due| due <= now)
+        let waits = self.stance() == Stance::Waits && self.quiet_at() <= now;
+        self.leading || waits || self.due().is_some_and(|due| due <= now)
     }
 
     /// The recorded primary, where only it may lead. A list of backups that is empty says so, and failover that is off or paused.
@@ -408,7 +441,8 @@ impl Campaign {
         let why = self.why_caretaker(self.me);
         let name = self.facts.name(server);
         let counts = self.facts.voters.contains_key(&self.me);
-        let heir = match self.facts.backups.contains(&server) {
+        let listed = self.facts.backups.contains(&server) && !self.is_standing_in();
+        let heir = match listed {
             _ if !counts => format!("{name} has the only vote, is reachable and has every change"),
             true => format!(
                 "{name} is the first of the backup list that is reachable and has every change"
@@ -424,7 +458,7 @@ impl Campaign {
         })
     }
 
-    /// To whom a caretaker hands over: the best backup that is there and has every change; with an empty list, the recorded
+    /// To whom a caretaker hands over: the best backup that is there and has every change; where it alone may lead, the recorded
     /// primary. One that no longer counts has passed the only vote on, and the role did not follow: it goes where the vote is.
     fn heir(&self) -> Option<ServerId> {
         if !self.is_caretaker() {
@@ -433,7 +467,7 @@ impl Campaign {
         let counts = self.facts.voters.contains_key(&self.me);
         let listed = match (self.facts.backups.is_empty(), self.facts.primary) {
             _ if !counts => self.facts.voters.keys().copied().collect(),
-            (true, Some(primary)) => vec![primary],
+            (empty, Some(primary)) if empty || self.is_standing_in() => vec![primary],
             _ => self.facts.backups.clone(),
         };
         listed.into_iter().find(|id| {
@@ -442,7 +476,7 @@ impl Campaign {
                 .voters
                 .get(id)
                 .is_some_and(|voter| voter.may_lead);
-            let peer = self.peers.get(id).copied().unwrap_or_default();
+            let peer = self.peer(*id);
             fit && *id != self.me
                 && !self.astray.contains(id)
                 && peer.reachable

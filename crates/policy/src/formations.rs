@@ -142,8 +142,9 @@ impl Formations {
         match look.own.primary {
             Some(_) => self.alone_since = None,
             None => {
-                let since = look.heard.unwrap_or(now).min(now);
-                self.alone_since.get_or_insert(since);
+                // It may have been heard again between two looks.
+                let heard = look.heard.map(|heard| heard.min(now));
+                self.alone_since = self.alone_since.max(heard).or(Some(now));
             }
         }
         if now < self.not_before {

@@ -3,15 +3,15 @@
 //!
 //! Composes [`Campaign`], [`Failback`] and [`Voting`]; whoever carries their actions out asks here only, so that a simulation
 //! drives the very decisions that ship. Always true: nothing is said or arranged by a server that does not act as primary; a
-//! caretaker says nothing; who counts is looked at only once this server's first change of its term is through, because before
-//! that its directory may be of the past. Start at [`Office::stand`], which comes first at every look.
+//! caretaker says nothing; who counts is looked at only once this server's first change of its term is through, or for a
+//! caretaker the first entry of its term, because before that its directory may be of the past. Start at [`Office::stand`], which comes first at every look.
 
 use crate::campaign::{self, Campaign, Timeline};
 use crate::explanation::Explanation;
 use crate::failback::{self, Failback, Outlook, Return};
 use crate::view::{Peer, View, counted};
 use crate::voting::{self, Membership, Progress, Step, Voting};
-use model::{Directory, ServerId, UnixMillis};
+use model::{Command, Directory, ServerId, UnixMillis};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Look<'a> {
     pub heard: Option<(ServerId, Duration)>,
     /// Who takes part in consensus.
     pub consensus: &'a Membership,
+    /// Whether the directory has every change that was committed before the present leader was elected.
+    pub current: bool,
 }
 
 /// This server is to say that it is primary.
@@ -185,7 +187,7 @@ impl Office {
         leaving: Option<ServerId>,
         now: Duration,
     ) -> Option<Step> {
-        if !look.acting || self.taken != Some(look.term) {
+        if !look.acting || !self.may_arrange(look) {
             self.voting = Voting::new();
             return None;
         }
@@ -203,6 +205,16 @@ impl Office {
         let step = self.voting.handle(&facts, now).step?;
         self.changing_members = true;
         Some(step)
+    }
+
+    /// A caretaker that counts says nothing, and arranges: whom it is to pass the role on to may have lost its log and have to
+    /// count again first.
+    fn may_arrange(&self, look: &Look<'_>) -> bool {
+        let counts = look.consensus.voters.contains(&look.me);
+        match self.campaign.is_caretaker() {
+            true => counts && look.current,
+            false => self.taken == Some(look.term),
+        }
     }
 
     /// A step came to its end.
@@ -224,6 +236,18 @@ impl Office {
     pub fn is_caretaker(&self) -> bool {
         self.campaign.is_caretaker()
     }
+}
+
+/// Whether a server that leads only to pass the role on makes this change nevertheless: who is there with which log, who counts
+/// and who may be primary, so that there is somebody to pass it on to.
+pub fn caretaker_makes(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::ReportServer { .. }
+            | Command::SetVoting { .. }
+            | Command::SetBackups { .. }
+            | Command::EditBackups { .. }
+    )
 }
 
 fn facts(look: &Look<'_>) -> campaign::Facts {

@@ -391,6 +391,7 @@ fn look<'a>(
         leader: node.leader(),
         heard: heard.map(|(leader, heard)| (leader, now.saturating_sub(heard.ago()))),
         consensus,
+        current: status.applied_term == status.term,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::random::{self, NoRandomness};
 use model::{
     Applied, Author, Change, ChangeId, ChangeName, Command, Directory, Reason, Refusal, ServerId,
 };
+use policy::office::caretaker_makes;
 use replica::ProposeError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -172,7 +173,8 @@ impl Node {
 
     /// Proposes a change on this server.
     pub(crate) async fn propose_here(&self, change: Change) -> Attempt {
-        if !self.acting() || self.0.caretaker.load(Ordering::Acquire) {
+        let caretaker = self.0.caretaker.load(Ordering::Acquire);
+        if !self.acting() || (caretaker && !caretaker_makes(&change.command)) {
             return Attempt::Again { unknown: false };
         }
         if let Some(decision) = self.structure_waits(&change) {

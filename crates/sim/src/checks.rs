@@ -13,7 +13,7 @@ pub(crate) use seen::Seen;
 use crate::machine::{Machine, Running};
 use model::settings::PrimaryReturn;
 use model::{Directory, Reason, ResilienceMode, ServerId};
-use policy::campaign::Action;
+use policy::campaign::{Action, STAND_IN};
 use policy::failback::Return;
 use policy::office::{Look, Taking};
 use replica::Status;
@@ -126,7 +126,9 @@ fn campaign(look: &Look<'_>, reasons: &[Reason], now: Duration) -> Result<(), Br
     if voters.len() == 1 {
         return Ok(());
     }
-    let ordered = says(reasons, "ordered");
+    // Only so that the recorded primary, which is there, can lead again.
+    let stands_in = says(reasons, "stands-in") && says(reasons, "caretaker");
+    let ordered = says(reasons, "ordered") || stands_in;
     let group = look.directory.group();
     let others = group.primary.filter(|primary| *primary != me);
     if let Some(primary) = others.filter(|_| !fails_over(look) && !ordered) {
@@ -152,8 +154,9 @@ fn campaign(look: &Look<'_>, reasons: &[Reason], now: Duration) -> Result<(), Br
         return broken(Invariant::Explained, seen);
     }
     let grace = look.directory.settings().grace_period();
+    let grace = grace + if stands_in { STAND_IN } else { Duration::ZERO };
     match look.heard {
-        Some((leader, at)) if now.saturating_sub(at) < grace && !ordered => {
+        Some((leader, at)) if now.saturating_sub(at) < grace && (stands_in || !ordered) => {
             let leader = look.directory.name_of(leader);
             let silent = now.saturating_sub(at);
             let seen = format!("{name} campaigns, and heard {leader} {silent:?} ago: {reasons:?}");
@@ -166,6 +169,9 @@ fn campaign(look: &Look<'_>, reasons: &[Reason], now: Duration) -> Result<(), Br
 fn hand_over(look: &Look<'_>, to: ServerId, reasons: &[Reason]) -> Result<(), Broken> {
     let (me, group) = (look.me, look.directory.group());
     let (name, target) = (look.directory.name_of(me), look.directory.name_of(to));
+    if !fails_over(look) && group.primary == Some(to) && says(reasons, "caretaker") {
+        return Ok(());
+    }
     if may_stay(look, me) || !says(reasons, "caretaker") {
         let seen = format!("{name} hands over to {target} and is no caretaker: {reasons:?}");
         return broken(Invariant::Explained, seen);

@@ -318,6 +318,7 @@ fn look<'a>(
         leader: server.leader(directory.settings().grace_period(), status),
         heard: heard.map(|(leader, heard)| (leader, now.saturating_sub(heard.ago()))),
         consensus,
+        current: status.applied_term == status.term,
     }
 }
 

@@ -13,6 +13,7 @@ use model::{
     Author, Change, ChangeId, Command, Directory, IncarnationId, ResilienceMode, ServerId,
 };
 use policy::formations::room;
+use policy::office::caretaker_makes;
 use policy::voting::Progress;
 use policy::{Peer, View};
 use replica::{Acting, Applied, LinkError, NotActing, ProposeError, Replica, State, Status};
@@ -182,7 +183,8 @@ impl Server {
         change: &Change,
         limit: Duration,
     ) -> Result<Applied, ProposeError> {
-        let acts = self.acts(&self.replica.acting()) && !self.inside().caretaker;
+        let caretaker = self.inside().caretaker && !caretaker_makes(&change.command);
+        let acts = self.acts(&self.replica.acting()) && !caretaker;
         if !acts || self.structure_waits(change) {
             let primary = self.replica.leader();
             return Err(ProposeError::NotPrimary { primary });

@@ -10,7 +10,15 @@ use std::time::Duration;
 impl Campaign {
     pub(super) fn why_caretaker(&self, server: ServerId) -> String {
         let name = self.facts.name(server);
+        let stands_in = server == self.me && self.is_standing_in();
         match self.facts.voters.get(&server) {
+            _ if stands_in => {
+                let primary = self.waits_for().unwrap_or(server);
+                format!(
+                    "{}; {name} only passes the role on",
+                    self.why_waits(primary)
+                )
+            }
             Some(voter) if !voter.may_lead => {
                 format!("{name} is a witness and only passes the role on")
             }
@@ -44,7 +52,16 @@ impl Campaign {
                     reasons.push(reason("caretaker", true, self.why_caretaker(self.me)));
                 }
             }
-            Stance::NoVoter | Stance::Waits | Stance::Leads { .. } => {}
+            Stance::Waits => {
+                let since = self.there_since.unwrap_or(now).max(self.quiet_at());
+                let waited = words::span(now.saturating_sub(since));
+                let primary = self.waits_for().unwrap_or(self.me);
+                let primary = self.facts.name(primary);
+                let detail = format!("{primary} is reachable and has not won for {waited}");
+                reasons.push(reason("stands-in", true, detail));
+                reasons.push(reason("caretaker", true, self.why_caretaker(self.me)));
+            }
+            Stance::NoVoter | Stance::Leads { .. } => {}
         }
         if self.attempts > 1 {
             let before = words::count(u64::from(self.attempts - 1), "campaign");
@@ -134,7 +151,8 @@ impl Campaign {
                 Some(primary) => vec![reason("failover", false, self.why_waits(primary))],
                 None => vec![self.rank_reason(*id, rank)],
             };
-            if !self.facts.may_stay(*id) {
+            let stands_in = *id == self.me && self.is_standing_in();
+            if !self.facts.may_stay(*id) || stands_in {
                 reasons.push(reason("on-backup-list", false, self.why_caretaker(*id)));
             } else if self.astray.contains(id) {
                 reasons.push(self.clock_differs(*id));

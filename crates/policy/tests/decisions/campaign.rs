@@ -6,7 +6,7 @@ use crate::fixture::{
 use crate::group::{World, facts};
 use model::{ServerId, UnixMillis};
 use policy::Peer;
-use policy::campaign::{Action, Campaign, Event, Facts, Stance};
+use policy::campaign::{Action, Campaign, Event, Facts, STAND_IN, Stance};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -130,6 +130,98 @@ fn without_failover_only_the_recorded_primary_leads() {
         world.primary() == Some(DETROIT)
     });
     insta::assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_recorded_primary_that_lost_entries_is_helped_to_lead_again() {
+    let mut facts = facts(&THREE, &[], &THREE);
+    facts.failover = false;
+    let mut world = running(&facts);
+    world.stop(BOSTON);
+    world.run(ms(5_000));
+    world.tell("boston wrote what only the others have on disk");
+    for other in [NEWYORK, DETROIT] {
+        world.grow_log(other, 2);
+    }
+    world.start(BOSTON);
+    world.run_until("boston is primary again", |world| {
+        world.primary() == Some(BOSTON)
+    });
+    insta::assert_snapshot!(world.told());
+}
+
+/// A server that leads for the recorded primary only, which is there and has not caught up yet.
+fn standing_in() -> (Campaign, Facts) {
+    let mut facts = facts(&ALL, &[], &THREE);
+    facts.failover = false;
+    let mut campaign = Campaign::new(NEWYORK, facts.clone(), ms(0));
+    let peers = |lag| {
+        let all = ALL.iter().map(|id| {
+            let peer = Peer {
+                reachable: true,
+                lag,
+                ..Peer::default()
+            };
+            (*id, peer)
+        });
+        Event::Peers(all.collect())
+    };
+    assert_eq!(campaign.poll_timeout(), None);
+    assert!(!campaign.wants_peers(ms(500)) && campaign.wants_peers(ms(1_000)));
+    campaign.handle(peers(None), ms(1_000));
+    // boston would come first; newyork is next on the list.
+    let due = ms(1_000) + STAND_IN + facts.timing.rank_delay;
+    assert_eq!(campaign.poll_timeout(), Some(due));
+    assert!(matches!(
+        campaign.handle_timeout(due),
+        Some(Action::Campaign { attempt: 1, .. })
+    ));
+    campaign.handle(Event::Leading, due);
+    assert!(campaign.is_caretaker());
+    let mut behind = peers(Some(0));
+    if let Event::Peers(all) = &mut behind {
+        all.get_mut(&BOSTON).unwrap().lag = Some(7);
+    }
+    // detroit has every change and is on the list, and only boston may lead.
+    assert_eq!(campaign.handle(behind, due + ms(100)), None);
+    (campaign, facts)
+}
+
+#[test]
+fn who_stands_in_for_the_recorded_primary_may_stay_where_it_is_told_to_or_may() {
+    let (mut ordered, _) = standing_in();
+    let until = secs(60);
+    ordered.handle(Event::Ordered { until }, ms(6_000));
+    assert!(!ordered.is_caretaker());
+    let (mut freed, mut facts) = standing_in();
+    facts.failover = true;
+    freed.handle(Event::Facts(Box::new(facts)), ms(6_000));
+    assert!(!freed.is_caretaker());
+    let (mut follows, _) = standing_in();
+    follows.handle(Event::Following, ms(6_000));
+    assert_eq!(follows.stance(), Stance::Waits);
+}
+
+#[test]
+fn nobody_stands_in_for_a_recorded_primary_that_is_away() {
+    let mut facts = facts(&THREE, &[], &THREE);
+    facts.failover = false;
+    let mut campaign = Campaign::new(NEWYORK, facts, ms(0));
+    let peers = |reachable| {
+        let peer = Peer {
+            reachable,
+            ..Peer::default()
+        };
+        Event::Peers(BTreeMap::from([(BOSTON, peer)]))
+    };
+    campaign.handle(peers(true), ms(1_000));
+    campaign.handle(peers(false), ms(2_000));
+    assert_eq!(campaign.poll_timeout(), None);
+    assert_eq!(campaign.handle_timeout(ms(60_000)), None);
+    // It is given time anew when it is there again.
+    campaign.handle(peers(true), ms(60_000));
+    let due = ms(60_000) + STAND_IN + ms(150);
+    assert_eq!(campaign.poll_timeout(), Some(due));
 }
 
 #[test]

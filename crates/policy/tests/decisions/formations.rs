@@ -8,6 +8,7 @@ use model::{
 use policy::formations::{Action, Formations, Look, Meeting, Part, may_follow, meet, part};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn step(id: u8, number: u64, fork_point: u64) -> FormationRef {
     FormationRef {
@@ -147,6 +148,8 @@ struct Eyes {
     directory: Directory,
     me: ServerId,
     own: Side,
+    /// When a primary was heard.
+    heard: Duration,
     sides: BTreeMap<ServerId, Side>,
     policy: Formations,
 }
@@ -157,6 +160,7 @@ impl Eyes {
             directory: directory(ResilienceMode::Availability),
             me,
             own: side(original(), None, 100),
+            heard: secs(1),
             sides: BTreeMap::new(),
             policy: Formations::default(),
         }
@@ -169,7 +173,7 @@ impl Eyes {
             calendar: AT,
             own: &self.own,
             acting: self.own.primary == Some(self.me),
-            heard: Some(secs(1)),
+            heard: Some(self.heard),
             in_sync: Some(true),
             sides: &self.sides,
             formation: self
@@ -180,6 +184,16 @@ impl Eyes {
         };
         self.policy.handle(&look, ms(at_ms))
     }
+}
+
+#[test]
+fn a_primary_that_was_heard_between_two_looks_was_heard() {
+    let mut newyork = Eyes::of(NEWYORK);
+    assert_eq!(newyork.look(2_000), None);
+    newyork.heard = secs(9);
+    assert_eq!(newyork.look(11_000), None, "two seconds ago");
+    assert_eq!(newyork.look(18_999), None);
+    assert!(matches!(newyork.look(19_000), Some(Action::Make { .. })));
 }
 
 #[test]
