@@ -250,7 +250,9 @@ pub enum Command {
     /// Several servers of it may report. A record is replaced only by a report that goes further; one in which the
     /// directory agrees is left out; a report that goes no further than a whole one before is passed over.
     KeepDivergence {
-        /// The formation.
+        /// The formation that is to keep it. It is refused in any other: the pieces of one report belong together.
+        within: FormationId,
+        /// The formation that gave way.
         divergence: Box<Divergence>,
         /// What it had changed, at most [`Command::DIVERGED_LIMIT`].
         records: Vec<Diverged>,

@@ -5,17 +5,18 @@
 
 use crate::node::Node;
 use crate::submit::SubmitError;
-use model::{Command, Diverged, Divergence};
+use model::{Command, Diverged, Divergence, FormationId};
 
 /// The most bytes of records in one change, but for a record that is larger alone.
 const BATCH: usize = 256 * 1024;
 
-/// Has the group keep what diverged.
+/// Has the formation `within` keep what diverged; none but that one, so that no piece of it goes astray.
 ///
 /// # Errors
 /// What the directory refuses (a full table, say), or that no primary is there; what was kept until then stays kept.
 pub(crate) async fn upload(
     node: &Node,
+    within: FormationId,
     divergence: Divergence,
     records: Vec<Diverged>,
 ) -> Result<(), SubmitError> {
@@ -27,6 +28,7 @@ pub(crate) async fn upload(
         .chain([(last, true)])
     {
         let command = Command::KeepDivergence {
+            within,
             divergence: Box::new(divergence.clone()),
             records,
             last,

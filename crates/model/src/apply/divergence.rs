@@ -21,10 +21,16 @@ impl Applying<'_> {
     pub(super) fn change_divergence(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         match command {
             Command::KeepDivergence {
+                within,
                 divergence,
                 records,
                 last,
-            } => self.keep_divergence(divergence, records, *last),
+            } => {
+                if *within != self.directory.group.formation.this.id {
+                    return Err(bounds::invalid("within", "another formation is in force"));
+                }
+                self.keep_divergence(divergence, records, *last)
+            }
             Command::ApplyDiverged {
                 formation,
                 subjects,
@@ -59,9 +65,10 @@ impl Applying<'_> {
         }
         let before = held.as_ref().map_or(0, |held| held.records);
         let records = self.take_over(id, before, records)?;
-        let number = match (&held, last) {
-            (Some(held), false) => held.number,
-            (Some(held), true) => held.number.max(report.number),
+        // How far the report goes that is whole; one in the middle says nothing yet.
+        let number = match (whole, last) {
+            (Some(whole), true) => whole.number.max(report.number),
+            (Some(whole), false) => whole.number,
             (None, _) => report.number,
         };
         let kept = Divergence {

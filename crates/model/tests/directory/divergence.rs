@@ -81,6 +81,7 @@ impl Split {
 
 fn keep(divergence: Divergence, records: Vec<Diverged>, last: bool) -> Command {
     Command::KeepDivergence {
+        within: FormationId::from_bytes([9; 16]),
         divergence: Box::new(divergence),
         records,
         last,
@@ -400,6 +401,24 @@ fn several_servers_report_and_the_one_that_went_furthest_counts() {
     )]);
     assert_eq!(value(&told), held("5", 50));
     assert!(divergence(&told).complete);
+    // The first one was interrupted, and comes again as a whole.
+    assert_eq!(divergence(&told).number, 45);
+    told.all([keep(
+        side(50),
+        vec![
+            says("sessions.history", "5", 50),
+            says("sessions.default-app", "six", 46),
+        ],
+        true,
+    )]);
+    assert_eq!(divergence(&told).number, 50);
+    assert_eq!(told.directory.diverged(formation(2).id).count(), 2);
+    // What is meant for another formation is not kept in this one.
+    let mut astray = keep(side(60), Vec::new(), true);
+    if let Command::KeepDivergence { within, .. } = &mut astray {
+        *within = formation(3).id;
+    }
+    assert!(told.tell(astray).outcome.is_err());
     told.all([keep(
         side(60),
         vec![says("sessions.history", "6", 60)],
@@ -409,7 +428,7 @@ fn several_servers_report_and_the_one_that_went_furthest_counts() {
     assert_eq!(divergence(&told).number, 60);
     let events = told.directory.events_back();
     let kept = events.filter(|event| event.kind == EventKind::DivergenceKept);
-    assert_eq!(kept.count(), 2);
+    assert_eq!(kept.count(), 3);
     // Once it is decided on, a server that comes late with less does not bring it back, and one with more does.
     told.all([discard(&[])]);
     assert!(told.directory.divergence(formation(2).id).is_none());

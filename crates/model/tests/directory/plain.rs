@@ -196,10 +196,14 @@ impl Plain {
                 PauseChange::RunOut => self.end_pause(),
             },
             Command::KeepDivergence {
+                within,
                 divergence,
                 records,
                 last,
-            } => self.keep(divergence, records, *last),
+            } => match *within == self.formation {
+                true => self.keep(divergence, records, *last),
+                false => Err("invalid"),
+            },
             Command::ApplyDiverged {
                 formation,
                 subjects,

@@ -311,8 +311,9 @@ fn any_formation() -> impl Strategy<Value = FormationId> {
 
 fn divergence_command() -> impl Strategy<Value = Command> {
     let record = (any_content(), any::<(bool, bool)>(), any_content(), 1..4u64);
+    let within = select(&[9, 9, 9, 8][..]).prop_map(|number| FormationId::from_bytes([number; 16]));
     let report = (any_formation(), 1..4u64, vec(record, 0..6), any::<bool>());
-    let keep = report.prop_map(|(formation, number, records, last)| {
+    let keep = (within, report).prop_map(|(within, (formation, number, records, last))| {
         let records = records.into_iter().map(
             |((subject, loser), (has_fork, gone), (other, fork), number)| Diverged {
                 formation,
@@ -333,6 +334,7 @@ fn divergence_command() -> impl Strategy<Value = Command> {
             ..Divergence::of(&founded(), 1, true)
         };
         Command::KeepDivergence {
+            within,
             divergence: Box::new(divergence),
             records: records.collect(),
             last,

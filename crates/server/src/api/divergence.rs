@@ -535,6 +535,7 @@ mod tests {
             ],
         );
         let keep = Command::KeepDivergence {
+            within: winner.group().formation.this.id,
             divergence: Box::new(Divergence::of(&loser, 7, true)),
             records: three_way(Some(&fork), &loser, Some(&winner)),
             last: true,

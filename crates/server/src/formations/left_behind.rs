@@ -71,7 +71,7 @@ async fn settle(node: &Node) -> Result<(), SettleError> {
                 formation = divergence.formation.number,
                 "a divergence that a formation which gave way kept goes along"
             );
-            upload(node, divergence, records).await?;
+            upload(node, present.this.id, divergence, records).await?;
         }
         tracing::info!(formation = %left, "a formation that this server left is settled and removed");
         replica.forget_left_behind(left).await?;
@@ -107,7 +107,8 @@ async fn bring(
         "what was changed in a formation that gave way is kept as a divergence"
     );
     let divergence = Divergence::of(&loser, fork_point, fork.is_some());
-    Ok(upload(node, divergence, records).await?)
+    let within = winner.group().formation.this.id;
+    Ok(upload(node, within, divergence, records).await?)
 }
 
 /// What the present formation began with, as one of its members kept it.

@@ -67,7 +67,7 @@ async fn settle(server: &Server) -> Result<(), SettleError> {
         {
             let number = divergence.formation.number;
             server.say(format!("takes the divergence of formation {number} along"));
-            upload(server, divergence, records).await?;
+            upload(server, present.this.id, divergence, records).await?;
         }
         replica.forget_left_behind(left).await?;
     }
@@ -99,17 +99,20 @@ async fn bring(
     let (number, count) = (formation.number, records.len());
     server.say(format!("brings {count} records of formation {number}"));
     let divergence = Divergence::of(&loser, fork_point, fork.is_some());
-    upload(server, divergence, records).await
+    let within = winner.group().formation.this.id;
+    upload(server, within, divergence, records).await
 }
 
 async fn upload(
     server: &Server,
+    within: FormationId,
     divergence: Divergence,
     mut records: Vec<Diverged>,
 ) -> Result<(), SettleError> {
     while !records.is_empty() {
         let rest = records.split_off(records.len().min(BATCH));
         let command = Command::KeepDivergence {
+            within,
             divergence: Box::new(divergence.clone()),
             records: std::mem::replace(&mut records, rest),
             last: records.is_empty(),

@@ -39,9 +39,9 @@ impl Plain {
             }
         }
         let next = Divergence {
-            number: match &held {
-                Some(held) if last => held.number.max(report.number),
-                Some(held) => held.number,
+            number: match held.as_ref().filter(|held| held.complete) {
+                Some(whole) if last => whole.number.max(report.number),
+                Some(whole) => whole.number,
                 None => report.number,
             },
             kept: held.as_ref().map_or(self.clock, |held| held.kept),
