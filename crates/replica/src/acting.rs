@@ -3,8 +3,8 @@
 //! Always true: at most one server of a formation acts at a moment. Leader, handing nothing over, and now is before the
 //! last acknowledgement of a quorum + lease − margin, on a clock that counts suspended time. The acknowledgement counts
 //! from when the acknowledged message was *sent*, and a voter gives no vote for a lease after it *received* one. A sole
-//! voter is its own quorum and has no lease; where it must reach tie-breakers to act alone, it acts no longer than their last
-//! answer allows. Start at [`Replica::acting`].
+//! voter is its own quorum and has no lease, so that a leader that passed the only vote on acts no more; where a sole voter must
+//! reach tie-breakers to act alone, it acts no longer than their last answer allows. Start at [`Replica::acting`].
 
 use crate::clock::Moment;
 use crate::core::Core;
@@ -169,7 +169,12 @@ pub(crate) fn acting(
     }
     let term = metrics.current_term;
     let mut voters = metrics.membership_config.membership().voter_ids();
-    if voters.next() == Some(me) && voters.next().is_none() {
+    let first = voters.next();
+    if first != Some(me) && !voters.any(|voter| voter == me) {
+        // The only vote was passed on: whoever has it waits for no lease.
+        return Acting::No(NotActing::HandingOver);
+    }
+    if first == Some(me) && voters.next().is_none() {
         return match guarded_until {
             Some(until) if Moment::now() >= until => Acting::No(NotActing::Alone),
             until => Acting::Yes { term, until },
