@@ -206,18 +206,16 @@ async fn the_office_is_handed_over_and_waiting_changes_go_on() {
     assert_eq!(group.replica(2).last_offer(), None);
     let handed = old.transfer_to(server_id(2), PATIENCE).await;
     let offered = [2, 3].map(|number| group.replica(number).last_offer().is_some());
-    assert_eq!(offered, [true, false], "who was asked to take the office");
-    if handed == Err(TransferError::Failed) {
-        // The machine was too busy for 100 ms. Whoever leads now, nothing may be lost.
-        group.primary().await;
-        let again = group
-            .primary()
-            .await
-            .transfer_to(server_id(2), PATIENCE)
-            .await;
+    assert!(
+        !offered[1] && (offered[0] || handed.is_err()),
+        "who was asked to take the office: {offered:?} {handed:?}"
+    );
+    // On a busy machine it may take longer than 100 ms. Whoever leads then, nothing may be lost.
+    while group.primary().await.me() == server_id(1) {
+        let again = old.transfer_to(server_id(2), PATIENCE).await;
         assert!(
-            matches!(again, Ok(()) | Err(TransferError::Failed)),
-            "{again:?}"
+            again.is_ok() || handed.is_err(),
+            "it was handed over: {again:?}"
         );
     }
     let (refused, _) = writer.await.expect("the writer ended");

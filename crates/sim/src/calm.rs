@@ -4,6 +4,7 @@
 
 use crate::checks::{Broken, Invariant, Seen, rightful};
 use crate::fixture::server_id;
+use crate::machine::Running;
 use crate::outside::recover;
 use crate::story::Story;
 use model::{Command, FormationId, PauseChange, ResilienceMode, ServerId};
@@ -42,7 +43,7 @@ impl Story {
         all && named == status.voters && !status.members_changing
     }
 
-    /// Whether all members that run are in one formation, with nothing left behind, and one of them acts.
+    /// Whether all members that run are in one formation, with nothing left behind, and one of them acts, not as a caretaker.
     pub(crate) fn is_together(&self) -> bool {
         let members = self.world.running();
         let members = members.filter(|running| self.world.is_member(running.server.me));
@@ -58,7 +59,9 @@ impl Story {
             settled &= directory.is_some() && left.is_ok_and(|left| left.is_empty());
         }
         let acting = self.world.scene.with_seen(|seen| seen.acting.len());
-        settled && formations.len() == 1 && acting == 1
+        let accepts = |running: &Running| !running.server.inside().caretaker;
+        let accepts = self.world.primary().is_some_and(accepts);
+        settled && formations.len() == 1 && acting == 1 && accepts
     }
 
     /// Nothing breaks any more; the group must come together and go on, and go back to what the settings say.

@@ -136,6 +136,8 @@ pub(crate) fn gives_way(coming: &Side, stays: &Side) -> Result<(), Broken> {
         () if majority => newer && !(came_changed && coming.primary.is_some()),
         () if either(PrimaryReturn::Ignore) => false,
         () if came_changed != stayed_changed => stayed_changed,
+        // A primary that comes back does not take over by being there.
+        () if !came_changed && coming.primary.is_none() => stays.primary.is_some(),
         () if older || newer => newer == either(PrimaryReturn::AcceptSecondary),
         () => stays.rank <= coming.rank,
     };
