@@ -214,9 +214,9 @@ impl Group {
         }
     }
 
-    /// Kills what is in it and removes it; waits up to a second for the dead to be gone.
+    /// Kills what is in it and removes it; waits up to five seconds for the dead to be gone: a busy machine takes its time.
     pub(crate) fn clear(&self) {
-        for _ in 0..100 {
+        for _ in 0..500 {
             if self.remove() || !self.path.exists() {
                 return;
             }
