@@ -243,10 +243,13 @@ impl Formations {
     fn follow(&self, look: &Look<'_>, now: Duration) -> Option<Action> {
         let settings = look.directory.settings();
         let alone = now.saturating_sub(self.alone_since?);
-        if look.acting
-            || alone < settings.grace_period()
-            || look.directory.group().backups.is_empty()
-        {
+        // With an empty list every server goes on alone, where it may.
+        let group = look.directory.group();
+        let automatic = settings.failover() && group.pause_at(look.calendar).is_none();
+        let me = look.directory.server(look.me);
+        let leads = me.is_some_and(|me| me.standing.may_lead());
+        let goes_alone = automatic && leads && group.backups.is_empty();
+        if look.acting || alone < settings.grace_period() || goes_alone {
             return None;
         }
         let own = look.own.formation()?;

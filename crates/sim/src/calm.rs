@@ -129,9 +129,14 @@ impl Story {
     /// An administrator lets one formation stand, or makes one.
     pub(crate) fn recover(&mut self) {
         let numbers = self.world.numbers();
+        let states: Vec<_> = self.world.replicas().map(|it| it.state()).collect();
+        let known = states.iter().filter_map(|state| state.directory.as_ref());
+        let newest = known.max_by_key(|it| (it.group().formation.this.number, it.group().number));
         let fit = |number: &&u8| {
-            let leads = self.leads(server_id(**number));
-            leads && self.world.runs(**number) && self.emptied != Some(**number)
+            let id = server_id(**number);
+            // Whoever was removed while it was down has another view.
+            let member = newest.is_none_or(|newest| newest.server(id).is_some());
+            member && self.leads(id) && self.world.runs(**number) && self.emptied != Some(**number)
         };
         let Some(number) = numbers.iter().find(fit).copied() else {
             return;

@@ -275,6 +275,41 @@ fn with_an_empty_list_a_majority_waits_for_its_primary() -> Told {
     tale.ends().map(|_| ())
 }
 
+/// Where only the recorded primary may lead and it has lost its log, another leads until it counts again, and accepts nothing.
+fn an_emptied_primary_leads_again(mut tale: Tale) -> Told {
+    let before = tale.changes_at(1)?;
+    tale.passes(500)?;
+    tale.emptied(1);
+    tale.passes(5_000)?;
+    assert_eq!(tale.primaries(), []);
+    tale.starts(1)?;
+    tale.passes(5_000)?;
+    tale.refuses_at(2)?;
+    tale.until_primaries(&[1])?;
+    tale.until_arranged()?;
+    goes(
+        &tale,
+        &["this server has lost its log", "server 1 acts in term"],
+    );
+    assert!(tale.has(before));
+    tale.changes_at(1)?;
+    tale.ends().map(|_| ())
+}
+
+#[test]
+fn with_an_empty_list_an_emptied_primary_leads_again() -> Told {
+    let mut tale = Tale::of(Group::quorum(3))?;
+    tale.empties_the_list()?;
+    an_emptied_primary_leads_again(tale)
+}
+
+#[test]
+fn with_failover_disabled_an_emptied_primary_leads_again() -> Told {
+    let mut tale = Tale::of(Group::quorum(3))?;
+    tale.set("resilience.failover", "false")?;
+    an_emptied_primary_leads_again(tale)
+}
+
 /// In availability mode every server goes on alone.
 #[test]
 fn with_an_empty_list_every_server_goes_on_alone() -> Told {

@@ -34,14 +34,11 @@ impl Applying<'_> {
         if !server.standing.may_lead() {
             return Err(unfit("it did not join as a full voter"));
         }
-        // With an empty list every server goes on alone; and an administrator may have made a formation of any.
-        let (cause, backups) = (
-            self.directory.group.formation.cause,
-            &self.directory.group.backups,
-        );
-        let alone = match cause {
-            Cause::Island => backups.is_empty(),
-            Cause::ByHand => true,
+        // Whoever made an island is its primary, although the last change before may have taken it off the list; and an
+        // administrator may have made a formation of any.
+        let backups = &self.directory.group.backups;
+        let alone = match self.directory.group.formation.cause {
+            Cause::Island | Cause::ByHand => true,
             Cause::Founded | Cause::Recovered | Cause::Restored => false,
         };
         if before != Some(id) && !alone && !backups.contains(&id) {

@@ -10,10 +10,9 @@ use std::collections::BTreeMap;
 /// Why no room is made for a server whose whole formation gives way with it; none: it is. `sides` is what the others say.
 pub fn refusal(own: &Side, sides: &BTreeMap<ServerId, Side>, coming: &Side) -> Option<Reason> {
     let (this, theirs) = (own.formation()?.id, coming.formation());
-    let several = sides
-        .values()
-        .filter_map(Side::formation)
-        .any(|its| its.id != this && theirs.is_some_and(|theirs| theirs.id != its.id));
+    // As whoever comes sees it: those that stay silent meet this one by themselves.
+    let several = acting(sides)
+        .any(|(_, its, _)| its.id != this && theirs.is_some_and(|theirs| theirs.id != its.id));
     match meet(own, coming, several) {
         Meeting::GivesWay(why) | Meeting::Waits(why) => Some(why),
         Meeting::Stays(_) | Meeting::Strangers => None,

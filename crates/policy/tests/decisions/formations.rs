@@ -5,7 +5,7 @@ use model::settings::PrimaryReturn;
 use model::{
     Directory, FormationId, FormationRef, IncarnationId, ResilienceMode, ServerId, Side, Standing,
 };
-use policy::formations::{Action, Formations, Look, Meeting, Part, may_follow, meet, part};
+use policy::formations::{Action, Formations, Look, Meeting, Part, may_follow, meet, part, room};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -345,4 +345,49 @@ fn with_an_empty_list_every_server_goes_on_alone_and_stays() {
     let mut own = side(after(&original(), 0xC0, 100), Some(DETROIT), 100);
     own.rank = u32::MAX;
     assert_eq!(meet(&own, &island, false), Meeting::Strangers);
+}
+
+/// It cannot go on alone, and the list may have been empty only when it last heard of it.
+#[test]
+fn whoever_may_not_lead_goes_along_with_an_empty_list_too() {
+    let mut made = made();
+    made.group.backups = Vec::new();
+    made.group.mode = ResilienceMode::Availability;
+    made.server(SEATTLE).standing = Standing::NonVoter;
+    made.server(SEATTLE).voting = false;
+    let mut seattle = Eyes::of(SEATTLE);
+    seattle.directory = made.directory();
+    let island = side(after(&original(), 0xB0, 100), Some(NEWYORK), 150);
+    seattle.sides = BTreeMap::from([(NEWYORK, island)]);
+    let goes = seattle.look(11_000);
+    assert!(
+        matches!(
+            goes,
+            Some(Action::Enter {
+                primary: NEWYORK,
+                ..
+            })
+        ),
+        "{goes:?}"
+    );
+}
+
+#[test]
+fn sides_that_stay_silent_do_not_keep_others_from_becoming_one() {
+    let island = |letter, primary, rank| {
+        let mut side = side(after(&original(), letter, 100), primary, 150);
+        side.primary_return = PrimaryReturn::AcceptSecondary;
+        side.rank = rank;
+        side
+    };
+    let own = island(0xB0, Some(NEWYORK), 1);
+    let (coming, third) = (island(0xC0, None, 2), island(0xD0, Some(SEATTLE), 3));
+    let mut silent = third.clone();
+    silent.primary = None;
+    let refusal = |third| room::refusal(&own, &BTreeMap::from([(SEATTLE, third)]), &coming);
+    assert_eq!(refusal(silent), None);
+    assert!(
+        refusal(third).is_some(),
+        "an administrator decides of three"
+    );
 }

@@ -287,10 +287,14 @@ impl Seen {
                 .get(&id)
                 .map(Vec::as_slice)
                 .unwrap_or_default();
+            // Of a formation that both go on from, what came after the other one forked off is here only.
+            let ends = [u64::MAX].into_iter();
+            let ends = ends.chain(lineage.iter().map(|step| step.fork_point));
             let own = lineage
                 .iter()
-                .map(|step| step.id)
-                .filter(|step| !stands(*step));
+                .zip(ends)
+                .filter(|(step, end)| !stands(step.id) || *end > divergence.fork_point)
+                .map(|(step, _)| step.id);
             if !own.chain([id]).any(|step| self.asked.contains(&step)) {
                 let records: Vec<_> = directory.diverged(id).collect();
                 let seen = format!("nobody asked for anything in {id}: {divergence:?} {records:?}");
