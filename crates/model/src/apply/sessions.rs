@@ -204,6 +204,11 @@ impl Applying<'_> {
                 continue;
             };
             let mut next = (*session).clone();
+            let goes_on = !matches!(observation.seen, Seen::Ended { .. });
+            // Whoever was lost registers when it is back: what it saw before may come late, and says nothing of now.
+            if goes_on && session.state == SessionState::Orphaned {
+                continue;
+            }
             match &observation.seen {
                 Seen::Active { client, at } => {
                     next.attach(client, (*at).min(self.at));

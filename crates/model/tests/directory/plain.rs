@@ -499,6 +499,10 @@ impl Plain {
             let Some(mut session) = self.sessions.iter().find(live).cloned() else {
                 continue;
             };
+            let ends = matches!(observation.seen, Seen::Ended { .. });
+            if session.state == SessionState::Orphaned && !ends {
+                continue;
+            }
             match &observation.seen {
                 Seen::Active { client, at } => {
                     session.state = SessionState::Active;

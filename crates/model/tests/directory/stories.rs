@@ -292,6 +292,35 @@ fn a_host_is_lost_and_returns() {
     insta::assert_snapshot!(story.text);
 }
 
+/// The report was under way when its host was lost, and came after the user had a session elsewhere.
+#[test]
+fn what_a_lost_host_saw_before_says_nothing_of_now() {
+    let mut story = Transcript::of(Told::four_servers());
+    let now = story.told.now();
+    story.told.all([
+        create(1, "card.7", "bob", "shell", DETROIT),
+        Command::OrphanSessions {
+            host: DETROIT,
+            reasons: Vec::new(),
+        },
+        create(5, "card.7", "bob", "shell", SEATTLE),
+        observe(SEATTLE, 5, Seen::Suspended),
+        observe(DETROIT, 1, attached(now)),
+    ]);
+    let (token, app) = ("card.7".parse().unwrap(), "shell".parse().unwrap());
+    let current = |story: &Transcript| {
+        let current = story.told.directory.current_session(&token, &app);
+        current.map(|session| session.host)
+    };
+    assert_eq!(current(&story), Some(SEATTLE));
+    story.told.all([Command::RegisterSessions {
+        host: DETROIT,
+        sessions: vec![registration(1, "card.7", "bob", "shell")],
+        complete_to: Some(100),
+    }]);
+    assert_eq!(current(&story), Some(SEATTLE));
+}
+
 #[test]
 fn what_ended_by_hand_stays_ended() {
     let mut story = Transcript::of(Told::four_servers());
