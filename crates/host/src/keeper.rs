@@ -150,17 +150,20 @@ pub(crate) fn sweep(dir: &Path) {
             text.trim().trim_start_matches(scope::GROUP_WORDS),
         ))
     };
-    let own = scope::keeper_group(spec.session);
+    let (own, command) = (
+        scope::keeper_group(spec.session),
+        command::group_name(spec.session),
+    );
     // One that was killed in its first step has noted nothing.
-    let expected = Group::place_beside_own(&own).ok();
-    let places = [
-        (
-            noted(command::GROUP_FILE),
-            command::group_name(spec.session),
-        ),
-        (noted(scope::FILE), own.clone()),
-        (expected, own),
-    ];
+    let homes = [noted(scope::FILE), Group::place_beside_own(&own).ok()];
+    // The command's is made within the keeper's, and noted a moment later.
+    let within = |home: &Option<PathBuf>| home.as_ref().map(|home| home.join(&command));
+    let inner = homes.each_ref().map(within);
+    let places = [noted(command::GROUP_FILE)]
+        .into_iter()
+        .chain(inner)
+        .map(|path| (path, &command))
+        .chain(homes.into_iter().map(|path| (path, &own)));
     for (path, name) in places {
         // Only a group that bears the session's name is one that was made for it.
         if let Some(path) =

@@ -351,12 +351,28 @@ impl Drop for Group {
         self.wait_until_empty(Instant::now());
         // Keepers that were killed leave the control groups that they lived in.
         for session in self.machines.iter().flat_map(Machine::session_folders) {
-            if let Err(error) = host::remove(&session) {
+            if let Err(error) = remove_soon(&session) {
                 tracing::warn!(%error, folder = %session.display(), "a session was not cleaned up");
             }
         }
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             tracing::warn!(%error, folder = %self.folder.display(), "the demo's folder was not removed");
+        }
+    }
+}
+
+/// Removes a session's folder and groups. A keeper that was killed may take a moment to let go of it.
+fn remove_soon(session: &Path) -> std::io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match host::remove(session) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::ResourceBusy
+                    && began.elapsed() < LAST_BREATH =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done,
         }
     }
 }
