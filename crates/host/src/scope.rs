@@ -214,9 +214,9 @@ impl Group {
         }
     }
 
-    /// Kills what is in it and removes it; waits up to five seconds for the dead to be gone: a busy machine takes its time.
+    /// Kills what is in it and removes it; waits up to a second for the dead to be gone.
     pub(crate) fn clear(&self) {
-        for _ in 0..500 {
+        for _ in 0..100 {
             if self.remove() || !self.path.exists() {
                 return;
             }

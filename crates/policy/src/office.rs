@@ -4,7 +4,8 @@
 //! Composes [`Campaign`], [`Failback`] and [`Voting`]; whoever carries their actions out asks here only, so that a simulation
 //! drives the very decisions that ship. Always true: nothing is said or arranged by a server that does not act as primary; a
 //! caretaker says nothing; who counts is looked at only once this server's first change of its term is through, or for a
-//! caretaker the first entry of its term, because before that its directory may be of the past. Start at [`Office::stand`], which comes first at every look.
+//! caretaker the first entry of its term, because before that its directory may be of the past. Start at [`Office::stand`],
+//! which comes first at every look.
 
 use crate::campaign::{self, Campaign, Timeline};
 use crate::explanation::Explanation;

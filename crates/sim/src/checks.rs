@@ -105,6 +105,12 @@ fn fails_over(look: &Look<'_>) -> bool {
     look.directory.settings().failover() && !paused
 }
 
+/// Whether nobody may lead but the recorded primary, unless an administrator says so.
+fn alone_may_lead(look: &Look<'_>, primary: ServerId) -> bool {
+    let counts = look.consensus.voters.contains(&primary);
+    !fails_over(look) || (look.directory.group().backups.is_empty() && counts)
+}
+
 /// Judges a campaign or a hand-over.
 pub(crate) fn action(look: &Look<'_>, action: &Action, now: Duration) -> Result<(), Broken> {
     match action {
@@ -126,11 +132,17 @@ fn campaign(look: &Look<'_>, reasons: &[Reason], now: Duration) -> Result<(), Br
     if voters.len() == 1 {
         return Ok(());
     }
-    // Only so that the recorded primary, which is there, can lead again.
-    let stands_in = says(reasons, "stands-in") && says(reasons, "caretaker");
-    let ordered = says(reasons, "ordered") || stands_in;
     let group = look.directory.group();
     let others = group.primary.filter(|primary| *primary != me);
+    // Only so that the recorded primary, which alone may lead, can do so again.
+    let stands_in = says(reasons, "stands-in");
+    if stands_in
+        && !(says(reasons, "caretaker") && others.is_some_and(|it| alone_may_lead(look, it)))
+    {
+        let seen = format!("{name} stands in for nobody who alone may lead: {reasons:?}");
+        return broken(Invariant::Explained, seen);
+    }
+    let ordered = says(reasons, "ordered") || stands_in;
     if let Some(primary) = others.filter(|_| !fails_over(look) && !ordered) {
         let primary = look.directory.name_of(primary);
         return broken(
@@ -169,7 +181,8 @@ fn campaign(look: &Look<'_>, reasons: &[Reason], now: Duration) -> Result<(), Br
 fn hand_over(look: &Look<'_>, to: ServerId, reasons: &[Reason]) -> Result<(), Broken> {
     let (me, group) = (look.me, look.directory.group());
     let (name, target) = (look.directory.name_of(me), look.directory.name_of(to));
-    if !fails_over(look) && group.primary == Some(to) && says(reasons, "caretaker") {
+    let stood_in = group.primary == Some(to) && alone_may_lead(look, to);
+    if stood_in && says(reasons, "caretaker") {
         return Ok(());
     }
     if may_stay(look, me) || !says(reasons, "caretaker") {

@@ -26,6 +26,7 @@ pub(crate) struct Tried {
     /// The host itself answered.
     pub(crate) host_answers: bool,
 }
+
 /// How long no server may know the session before it counts as gone: one that was just started may be behind.
 pub(crate) const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
 

@@ -107,17 +107,9 @@ pub(crate) async fn attach(
         ticket,
         client,
     };
-    let (conversation, answer) = seek(
-        candidates,
-        trust,
-        ATTACH_LIMIT,
-        |conversation| {
-            met(conversation.server());
-            request.clone()
-        },
-        is_attached,
-    )
-    .await?;
+    let request = |_: &Conversation| request.clone();
+    let sought = seek(candidates, trust, ATTACH_LIMIT, met, request, is_attached);
+    let (conversation, answer) = sought.await?;
     let Answer::Attached {
         stream,
         secret,
@@ -153,11 +145,9 @@ pub(crate) async fn resume(
     received: u64,
     met: impl Fn(ServerId),
 ) -> Result<Resumed, NoPath> {
-    let request = |conversation: &Conversation| {
-        met(conversation.server());
-        claim.request(conversation, received)
-    };
-    let (conversation, answer) = seek(candidates, trust, RESUME_LIMIT, request, is_resumed).await?;
+    let request = |conversation: &Conversation| claim.request(conversation, received);
+    let sought = seek(candidates, trust, RESUME_LIMIT, met, request, is_resumed);
+    let (conversation, answer) = sought.await?;
     Ok(resumed(conversation, &answer))
 }
 
@@ -215,6 +205,7 @@ async fn seek(
     candidates: Vec<Candidate>,
     trust: &Trust,
     limit: Duration,
+    met: impl Fn(ServerId),
     mut request: impl FnMut(&Conversation) -> Request,
     fits: impl Fn(&Answer) -> bool,
 ) -> Result<(Conversation, Answer), NoPath> {
@@ -232,6 +223,7 @@ async fn seek(
         let Some(mut conversation) = next else {
             return Err(no_path);
         };
+        met(conversation.server());
         let request = request(&conversation);
         let answer = {
             let mut asking = std::pin::pin!(conversation.ask(&request, limit));

@@ -207,10 +207,12 @@ impl Shared {
         self.in_vain.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A server answered while a path to `host` was looked for.
-    pub(crate) fn note_met(&self, server: ServerId, host: ServerId) {
-        if server == host {
-            self.host_met.fetch_add(1, Ordering::Relaxed);
+    /// Takes note of each server that answers while a path to `host` is looked for.
+    pub(crate) fn noting(&self, host: ServerId) -> impl Fn(ServerId) {
+        move |server| {
+            if server == host {
+                self.host_met.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -227,17 +229,13 @@ impl Shared {
         const OFTEN: u32 = 40;
         let began = Instant::now();
         // A round that was under way when the trouble began may have tried the host before.
-        let counts = || {
-            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            (count(&self.in_vain), count(&self.host_met))
-        };
-        let before = counts();
+        let (in_vain, host_met) = (since_now(&self.in_vain), since_now(&self.host_met));
         let mut conversation = None;
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
         let mut asked = 0;
         let tried = || Tried {
-            all: counts().0 > before.0,
-            host_answers: counts().1 > before.1,
+            all: in_vain(),
+            host_answers: host_met(),
         };
         let troubled = || match until {
             Some(_) => Duration::ZERO,
@@ -282,4 +280,10 @@ impl Shared {
         };
         self.news_from(conversation, standing, QUESTION_LIMIT).await
     }
+}
+
+/// Whether something happened again from now on.
+fn since_now(count: &AtomicU64) -> impl Fn() -> bool {
+    let before = count.load(Ordering::Relaxed);
+    move || count.load(Ordering::Relaxed) > before
 }

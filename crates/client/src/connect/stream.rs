@@ -189,7 +189,7 @@ async fn first_path(
         };
         let (session, ticket) = (standing.session, shared.ticket());
         let candidates = shared.paths_to(standing.host);
-        let met = |server| shared.note_met(server, standing.host);
+        let met = shared.noting(standing.host);
         let attached = tokio::select! {
             attached = attach(candidates, &shared.trust, session, ticket, shared.client, met) => attached,
             () = left(standings, standing) => continue,
@@ -230,7 +230,7 @@ async fn next_path(
     let mut waits = waits();
     loop {
         let candidates = shared.paths_to(standing.host);
-        let met = |server| shared.note_met(server, standing.host);
+        let met = shared.noting(standing.host);
         let no_path = match resume(candidates, &shared.trust, claim, received, met).await {
             Ok(resumed) => return Some(resumed),
             Err(no_path) => no_path,

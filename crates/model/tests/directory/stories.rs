@@ -292,11 +292,9 @@ fn a_host_is_lost_and_returns() {
     insta::assert_snapshot!(story.text);
 }
 
-/// The report was under way when its host was lost, and came after the user had a session elsewhere.
-#[test]
-fn what_a_lost_host_saw_before_says_nothing_of_now() {
+/// Bob's card has a shell on detroit, which is lost, and another on seattle then.
+fn moved_from_detroit_to_seattle() -> Transcript {
     let mut story = Transcript::of(Told::four_servers());
-    let now = story.told.now();
     story.told.all([
         create(1, "card.7", "bob", "shell", DETROIT),
         Command::OrphanSessions {
@@ -304,6 +302,16 @@ fn what_a_lost_host_saw_before_says_nothing_of_now() {
             reasons: Vec::new(),
         },
         create(5, "card.7", "bob", "shell", SEATTLE),
+    ]);
+    story
+}
+
+/// The report was under way when its host was lost, and came after the user had a session elsewhere.
+#[test]
+fn what_a_lost_host_saw_before_says_nothing_of_now() {
+    let mut story = moved_from_detroit_to_seattle();
+    let now = story.told.now();
+    story.told.all([
         observe(SEATTLE, 5, Seen::Suspended),
         observe(DETROIT, 1, attached(now)),
     ]);
@@ -323,20 +331,12 @@ fn what_a_lost_host_saw_before_says_nothing_of_now() {
 
 #[test]
 fn what_ended_by_hand_stays_ended() {
-    let mut story = Transcript::of(Told::four_servers());
-    story.told.all([
-        create(1, "card.7", "bob", "shell", DETROIT),
-        Command::OrphanSessions {
-            host: DETROIT,
-            reasons: Vec::new(),
-        },
-        create(5, "card.7", "bob", "shell", SEATTLE),
-        Command::RegisterSessions {
-            host: DETROIT,
-            sessions: vec![registration(1, "card.7", "bob", "shell")],
-            complete_to: Some(100),
-        },
-    ]);
+    let mut story = moved_from_detroit_to_seattle();
+    story.told.all([Command::RegisterSessions {
+        host: DETROIT,
+        sessions: vec![registration(1, "card.7", "bob", "shell")],
+        complete_to: Some(100),
+    }]);
     story.sessions();
     story.tell(
         "bob ends the new shell",

@@ -109,13 +109,19 @@ fn where_the_only_backup_has_the_wrong_clock_it_is_primary_all_the_same() {
     assert_eq!(world.primary(), Some(NEWYORK), "{}", world.told());
 }
 
-#[test]
-fn without_failover_only_the_recorded_primary_leads() {
+/// Failover is off, and the primary, boston, has been down for five seconds.
+fn left_without_failover() -> World {
     let mut facts = facts(&THREE, &[], &THREE);
     facts.failover = false;
     let mut world = running(&facts);
     world.stop(BOSTON);
     world.run(ms(5_000));
+    world
+}
+
+#[test]
+fn without_failover_only_the_recorded_primary_leads() {
+    let mut world = left_without_failover();
     assert_eq!(world.leader(), None);
     assert_eq!(world.stance(NEWYORK), Stance::Waits);
     world.tell("five seconds later nobody has stepped forward");
@@ -134,11 +140,7 @@ fn without_failover_only_the_recorded_primary_leads() {
 
 #[test]
 fn a_recorded_primary_that_lost_entries_is_helped_to_lead_again() {
-    let mut facts = facts(&THREE, &[], &THREE);
-    facts.failover = false;
-    let mut world = running(&facts);
-    world.stop(BOSTON);
-    world.run(ms(5_000));
+    let mut world = left_without_failover();
     world.tell("boston wrote what only the others have on disk");
     for other in [NEWYORK, DETROIT] {
         world.grow_log(other, 2);
