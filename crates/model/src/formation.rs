@@ -128,6 +128,17 @@ pub struct Side {
     pub log_end: (u64, u64),
     /// Whether it may not go on without its primary: a tie-breaker did not answer, say.
     pub held: bool,
+    /// What it left for the formation in force, while nothing of that has come.
+    pub left: Option<Left>,
+}
+
+/// A formation that a server left for one of which nothing has come yet. It has it whole, and can go back to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The formation.
+    pub formation: FormationRef,
+    /// The term and the number of the last entry that the server knows to be agreed upon in it.
+    pub agreed: (u64, u64),
 }
 
 impl Side {

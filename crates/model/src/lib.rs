@@ -35,7 +35,7 @@ pub use divergence::{Content, Diverged, Divergence, Subject, three_way};
 pub use event::{Event, EventKind, Reason, Severity};
 pub use fields::Fields;
 pub use formation::{
-    Cause, ChangeName, Formation, FormationRef, LINEAGE_LIMIT, Side, common_change,
+    Cause, ChangeName, Formation, FormationRef, LINEAGE_LIMIT, Left, Side, common_change,
 };
 pub use id::{
     ChangeId, FormationId, GroupId, IncarnationId, InvitationId, ServerId, SessionId, StreamId,

@@ -16,9 +16,10 @@ use std::time::Duration;
 pub const RETRY: Duration = Duration::from_secs(5);
 
 /// What becomes of the original primary.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Outlook {
     /// It is primary, there is none, it is not to come back by itself, or this server is not the one to say.
+    #[default]
     Nothing,
     /// It is not fit, and why.
     Unfit {
@@ -55,22 +56,12 @@ pub struct Return {
 }
 
 /// The state machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Failback {
     /// The original primary, and since when it has been fit without a break.
     fit_since: Option<(ServerId, Duration)>,
     last_attempt: Option<Duration>,
     outlook: Outlook,
-}
-
-impl Default for Failback {
-    fn default() -> Self {
-        Self {
-            fit_since: None,
-            last_attempt: None,
-            outlook: Outlook::Nothing,
-        }
-    }
 }
 
 impl Failback {

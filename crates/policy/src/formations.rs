@@ -16,6 +16,7 @@ use model::{
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod arriving;
 mod island;
 pub mod left;
 mod meeting;
@@ -79,6 +80,18 @@ pub enum Action {
         /// Why.
         reasons: Vec<Reason>,
     },
+    /// Go back to the formation that was left for the present one, of which nothing has come, after tie-breakers and the fence
+    /// command allowed it.
+    GoBack {
+        /// Which.
+        formation: FormationRef,
+        /// The primary that is lost, where it is known.
+        lost: Option<ServerId>,
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+    /// Take what has come of the present formation for all that there is: whoever knew how much there was is lost.
+    GoOn,
     /// Hand the office to the primary of a formation that gave way.
     HandOver {
         /// To whom.
@@ -107,6 +120,8 @@ pub struct Formations {
     successor: Option<ServerId>,
     /// Which formation an administrator was asked about.
     waiting: Option<FormationId>,
+    /// The primary of the formation that was entered last.
+    entered: Option<ServerId>,
 }
 
 /// Whether two sides come from one formation.
@@ -131,11 +146,12 @@ impl Formations {
             return self.come_back(look, now, reason("same-log", false, why));
         }
         let Some(own) = look.own.formation() else {
-            return self.move_on(look, now);
+            return arriving::move_on(self, look, now);
         };
         if self.formation != Some(own.id) {
             *self = Self {
                 formation: Some(own.id),
+                entered: self.entered,
                 ..Self::default()
             };
         }
@@ -155,26 +171,18 @@ impl Formations {
             .or_else(|| self.follow(look, now))
             .or_else(|| self.island(look, now))
             .or_else(|| self.succeed(look));
+        self.do_next(action, now)
+    }
+
+    /// What is done is not tried again at once.
+    fn do_next(&mut self, action: Option<Action>, now: Duration) -> Option<Action> {
         if action.is_some() {
             self.not_before = now + AGAIN;
         }
+        if let Some(Action::Enter { primary, .. }) = &action {
+            self.entered = Some(*primary);
+        }
         action
-    }
-
-    /// A server that has entered a formation of which nothing has come yet waits for it while it acts; when that has given way
-    /// meanwhile, it enters the one that stands.
-    fn move_on(&mut self, look: &Look<'_>, now: Duration) -> Option<Action> {
-        let acts = acting(look.sides).any(|(_, formation, _)| formation.id == look.formation);
-        if look.own.primary.is_some() || acts {
-            self.alone_since = None;
-            return None;
-        }
-        let alone = now.saturating_sub(*self.alone_since.get_or_insert(now));
-        if alone < PATIENCE {
-            return None;
-        }
-        let why = "nothing of the formation that it was to enter has come, and another acts";
-        self.come_back(look, now, reason("formation", true, why))
     }
 
     /// A server without a log enters the newest formation that acts.
@@ -184,13 +192,13 @@ impl Formations {
         }
         let newest = acting(look.sides).max_by_key(|(_, formation, _)| formation.number);
         let (primary, formation, _) = newest?;
-        self.not_before = now + AGAIN;
-        Some(Action::Enter {
+        let enter = Action::Enter {
             formation,
             primary,
             gives_way: false,
             reasons: vec![why],
-        })
+        };
+        self.do_next(Some(enter), now)
     }
 
     /// The primary of a formation that gives way to this one is to be primary here, where `primary-return` says so.

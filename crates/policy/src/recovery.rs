@@ -155,6 +155,8 @@ struct Copy {
     formation: FormationRef,
     /// The term and the number of the last entry of its log.
     end: (u64, u64),
+    /// Whether its server has left it for a formation of which nothing has come.
+    left: bool,
     /// Whether its server may be primary.
     leads: bool,
 }
@@ -169,10 +171,14 @@ impl Copy {
 /// The copies of those that answer, newest first; of equal ones those whose servers may be primary come first.
 fn copies(view: &View<'_>, sides: &BTreeMap<ServerId, Side>) -> Vec<Copy> {
     let copy = |(id, side): (&ServerId, &Side)| {
+        let in_force = side.formation().map(|its| (its, side.log_end));
+        let left = side.left.map(|left| (left.formation, left.agreed));
+        let (formation, end) = in_force.or(left)?;
         Some(Copy {
             on: *id,
-            formation: side.formation()?,
-            end: side.log_end,
+            formation,
+            end,
+            left: in_force.is_none(),
             leads: view.directory.server(*id)?.standing.may_lead(),
         })
     };
@@ -223,8 +229,12 @@ fn steps(
     chosen: &Copy,
 ) -> Vec<String> {
     let holds = |copy: &Copy| {
+        let left = match copy.left {
+            true => ", which it left for one of which nothing has come",
+            false => "",
+        };
         format!(
-            "{} holds formation {} up to entry {} of term {}",
+            "{} holds formation {} up to entry {} of term {}{left}",
             view.name(copy.on),
             copy.formation.number,
             copy.end.1,
@@ -265,6 +275,13 @@ fn elects_itself(
         let its = sides.get(&id).and_then(Side::formation);
         its.is_some_and(|its| its.id == formation.id)
     };
+    if voters.is_empty() {
+        let detail = "nothing has come of the formation that this server is in";
+        return Check {
+            reason: reason("no-quorum", true, detail),
+            remedy: "wait until its primary sends it",
+        };
+    }
     let quorum = view.directory.group().mode == ResilienceMode::Quorum && is_quorum(voters, there);
     let answering = voters.iter().filter(|id| there(**id)).count();
     let protection: Protection = protection(view);

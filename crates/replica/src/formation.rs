@@ -4,6 +4,7 @@
 //! <data>/formations/<id>/   log segments, snapshot, base
 //! <data>/formations/current the id of the one in force
 //! <data>/formations/making  the id of the one that was made last
+//! <data>/formations/left    the id of the one that was left last with something in it
 //! ```
 //!
 //! A formation that went on from another one keeps what it began with in `base`, for the comparison when the two meet again.
@@ -30,6 +31,7 @@ use std::sync::Arc;
 pub(crate) const FORMATIONS: &str = "formations";
 const CURRENT: &str = "current";
 const MAKING: &str = "making";
+const LEFT: &str = "left";
 const BASE: &str = "base";
 
 /// Why a formation cannot be made, found or selected.
@@ -68,6 +70,9 @@ pub enum FormationError {
     /// It would be made again while it is in force.
     #[error("formation {0} is in force on this server already")]
     InForce(FormationId),
+    /// There is none to go back to, or something of the one in force has come.
+    #[error("this server has no formation to go back to")]
+    NothingLeft,
     /// The founder would not be among the voters.
     #[error("server {0} is not among the voters of the formation that it begins")]
     NotAVoter(ServerId),
@@ -226,6 +231,24 @@ pub fn base(
         return Ok(None);
     }
     read_snapshot(&**disk, &dir.join(BASE)).map(|(_, directory)| Some(directory))
+}
+
+/// Remembers the formation in force as the one to go back to, should nothing come of the one that is entered next.
+pub(crate) fn remember(disk: &SharedDisk, data: &Path) -> Result<(), FormationError> {
+    match current(disk, data)? {
+        Some(current) => name(disk, data, LEFT, current),
+        None => Ok(()),
+    }
+}
+
+/// The formation that was left last with something in it, where it is still there.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn left(disk: &SharedDisk, data: &Path) -> Result<Option<FormationId>, FormationError> {
+    let left = named(disk, data, LEFT)?;
+    let there = others(disk, data)?;
+    Ok(left.filter(|left| there.contains(left)))
 }
 
 /// The formation that was made last, where it did not come into force: it may be half there.

@@ -10,6 +10,7 @@ use crate::core::{Core, Ground, StartError};
 use crate::disk::SharedDisk;
 use crate::formation::{FormationError, current, folder};
 use crate::inbound::Heard;
+use crate::left_behind::shown_meanwhile;
 use crate::log::{Driver, Log, LogOptions, OpenLogError, Room};
 use crate::messages::{MessageError, Refused, Request, Response};
 use crate::network::Links;
@@ -136,18 +137,27 @@ impl Replica {
     ) -> Result<Self, OpenError> {
         let (log, snapshots, state) = open_stored(&disk, data, options).await?;
         let timing = promise::stored(&disk, data)?.unwrap_or(timing);
-        let state = state.unwrap_or_else(State::empty);
+        let threads = options.log.driver == Driver::Threads;
+        let left = match &state {
+            Some(_) => None,
+            None => {
+                let (disk, data) = (disk.clone(), data.to_owned());
+                let reading = move || shown_meanwhile(&disk, &data);
+                let read = crate::core::blocking(threads, reading).await;
+                read.map_err(StartError::Thread)?
+            }
+        };
         let ground = Ground {
             me,
             formation: log.owner().formation,
             log,
             snapshots: Arc::new(snapshots),
-            published: Arc::new(Published::new(state)),
+            published: Arc::new(Published::new(state, left)),
             links,
             heard: Arc::new(Heard::default()),
             role_changed: watch::channel(0).0,
             compaction: options.snapshots,
-            threads: options.log.driver == Driver::Threads,
+            threads,
             silent: Arc::new(AtomicBool::new(options.silent)),
             followers: watch::channel(BTreeSet::new()).0,
             // Whoever has just started may have to ask before it acts alone.

@@ -11,7 +11,7 @@ use crate::types::{
 };
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt};
-use model::{ChangeName, Directory, ServerId};
+use model::{ChangeName, Directory, Left, ServerId};
 use openraft::storage::{
     ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot,
 };
@@ -79,18 +79,26 @@ pub(crate) struct Published {
 /// Another formation was entered.
 #[derive(Debug, Default)]
 struct CatchingUp {
-    /// The number of the last entry that was agreed upon when its primary was first heard; none: it was not heard yet.
+    /// The number of the entry with which readers get what has come; none: nobody has said yet how much there is.
     until: Option<u64>,
+    /// Whether its primary was heard, and said how much was agreed upon then.
+    heard: bool,
 }
 
 impl Published {
-    pub(crate) fn new(state: State) -> Self {
-        let (applied, _) = watch::channel(state.applied);
+    /// What is on disk of the formation in force; where nothing of it has come, readers get what was left for it.
+    pub(crate) fn new(state: Option<State>, left: Option<State>) -> Self {
+        let catching_up = state.is_none().then(CatchingUp::default);
+        let own = Arc::new(state.unwrap_or_else(State::empty));
+        let shown = match left {
+            Some(left) if catching_up.is_some() => Arc::new(left),
+            _ => own.clone(),
+        };
         Self {
-            shown: ArcSwap::from_pointee(state.clone()),
-            own: ArcSwap::from_pointee(state),
-            applied,
-            catching_up: Mutex::new(None),
+            applied: watch::channel(shown.applied).0,
+            shown: ArcSwap::new(shown),
+            own: ArcSwap::new(own),
+            catching_up: Mutex::new(catching_up),
         }
     }
 
@@ -112,11 +120,42 @@ impl Published {
         self.publish(state.unwrap_or_else(State::empty));
     }
 
+    /// The formation before is in force again: readers keep what they had of it until all that is there once more.
+    pub(crate) fn go_back(&self, state: State) {
+        *self.catching_up() = Some(CatchingUp {
+            until: Some(self.state().applied),
+            heard: false,
+        });
+        self.publish(state);
+    }
+
+    /// The formation that was left, while nothing of the one in force has come.
+    pub(crate) fn left(&self) -> Option<Left> {
+        let (shown, own) = (self.state(), self.own());
+        let last = shown.last.filter(|_| own.directory.is_none())?;
+        let formation = shown.directory.as_ref()?.group().formation.this;
+        Some(Left {
+            formation,
+            agreed: (last.leader_id.term, last.index),
+        })
+    }
+
+    /// Nobody will say how much there is: readers get what has come, if anything has.
+    pub(crate) fn show_what_came(&self) {
+        let own = self.own();
+        if own.directory.is_some() {
+            *self.catching_up() = None;
+            self.show_when_caught_up(self.catching_up(), own);
+        }
+    }
+
     /// The primary says how much is agreed upon.
     pub(crate) fn heard_of(&self, committed: u64) {
         let mut catching_up = self.catching_up();
-        if let Some(CatchingUp { until }) = catching_up.as_mut() {
-            until.get_or_insert(committed);
+        if let Some(CatchingUp { until, heard }) = catching_up.as_mut() {
+            if !std::mem::replace(heard, true) {
+                *until = Some(committed);
+            }
             self.show_when_caught_up(catching_up, self.own());
         }
     }
@@ -137,7 +176,7 @@ impl Published {
         mut catching_up: MutexGuard<'_, Option<CatchingUp>>,
         state: Arc<State>,
     ) {
-        if let Some(CatchingUp { until }) = &*catching_up
+        if let Some(CatchingUp { until, .. }) = &*catching_up
             && (state.directory.is_none() || until.is_none_or(|until| state.applied < until))
         {
             return;
@@ -340,7 +379,7 @@ mod tests {
 
     #[test]
     fn what_is_older_than_what_was_agreed_upon_is_not_shown_after_another_formation_was_entered() {
-        let published = Published::new(at(90));
+        let published = Published::new(Some(at(90)), None);
         let shown = || (published.state().applied, published.own().applied);
         published.enter(None);
         assert_eq!(shown(), (90, 0));
@@ -359,7 +398,7 @@ mod tests {
 
     #[test]
     fn what_came_before_the_primary_was_heard_is_shown_when_it_is() {
-        let published = Published::new(at(90));
+        let published = Published::new(Some(at(90)), None);
         published.enter(None);
         published.publish(at(50));
         published.heard_of(50);

@@ -1,8 +1,9 @@
 //! From one formation into another, while the server runs: whoever holds the replica goes on with the same handle.
 //!
 //! Always true: the formation in force changes by one rename, after the new one is whole; when anything fails before, this
-//! server goes on in the old one. Readers keep the old directory until there is a new one. Start at [`Replica::fork`] and
-//! [`Replica::enter`].
+//! server goes on in the old one. Readers keep the old directory until there is a new one. A formation that was left is gone back
+//! to only while nothing of the next has come, so nothing was promised or acknowledged there. Start at [`Replica::fork`],
+//! [`Replica::enter`] and [`Replica::go_back`].
 
 use crate::clock::Moment;
 use crate::core::{Core, Ground, StartError};
@@ -13,7 +14,8 @@ use crate::replica::{OpenError, Replica, open_stored, stop};
 use crate::state_machine::{ApplyError, State, apply_entry};
 use crate::timing::Timing;
 use model::{
-    Cause, Directory, Formation, FormationId, FormationRef, IncarnationId, ServerId, UnixMillis,
+    Cause, Directory, Formation, FormationId, FormationRef, IncarnationId, Left, ServerId,
+    UnixMillis,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -67,6 +69,13 @@ fn with_log(log: &Log, mut state: State) -> Result<State, ApplyError> {
             return Ok(state);
         }
     }
+}
+
+/// Whether it is a formation's directory that readers have.
+fn is_shown(ground: &Ground, formation: FormationId) -> bool {
+    let shown = ground.published.state();
+    let shown = shown.directory.as_ref();
+    shown.is_some_and(|shown| shown.group().formation.this.id == formation)
 }
 
 fn directory_of(state: &State) -> Result<&Directory, FormationError> {
@@ -168,6 +177,8 @@ impl Replica {
         let ground = self.ground();
         let state = with_log(&ground.log, (*ground.published.own()).clone())?;
         let base = self.first_base(&state).await?;
+        // Where the present one has come only in part, the one before it stays the one to go back to.
+        let arrived = is_shown(&ground, ground.formation);
         let (disk, data) = (self.inner.disk.clone(), self.inner.data.clone());
         let owner = LogOwner {
             formation,
@@ -176,12 +187,49 @@ impl Replica {
         let size = self.inner.options.log.segment_size;
         let making = move || {
             formation::join(&disk, &data, owner, size)?;
+            if arrived {
+                formation::remember(&disk, &data)?;
+            }
             if let Some(base) = base.as_ref().or(state.directory.as_ref()) {
                 keep_base(&disk, &data, formation, base)?;
             }
             select(&disk, &data, formation)
         };
         self.beside(making).await
+    }
+
+    /// Goes back to the formation that was left last, because nothing of the one in force has come.
+    ///
+    /// # Errors
+    /// [`SwitchError`]; except for [`SwitchError::Open`] the formation before is in force.
+    pub async fn go_back(&self) -> Result<FormationRef, SwitchError> {
+        let _office = self.inner.office.lock().await;
+        let timing = self.put_down().await;
+        let gone_back = self.select_left().await;
+        self.take_up(timing).await?;
+        gone_back
+    }
+
+    async fn select_left(&self) -> Result<FormationRef, SwitchError> {
+        let nowhere = FormationError::NothingLeft;
+        let formation = self.left().ok_or(nowhere)?.formation;
+        let (disk, data) = (self.inner.disk.clone(), self.inner.data.clone());
+        let selecting = move || match formation::left(&disk, &data)? {
+            Some(left) if left == formation.id => select(&disk, &data, left),
+            _ => Err(FormationError::NothingLeft),
+        };
+        self.beside(selecting).await?;
+        Ok(formation)
+    }
+
+    /// The formation that this server left and can go back to: nothing of the one in force has come yet.
+    pub fn left(&self) -> Option<Left> {
+        self.ground().published.left()
+    }
+
+    /// Takes what has come of the formation in force for all that there is: whoever knows how much there was is lost.
+    pub fn show_what_came(&self) {
+        self.ground().published.show_what_came();
     }
 
     async fn beside<T: Send + 'static>(
@@ -234,7 +282,12 @@ impl Replica {
         } else {
             let (log, snapshots, state) =
                 open_stored(&self.inner.disk, &self.inner.data, self.inner.options).await?;
-            before.published.enter(state);
+            match state {
+                Some(state) if is_shown(&before, log.owner().formation) => {
+                    before.published.go_back(state);
+                }
+                state => before.published.enter(state),
+            }
             Ground {
                 formation: log.owner().formation,
                 log,

@@ -107,6 +107,56 @@ async fn nothing_acknowledged_is_lost_with_a_primary_that_counts_alone() {
     group.wait_for_users(&again, &with_new).await;
 }
 
+/// The primary of the formation that it enters is lost before it has sent anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_formation_that_was_left_is_gone_back_to_while_nothing_has_come_of_the_next() {
+    let group = Group::found().await;
+    let primary = group.primary().await;
+    for number in 1..20 {
+        propose(&primary, number).await;
+    }
+    let (before, all) = (primary.formation(), (1..20).collect::<BTreeSet<u64>>());
+    primary.go_back().await.expect_err("it has left none");
+    lead(&primary).await;
+    let elsewhere = FormationId::from_bytes([8; 16]);
+    let incarnation = IncarnationId::from_bytes([33; 16]);
+    primary
+        .enter(elsewhere, incarnation)
+        .await
+        .expect("entered");
+    let left = primary.left().expect("nothing has come");
+    assert_eq!((left.formation.id, left.formation.number), (before, 1));
+    drop(primary);
+    // A restart forgets nothing of it, and readers have the directory still.
+    group.stop(1).await;
+    let again = group.start(1).await;
+    assert_eq!(
+        (again.formation(), again.left().is_some()),
+        (elsewhere, true)
+    );
+    assert_eq!(users(&again), all);
+    let back = again.go_back().await.expect("it is there");
+    assert_eq!((back.id, again.left()), (before, None));
+    assert_eq!(users(&again), all, "readers never have less");
+    lead(&again).await;
+    propose(&again, 50).await;
+    let more: BTreeSet<u64> = all.into_iter().chain([50]).collect();
+    assert_eq!(users(&again), more);
+    again.go_back().await.expect_err("it is there already");
+    lead(&again).await;
+    // What was entered in vain goes, and the next life is in the formation that was gone back to.
+    for left in again.left_behind().expect("listed") {
+        let kept = again.read_left_behind(left).await.expect("read");
+        assert!(kept.directory.is_none());
+        again.forget_left_behind(left).await.expect("removed");
+    }
+    drop(again);
+    group.stop(1).await;
+    let third = group.start(1).await;
+    lead(&third).await;
+    assert_eq!((third.formation(), users(&third)), (before, more));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_is_lost_stalls_changes_once() {
     let mut group = Group::found().await;

@@ -5,6 +5,7 @@
 //! leaves a formation only after the primary of the other has made room for it. Start at [`run`]; `leaving` goes from one
 //! into another, `making` makes one, `tie_breakers` asks what a side must reach to act alone.
 
+mod going_back;
 mod leaving;
 mod left_behind;
 mod making;
@@ -106,6 +107,7 @@ impl Node {
             voters: &status.voters,
             log_end: self.replica().log_end(),
             held: self.held_because().is_some(),
+            left: self.replica().left(),
         })
     }
 
@@ -256,6 +258,17 @@ async fn carry_out(node: &Node, policy: &mut Formations, action: Action) {
             if let Err(error) = leaving::enter(node, entering).await {
                 tracing::info!(%error, formation = formation.number, "this server does not get into another formation yet");
             }
+        }
+        Action::GoBack {
+            formation,
+            lost,
+            reasons,
+        } => going_back::go_back_alone(node, formation, lost, reasons).await,
+        Action::GoOn => {
+            tracing::warn!(
+                "the primary of the formation that was entered is lost before it has sent all"
+            );
+            node.replica().show_what_came();
         }
         Action::HandOver { server, reasons } => {
             tracing::info!(%server, ?reasons, "the office goes to the primary of the formation that gave way");

@@ -75,10 +75,7 @@ impl Story {
         self.world.scene.set_fence(0, 0);
         self.start_all()?;
         self.looked_after()?;
-        let change = PauseChange::End { reason: None };
-        let resume = vec![Command::ChangePause { change }];
-        self.ask("resume", "failover goes on", resume);
-        self.set("resilience.failover", "true");
+        self.resume();
         let acknowledged = self.world.scene.with_seen(|seen| seen.acknowledged.len());
         let goes_on = move |story: &Self| {
             let scene = &story.world.scene;
@@ -88,10 +85,33 @@ impl Story {
         self.until(what, CALM, Invariant::Progress, goes_on)?;
         let what = "consensus counts whom the directory names";
         self.until(what, CALM, Invariant::Converges, Self::arranged)?;
-        let what = "the primary is whom the settings name";
-        self.until(what, CALM, Invariant::Converges, Self::is_rightful)?;
+        self.gives_back()?;
         let what = "all are in one formation";
         self.until(what, CALM, Invariant::Converges, Self::is_together)
+    }
+
+    fn resume(&mut self) {
+        let change = PauseChange::End { reason: None };
+        let resume = vec![Command::ChangePause { change }];
+        self.ask("resume", "failover goes on", resume);
+        self.set("resilience.failover", "true");
+    }
+
+    /// The primary becomes whom the settings name. What an administrator asked for before may be made late, and is undone again.
+    fn gives_back(&mut self) -> Result<(), Broken> {
+        let end = self.world.scene.now() + CALM;
+        let mut waited = Duration::ZERO;
+        while !self.is_rightful() && self.world.scene.now() < end {
+            self.pass(LOOK)?;
+            waited += LOOK;
+            let on = self.directory(|it| it.settings().failover() && it.group().pause.is_none());
+            if waited > PATIENCE && on == Some(false) {
+                waited = Duration::ZERO;
+                self.resume();
+            }
+        }
+        let what = "the primary is whom the settings name";
+        self.until(what, LOOK, Invariant::Converges, Self::is_rightful)
     }
 
     /// Everything comes together; an administrator does what is left to one.

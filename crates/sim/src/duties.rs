@@ -162,6 +162,7 @@ impl Duties {
         let mut inside = server.inside();
         inside.office = office.holds(&look).then_some(status.term);
         inside.caretaker = office.is_caretaker();
+        inside.outlook = office.outlook().clone();
         drop(inside);
         self.office = Some(office);
     }

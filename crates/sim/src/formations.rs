@@ -69,6 +69,7 @@ impl Server {
             voters: &status.voters,
             log_end: self.replica.log_end(),
             held: self.marks.held.load(Ordering::Relaxed),
+            left: self.replica.left(),
         })
     }
 
@@ -213,6 +214,11 @@ async fn carry_out(server: &Arc<Server>, policy: &mut Formations, action: Action
             };
             // Refused or not answered: the next look tells.
             drop(crossing::enter(server, entering).await);
+        }
+        Action::GoBack { formation, .. } => alone::go_back_alone(server, formation).await,
+        Action::GoOn => {
+            server.say("takes what has come for all that there is".to_owned());
+            server.replica.show_what_came();
         }
         Action::HandOver { server: to, .. } => {
             let moved = server.replica.transfer_to(to, TRANSFER_LIMIT).await;

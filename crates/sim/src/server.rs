@@ -12,6 +12,7 @@ use bytes::Bytes;
 use model::{
     Author, Change, ChangeId, Command, Directory, IncarnationId, ResilienceMode, ServerId,
 };
+use policy::failback::Outlook;
 use policy::formations::room;
 use policy::office::caretaker_makes;
 use policy::voting::Progress;
@@ -47,6 +48,8 @@ pub(crate) struct Inside {
     pub(crate) office: Option<u64>,
     /// Whether it leads only to pass the role on.
     pub(crate) caretaker: bool,
+    /// What becomes of the original primary, as the policy saw it last.
+    pub(crate) outlook: Outlook,
     pub(crate) known: Known,
 }
 

@@ -275,12 +275,18 @@ impl Story {
         let each = self.world.running().map(|running| {
             running.within(|server| {
                 let state = server.replica.state();
-                let group = server.directory(&state).group();
+                let directory = server.directory(&state);
+                let (group, settings) = (directory.group(), directory.settings());
+                let inside = server.inside();
+                let office = (inside.office, inside.caretaker, inside.outlook.clone());
+                drop(inside);
                 format!(
-                    "\n{} backups {:?} primary {:?} left behind {:?}\n{:?}\n{:?}",
+                    "\n{} backups {:?} primary {:?} failover {} pause {:?} left behind {:?} office {office:?}\n{:?}\n{:?}",
                     number_of(server.me),
                     group.backups,
                     group.primary,
+                    settings.failover(),
+                    group.pause,
                     server.replica.left_behind(),
                     server.side(),
                     server.replica.status()

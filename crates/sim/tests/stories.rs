@@ -4,7 +4,7 @@
 
 use sim::{Failed, Group, Tale};
 
-type Told = Result<(), Box<Failed>>;
+type Told<T = ()> = Result<T, Box<Failed>>;
 
 /// The transcript has these lines, in this order; each is a part of a line.
 fn goes(tale: &Tale, parts: &[&str]) {
@@ -243,6 +243,69 @@ fn an_emptied_primary_comes_back_with_nothing() -> Told {
         &["server 2 goes on without 1", "this server has lost its log"],
     );
     assert!(tale.has(before) && tale.has(after));
+    tale.ends().map(|_| ())
+}
+
+/// Server 2 gives way to server 1, which loses its disk before it has sent anything.
+fn gives_way_to_one_that_is_emptied(tale: &mut Tale) -> Told<u64> {
+    let before = tale.changes_at(1)?;
+    tale.passes(500)?;
+    tale.split(&[&[1], &[2]]);
+    tale.until_primaries(&[1, 2])?;
+    tale.heals();
+    for _ in 0..2_000 {
+        if tale.transcript().contains("server 2 gives way") {
+            break;
+        }
+        tale.passes(2)?;
+    }
+    tale.emptied(1);
+    Ok(before)
+}
+
+#[test]
+fn a_formation_that_was_left_for_one_that_is_lost_goes_on() -> Told {
+    let mut tale = Tale::of(Group::availability(2))?;
+    let before = gives_way_to_one_that_is_emptied(&mut tale)?;
+    tale.until_primaries(&[2])?;
+    let after = tale.changes_at(2)?;
+    tale.starts(1)?;
+    tale.until_together()?;
+    tale.until_arranged()?;
+    goes(
+        &tale,
+        &[
+            "server 2 gives way",
+            "the disk of server 1 is emptied",
+            "server 2 goes back to formation 2",
+            "server 2 acts in term",
+            "this server has lost its log",
+        ],
+    );
+    assert!(tale.has(before) && tale.has(after));
+    tale.ends().map(|_| ())
+}
+
+/// It was started anew meanwhile.
+#[test]
+fn an_administrator_need_not_wait_to_go_on_from_what_was_left() -> Told {
+    let mut tale = Tale::of(Group::availability(2))?;
+    let before = gives_way_to_one_that_is_emptied(&mut tale)?;
+    tale.killed(2);
+    tale.starts(2)?;
+    tale.starts(1)?;
+    tale.passes(2_000)?;
+    tale.recover();
+    tale.until_primaries(&[2])?;
+    tale.until_together()?;
+    goes(
+        &tale,
+        &[
+            "an administrator recovers",
+            "server 2 makes formation 3 by hand",
+        ],
+    );
+    assert!(tale.has(before));
     tale.ends().map(|_| ())
 }
 

@@ -48,7 +48,7 @@ pub(super) fn island(look: &Look<'_>, alone: Duration) -> Option<Action> {
 }
 
 /// Whether the time has come at all.
-fn is_due(look: &Look<'_>, alone: Duration) -> bool {
+pub(super) fn is_due(look: &Look<'_>, alone: Duration) -> bool {
     let (group, settings) = (look.directory.group(), look.directory.settings());
     let automatic = settings.failover() && group.pause_at(look.calendar).is_none();
     look.ordered || (automatic && alone >= settings.island_after())

@@ -4,8 +4,8 @@
 //! [`side`].
 
 use model::{
-    Directory, FormationId, FormationRef, IncarnationId, LINEAGE_LIMIT, ResilienceMode, ServerId,
-    Side,
+    Directory, FormationId, FormationRef, IncarnationId, LINEAGE_LIMIT, Left, ResilienceMode,
+    ServerId, Side,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Stand<'a> {
     pub log_end: (u64, u64),
     /// Whether it may not go on without its primary.
     pub held: bool,
+    /// What it left for the formation in force, while nothing of that has come.
+    pub left: Option<Left>,
 }
 
 /// What it says.
@@ -53,6 +55,7 @@ pub fn side(stand: &Stand<'_>) -> Side {
         last_user_change: group.last_user_change,
         log_end: stand.log_end,
         held: stand.held,
+        left: stand.left,
     }
 }
 

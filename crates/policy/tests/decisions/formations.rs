@@ -3,7 +3,8 @@
 use crate::fixture::{ALL, AT, BOSTON, DETROIT, NEWYORK, SEATTLE, made, ms, secs};
 use model::settings::PrimaryReturn;
 use model::{
-    Directory, FormationId, FormationRef, IncarnationId, ResilienceMode, ServerId, Side, Standing,
+    Directory, FormationId, FormationRef, IncarnationId, Left, ResilienceMode, ServerId, Side,
+    Standing,
 };
 use policy::formations::{Action, Formations, Look, Meeting, Part, may_follow, meet, part, room};
 use proptest::prelude::*;
@@ -44,6 +45,7 @@ fn side(lineage: Vec<FormationRef>, primary: Option<ServerId>, last_user_change:
         last_user_change,
         log_end: (1, last_user_change),
         held: false,
+        left: None,
     }
 }
 
@@ -327,6 +329,81 @@ fn nothing_has_come_of_the_formation_that_was_entered_and_it_gave_way() {
         panic!("it goes to the one that stands");
     };
     assert_eq!(primary, BOSTON);
+}
+
+/// It left the original for an island, of which nothing has come.
+fn on_its_way(me: ServerId) -> Eyes {
+    let mut eyes = Eyes::of(me);
+    eyes.own = side(Vec::new(), None, 100);
+    eyes.own.left = Some(Left {
+        formation: step(ORIGINAL, 1, 0),
+        agreed: (3, 100),
+    });
+    eyes
+}
+
+#[test]
+fn nothing_comes_of_the_formation_that_was_entered_and_nobody_acts() {
+    let mut detroit = on_its_way(DETROIT);
+    assert_eq!(detroit.look(1_000), None);
+    assert_eq!(detroit.look(10_999), None, "its primary may come back");
+    let Some(Action::GoBack {
+        formation,
+        lost,
+        reasons,
+    }) = detroit.look(11_000)
+    else {
+        panic!("it goes back to what it has");
+    };
+    assert_eq!((formation, lost), (step(ORIGINAL, 1, 0), Some(BOSTON)));
+    assert!(
+        reasons
+            .iter()
+            .any(|reason| reason.detail.contains("10.0 s"))
+    );
+}
+
+#[test]
+fn whoever_has_received_the_formation_goes_on_from_there_first() {
+    let mut detroit = on_its_way(DETROIT);
+    let entered = vec![step(0xaa, 2, 90), step(ORIGINAL, 1, 0)];
+    detroit.sides = BTreeMap::from([(NEWYORK, side(entered.clone(), None, 100))]);
+    assert_eq!(detroit.look(1_000), None);
+    assert_eq!(detroit.look(15_999), None, "newyork could go on from it");
+    assert!(matches!(detroit.look(16_000), Some(Action::GoBack { .. })));
+    // One that hears its primary is the way to it.
+    detroit.sides = BTreeMap::from([(NEWYORK, side(entered, Some(BOSTON), 100))]);
+    assert_eq!(detroit.look(60_000), None);
+    // Another formation acts: it goes there.
+    let stands = side(original(), Some(BOSTON), 100);
+    detroit.sides = BTreeMap::from([(BOSTON, stands)]);
+    assert!(matches!(detroit.look(61_000), Some(Action::Enter { .. })));
+}
+
+#[test]
+fn nobody_goes_back_by_itself_where_it_might_not_go_on_alone() {
+    let mut made = made();
+    made.group.mode = ResilienceMode::Quorum;
+    let mut detroit = on_its_way(DETROIT);
+    detroit.directory = made.directory();
+    assert_eq!((detroit.look(0), detroit.look(60_000)), (None, None));
+    made.group.mode = ResilienceMode::Availability;
+    made.settings = vec![("resilience.failover", "false")];
+    let mut detroit = on_its_way(DETROIT);
+    detroit.directory = made.directory();
+    assert_eq!((detroit.look(0), detroit.look(60_000)), (None, None));
+    made.settings = Vec::new();
+    detroit.directory = made.directory();
+    assert!(matches!(detroit.look(60_001), Some(Action::GoBack { .. })));
+}
+
+#[test]
+fn what_came_in_part_is_all_there_is_when_its_primary_is_lost() {
+    let mut detroit = on_its_way(DETROIT);
+    detroit.own.left = None;
+    assert_eq!(detroit.look(1_000), None);
+    assert_eq!(detroit.look(5_999), None);
+    assert_eq!(detroit.look(6_000), Some(Action::GoOn));
 }
 
 #[test]

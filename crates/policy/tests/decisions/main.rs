@@ -16,5 +16,6 @@ mod hosting;
 mod liveness;
 mod placement;
 mod plans;
+mod recovery;
 mod reset;
 mod voting;

@@ -1,6 +1,6 @@
 //! Making a formation: by a side that lost its primary, or by hand.
 
-use super::{held, tie_breakers};
+use super::{going_back, held, tie_breakers};
 use crate::clock;
 use crate::keys;
 use crate::node::Node;
@@ -63,7 +63,11 @@ pub(super) async fn go_on_alone(
 }
 
 /// This side does nothing: it says so once, and why as long as it is so.
-fn stays_still(node: &Node, candidates: policy::formations::Judged, reasons: Vec<Reason>) {
+pub(super) fn stays_still(
+    node: &Node,
+    candidates: policy::formations::Judged,
+    reasons: Vec<Reason>,
+) {
     let against = reasons.iter().filter(|reason| !reason.pass);
     let why: Vec<&str> = against.map(|reason| reason.detail.as_str()).collect();
     let before = super::locked(&node.0.formations.held).replace(why.join("; "));
@@ -138,14 +142,15 @@ pub(crate) async fn make_by_hand(
             candidates: Vec::new(),
         })
     };
-    if node.replica().formation() != from {
+    let left = node.replica().left();
+    let goes_back = left.is_some_and(|left| left.formation.id == from);
+    if node.replica().formation() != from && !goes_back {
         return refuse("this server is in another formation by now: ask again");
     }
     if node.side().primary.is_some() {
         return refuse("a primary is there again: there is nothing to recover");
     }
     tracing::warn!(?author, "an administrator has this server make a formation");
-    let made = make(node, Cause::ByHand).await?;
     let why = Reason {
         rule: "by-hand".to_owned(),
         pass: true,
@@ -154,12 +159,16 @@ pub(crate) async fn make_by_hand(
             reason.unwrap_or("no reason was given")
         ),
     };
+    if goes_back {
+        going_back::go_back(node, vec![why.clone()]).await?;
+    }
+    let made = make(node, Cause::ByHand).await?;
     tell(node, made, "by-hand", vec![why]);
     Ok(())
 }
 
 /// Whether tie-breakers answer and the fence command succeeds, in this order.
-async fn may_act_alone(node: &Node, lost: Option<ServerId>) -> Vec<Reason> {
+pub(super) async fn may_act_alone(node: &Node, lost: Option<ServerId>) -> Vec<Reason> {
     let directory = node.directory();
     let settings = directory.settings();
     let mut reasons = tie_breakers::ask(&settings.tie_breakers()).await;

@@ -6,7 +6,7 @@ use super::{Broken, Invariant, broken};
 use crate::fixture::tie_breaker;
 use crate::server::Server;
 use model::settings::PrimaryReturn;
-use model::{Directory, FormationRef, ResilienceMode, Side, UnixMillis};
+use model::{Directory, FormationRef, ResilienceMode, ServerId, Side, UnixMillis};
 use policy::formations::{Action, Look};
 use std::time::Duration;
 
@@ -46,8 +46,27 @@ pub(crate) fn formation(look: &Look<'_>, action: &Action, now: Duration) -> Resu
             Invariant::Returns,
             format!("{name} hands over, and {returns:?}"),
         ),
-        Action::HandOver { .. } | Action::Enter { .. } => Ok(()),
+        Action::GoBack { .. } => goes_back(look, &name),
+        Action::HandOver { .. } | Action::Enter { .. } | Action::GoOn => Ok(()),
     }
+}
+
+/// Nobody acts whom it hears, and it might make a formation.
+fn goes_back(look: &Look<'_>, name: &str) -> Result<(), Broken> {
+    if look.directory.group().mode != ResilienceMode::Availability {
+        let seen = format!("{name} goes back, and a majority must agree");
+        return broken(Invariant::Alone, seen);
+    }
+    if !look.ordered && !fails_over(look.directory, look.calendar) {
+        let seen = format!("{name} goes back although failover is off or paused");
+        return broken(Invariant::Paused, seen);
+    }
+    let acts = |(id, side): (&ServerId, &Side)| side.primary == Some(*id);
+    if look.sides.iter().any(acts) {
+        let seen = format!("{name} goes back, and somebody acts: {:?}", look.sides);
+        return broken(Invariant::Alone, seen);
+    }
+    Ok(())
 }
 
 fn makes(look: &Look<'_>, name: &str, now: Duration) -> Result<(), Broken> {

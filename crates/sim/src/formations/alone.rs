@@ -40,6 +40,28 @@ pub(super) async fn go_on_alone(server: &Arc<Server>, lost: Option<ServerId>) {
     }
 }
 
+/// Goes back to the formation that it left, if nothing forbids it.
+pub(super) async fn go_back_alone(server: &Arc<Server>, left: FormationRef) {
+    let begun = server.scene.now();
+    if !may_act_alone(server).await {
+        if !server.marks.held.swap(true, Ordering::Relaxed) {
+            server.say("may not go back".to_owned());
+        }
+        return;
+    }
+    if server.side().primary.is_none() && go_back(server).await.is_ok() {
+        let number = left.number;
+        server.say(format!("goes back to formation {number}"));
+        server.scene.judge(checks::went_on_alone(server, begun));
+    }
+}
+
+async fn go_back(server: &Server) -> Result<(), SwitchError> {
+    server.replica.go_back().await?;
+    server.replica.speak();
+    Ok(())
+}
+
 async fn make(server: &Server, cause: Cause) -> Result<FormationRef, SwitchError> {
     let founding = Founding {
         id: server.fresh_id(FormationId::from_bytes),
@@ -54,11 +76,17 @@ async fn make(server: &Server, cause: Cause) -> Result<FormationRef, SwitchError
 
 /// Makes a formation because an administrator said so.
 pub(crate) async fn make_by_hand(server: &Arc<Server>, from: FormationId) -> Result<(), Failure> {
-    if server.replica.formation() != from {
+    let left = server.replica.left();
+    let goes_back = left.is_some_and(|left| left.formation.id == from);
+    if server.replica.formation() != from && !goes_back {
         return Err(unfit("this server is in another formation by now"));
     }
     if server.side().primary.is_some() {
         return Err(unfit("a primary is there again"));
+    }
+    if goes_back {
+        let gone_back = go_back(server).await;
+        gone_back.map_err(|error| unfit(error.to_string()))?;
     }
     let made = make(server, Cause::ByHand).await;
     let made = made.map_err(|error| unfit(error.to_string()))?;

@@ -1,0 +1,92 @@
+//! `stead group recover`: which copy is gone on from, as an administrator reads it.
+
+use crate::fixture::{ALL, BOSTON, DETROIT, Made, NEWYORK, Seen, made};
+use model::settings::PrimaryReturn;
+use model::{FormationId, FormationRef, IncarnationId, Left, ResilienceMode, ServerId, Side};
+use policy::recovery::{Recovery, recovery};
+use std::collections::BTreeMap;
+
+const LEFT: FormationRef = FormationRef {
+    id: FormationId::from_bytes([9; 16]),
+    number: 2,
+    fork_point: 40,
+};
+
+/// A server that is in a formation up to a number, without a primary.
+fn holds(formation: Option<FormationRef>, end: u64) -> Side {
+    Side {
+        lineage: formation.into_iter().collect(),
+        incarnation: IncarnationId::from_bytes([1; 16]),
+        mode: ResilienceMode::Availability,
+        primary_return: PrimaryReturn::Accept,
+        primary: None,
+        votes_alone: false,
+        rank: 0,
+        last_user_change: end,
+        log_end: (3, end),
+        held: false,
+        left: None,
+    }
+}
+
+/// One that left a formation for another, of which nothing has come.
+fn left(formation: FormationRef, end: u64) -> Side {
+    let mut side = holds(None, 0);
+    side.left = Some(Left {
+        formation,
+        agreed: (3, end),
+    });
+    side
+}
+
+/// How it is printed, and where a formation is made.
+fn asked(made: &Made, sides: &BTreeMap<ServerId, Side>) -> (String, Option<ServerId>) {
+    let seen = Seen::by(NEWYORK, made);
+    let (plan, recovery) = recovery(&seen.view(), sides, None);
+    let on = recovery.map(|recovery| match recovery {
+        Recovery::Make { on, from } => {
+            assert_eq!(from, LEFT.id);
+            on
+        }
+        Recovery::GiveWay { .. } => panic!("nobody acts"),
+    });
+    (plan.to_string(), on)
+}
+
+fn two() -> Made {
+    let mut made = made().only(&[BOSTON, NEWYORK]);
+    made.group.mode = ResilienceMode::Availability;
+    made.group.backups = ALL[..2].to_vec();
+    made
+}
+
+#[test]
+fn what_was_left_for_a_formation_that_is_lost_is_gone_on_from() {
+    let sides = BTreeMap::from([(BOSTON, holds(None, 0)), (NEWYORK, left(LEFT, 45))]);
+    let (printed, on) = asked(&two(), &sides);
+    assert_eq!(on, Some(NEWYORK));
+    insta::assert_snapshot!(printed);
+}
+
+#[test]
+fn of_what_is_held_and_what_was_left_the_newer_one_counts() {
+    let sides = |held, gone| {
+        BTreeMap::from([
+            (BOSTON, holds(Some(LEFT), held)),
+            (NEWYORK, left(LEFT, gone)),
+        ])
+    };
+    assert_eq!(asked(&two(), &sides(44, 45)).1, Some(NEWYORK));
+    assert_eq!(asked(&two(), &sides(46, 45)).1, Some(BOSTON));
+}
+
+#[test]
+fn nobody_that_may_lead_holds_anything() {
+    let sides = BTreeMap::from([(BOSTON, holds(None, 0)), (DETROIT, holds(None, 0))]);
+    let (printed, on) = asked(&two(), &sides);
+    assert_eq!(on, None);
+    assert!(
+        printed.contains("no server that could be primary holds the directory"),
+        "{printed}"
+    );
+}
