@@ -5,7 +5,7 @@
 use super::bodies::{Attention, View, rfc3339};
 use super::show::{Moment, by_name};
 use crate::node::{Heard, Node};
-use model::{Divergence, FormationRef, Mode, Pause, Server, UnixMillis};
+use model::{Divergence, FormationRef, Left, Mode, Pause, Server, UnixMillis};
 use policy::Protection;
 use policy::failback::Outlook;
 use std::time::Duration;
@@ -126,6 +126,7 @@ fn about_group(
             "the others have gone on in another formation; this server's stands, and goes on in {left} s if it stays healthy (resilience.return-delay)"
         ))
     }));
+    items.extend(node.replica().left().map(arriving));
     items.extend(held_back(node, moment));
     items.extend(moment.paused().map(paused));
     items.extend(node.formation_waiting().map(waits));
@@ -156,6 +157,15 @@ fn held_back(node: &Node, moment: &Moment) -> Option<Attention> {
     Some(warning(what).remedy(format!(
         "see `stead event list --kind switchover`; `stead group promote {name}` moves it at once"
     )))
+}
+
+/// It entered a formation, and its primary has sent nothing.
+fn arriving(left: Left) -> Attention {
+    warning(format!(
+        "nothing has come yet of the formation that this server has entered: what is shown is formation {}, which it left",
+        left.formation.number
+    ))
+    .remedy("in availability mode it goes back after resilience.island-after; `stead group recover` goes on from it at once")
 }
 
 fn paused(pause: &Pause) -> Attention {
