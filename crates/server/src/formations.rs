@@ -186,10 +186,12 @@ pub(crate) async fn run(node: Node) {
     let mut asked = Duration::ZERO;
     loop {
         let now = clock::steady();
-        let led = node.leader().is_some();
-        let often = if led { ASK_SELDOM } else { ASK_OFTEN };
+        // Whoever leads and does not act may have been left behind by the others.
+        let follows = node.leader().is_some_and(|leader| leader != node.me());
+        let calm = follows || node.acting();
+        let often = if calm { ASK_SELDOM } else { ASK_OFTEN };
         // Whoever follows a primary leaves the asking to it.
-        if (node.acting() || !led) && now >= asked + often {
+        if !follows && now >= asked + often {
             node.ask_sides().await;
             asked = clock::steady();
         }

@@ -135,11 +135,14 @@ pub(crate) async fn run(server: Arc<Server>) {
     let mut asked = Duration::ZERO;
     loop {
         let now = server.now();
-        let led = server.leader_now().is_some();
-        let often = if led { ASK_SELDOM } else { ASK_OFTEN };
-        let acting = server.acts(&server.replica.acting());
+        // Whoever leads and does not act may have been left behind by the others.
+        let follows = server
+            .leader_now()
+            .is_some_and(|leader| leader != server.me);
+        let calm = follows || server.acts(&server.replica.acting());
+        let often = if calm { ASK_SELDOM } else { ASK_OFTEN };
         // Whoever follows a primary leaves the asking to it.
-        if (acting || !led) && now >= asked + often {
+        if !follows && now >= asked + often {
             server.ask_sides().await;
             asked = server.now();
         }
