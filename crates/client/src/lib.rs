@@ -8,6 +8,7 @@
 pub mod api;
 pub mod connect;
 pub mod conversation;
+pub mod device;
 pub mod login;
 pub mod servers;
 pub mod trust;

@@ -21,6 +21,7 @@ mod registration;
 mod servers;
 mod sessions;
 mod settings;
+mod tokens;
 mod trust;
 mod users;
 
@@ -182,6 +183,8 @@ impl Applying<'_> {
                 events,
             } => self.record_events(*server, *first, events),
             Command::EditBackups { edit, reason } => self.edit_backups(*edit, reason.as_deref()),
+            Command::PutToken { token, expect } => self.put_token(token, *expect),
+            Command::RemoveToken { token } => self.remove_token(token),
             Command::SetAuthority { authority } => self.set_authority(authority),
             Command::ChangePause { change } => self.change_pause(change),
             Command::KeepDivergence { .. }

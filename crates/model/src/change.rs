@@ -13,6 +13,7 @@ use crate::pause::PauseChange;
 use crate::server::{Mode, Server};
 use crate::session::{Observation, Registration};
 use crate::time::UnixMillis;
+use crate::token::RegisteredToken;
 use crate::trust::Invitation;
 use crate::user::User;
 use serde::{Deserialize, Serialize};
@@ -285,6 +286,18 @@ pub enum Command {
         /// Who chose, in words.
         by: String,
     },
+    /// Registers a token, or changes what is registered of it.
+    PutToken {
+        /// The record.
+        token: Box<RegisteredToken>,
+        /// Absent: it must not be registered. Present: it must be at this version.
+        expect: Option<u64>,
+    },
+    /// Takes a token out of the register; its sessions go on.
+    RemoveToken {
+        /// Which, not by an alias.
+        token: Token,
+    },
 }
 
 impl Command {
@@ -334,6 +347,8 @@ impl Command {
             | Self::CreateSession { .. }
             | Self::EndSession { .. }
             | Self::SelectSession { .. }
+            | Self::PutToken { .. }
+            | Self::RemoveToken { .. }
             | Self::SetAuthority { .. }
             | Self::ApplyDiverged { .. }
             | Self::DiscardDiverged { .. } => true,

@@ -76,6 +76,9 @@ pub fn difference<'a>(
         .chain(table(&before.diverged, &after.diverged, |_, record| {
             Record::Diverged(record.clone())
         }))
+        .chain(table(&before.tokens, &after.tokens, |_, record| {
+            Record::Token(record.clone())
+        }))
 }
 
 fn table<'a, K: Ord, V: PartialEq>(

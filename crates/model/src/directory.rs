@@ -14,6 +14,7 @@ use crate::server::Server;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::time::UnixMillis;
+use crate::token::RegisteredToken;
 use crate::trust::Invitation;
 use crate::user::User;
 pub use parts::LoadError;
@@ -62,6 +63,9 @@ pub struct Directory {
     pub(crate) divergences: OrdMap<FormationId, Arc<Divergence>>,
     /// The records of them that nobody has decided on yet.
     pub(crate) diverged: OrdMap<(FormationId, Subject), Arc<Diverged>>,
+    pub(crate) tokens: OrdMap<Token, Arc<RegisteredToken>>,
+    /// The tokens of which these are other names.
+    pub(crate) aliases: OrdMap<Token, Token>,
 }
 
 impl Directory {
@@ -113,6 +117,8 @@ impl Directory {
             answers: Answers::default(),
             divergences: OrdMap::new(),
             diverged: OrdMap::new(),
+            tokens: OrdMap::new(),
+            aliases: OrdMap::new(),
         }
     }
 

@@ -8,10 +8,11 @@ use crate::application::Application;
 use crate::directory::Directory;
 use crate::formation::FormationRef;
 use crate::id::{FormationId, ServerId};
-use crate::name::{AppName, ServerName, UserName};
+use crate::name::{AppName, ServerName, Token, UserName};
 use crate::pause::Pause;
 use crate::server::{Mode, Server, Standing};
 use crate::time::UnixMillis;
+use crate::token::RegisteredToken;
 use crate::user::User;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
@@ -101,10 +102,12 @@ pub enum Subject {
     Backups,
     /// The pause of automatic failover.
     Pause,
+    /// A registered token.
+    Token(Token),
 }
 
 /// The text form, with servers by their ids: `setting:KEY`, `setting:KEY@SERVER`, `user:NAME`, `app:NAME`, `server:SERVER`,
-/// `removed:SERVER`, `backups`, `pause`.
+/// `removed:SERVER`, `backups`, `pause`, `token:TOKEN`.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -116,6 +119,7 @@ impl fmt::Display for Subject {
             Self::Application(name) => write!(f, "app:{name}"),
             Self::Backups => f.write_str("backups"),
             Self::Pause => f.write_str("pause"),
+            Self::Token(token) => write!(f, "token:{token}"),
         }
     }
 }
@@ -137,6 +141,8 @@ pub enum Content {
     Backups(Vec<ServerId>),
     /// The pause.
     Pause(Pause),
+    /// What is registered of a token.
+    Token(Arc<RegisteredToken>),
 }
 
 /// What people edit of a server's record, with what it takes to know it again.
@@ -177,6 +183,7 @@ impl Content {
             | (Subject::Pause, Self::Pause(_)) => true,
             (Subject::User(name), Self::User(user)) => user.name == *name,
             (Subject::Application(name), Self::Application(app)) => app.name == *name,
+            (Subject::Token(name), Self::Token(token)) => token.token == *name,
             _ => false,
         }
     }
@@ -217,6 +224,14 @@ impl Content {
                 };
                 one == **other
             }
+            (Self::Token(one), Self::Token(other)) => {
+                let one = RegisteredToken {
+                    created: other.created,
+                    version_number: other.version_number,
+                    ..(**one).clone()
+                };
+                one == **other
+            }
             (one, other) => one == other,
         }
     }
@@ -250,6 +265,7 @@ impl Directory {
             Subject::Application(name) => self.app(name).cloned().map(Content::Application),
             Subject::Backups => Some(Content::Backups(self.group().backups.clone())),
             Subject::Pause => self.group().pause.clone().map(Content::Pause),
+            Subject::Token(token) => self.tokens.get(token).cloned().map(Content::Token),
         };
         found.and_then(|content| content.at(now))
     }
@@ -306,6 +322,8 @@ fn changed(before: Option<&Directory>, after: &Directory) -> BTreeSet<Subject> {
     found.extend(keys.into_iter().map(Subject::User));
     let keys = self::keys(before.map(|one| &one.apps), &after.apps);
     found.extend(keys.into_iter().map(Subject::Application));
+    let keys = self::keys(before.map(|one| &one.tokens), &after.tokens);
+    found.extend(keys.into_iter().map(Subject::Token));
     // Settings are few: every one that is set on either side is looked at.
     let settings = before.into_iter().chain([after]);
     let settings = settings.flat_map(|one| one.settings.entries());

@@ -100,11 +100,13 @@ pub enum EventKind {
     GroupReset,
     /// Somebody chose among the sessions of a token.
     SessionSelected,
+    /// The register of tokens was changed.
+    TokenChanged,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -139,6 +141,7 @@ impl EventKind {
         Self::DivergenceDiscarded,
         Self::GroupReset,
         Self::SessionSelected,
+        Self::TokenChanged,
     ];
 
     /// The word used everywhere.
@@ -178,6 +181,7 @@ impl EventKind {
             Self::DivergenceApplied => "divergence-applied",
             Self::DivergenceDiscarded => "divergence-discarded",
             Self::GroupReset => "group-reset",
+            Self::TokenChanged => "token-changed",
         }
     }
 
@@ -228,6 +232,7 @@ impl EventKind {
                 "What a formation that gave way had changed was thrown away."
             }
             Self::GroupReset => "A server forgot its group and became one of its own.",
+            Self::TokenChanged => "A token was registered, changed or taken out of the register.",
         }
     }
 }

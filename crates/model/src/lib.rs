@@ -23,6 +23,7 @@ pub mod server;
 pub mod session;
 pub mod settings;
 pub mod time;
+pub mod token;
 pub mod trust;
 pub mod user;
 
@@ -41,13 +42,14 @@ pub use id::{
     ChangeId, FormationId, GroupId, IncarnationId, InvitationId, ServerId, SessionId, StreamId,
 };
 pub use mode::ResilienceMode;
-pub use name::{AppName, GroupName, NameError, ServerName, Token, UserName};
+pub use name::{AppName, GroupName, NameError, RegionName, ServerName, Token, UserName};
 pub use pause::{Pause, PauseChange};
 pub use record::{Group, Key, Record};
 pub use server::{Mode, Server, Standing};
 pub use session::{EndReason, Observation, Registration, Seen, Session, SessionState};
 pub use settings::{SettingError, Settings};
 pub use time::UnixMillis;
+pub use token::RegisteredToken;
 pub use trust::{Authority, Invitation};
 pub use user::{Role, User};
 

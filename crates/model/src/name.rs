@@ -151,6 +151,10 @@ name!(
     AppName, "application name", "._-"
 );
 name!(
+    /// The name of a region: several groups that know of each other.
+    RegionName, "region name", "._-"
+);
+name!(
     /// The opaque name of a client's credential, `type.id` (`card.1234`, `user.ann`, `pseudo.<device id>`).
     Token, "token", "._-:@+=/"
 );

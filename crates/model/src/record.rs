@@ -9,11 +9,12 @@ use crate::event::Event;
 use crate::formation::Formation;
 use crate::id::{ChangeId, FormationId, GroupId, InvitationId, ServerId, SessionId};
 use crate::mode::ResilienceMode;
-use crate::name::{AppName, GroupName, UserName};
+use crate::name::{AppName, GroupName, Token, UserName};
 use crate::pause::Pause;
 use crate::server::Server;
 use crate::session::Session;
 use crate::time::UnixMillis;
+use crate::token::RegisteredToken;
 use crate::trust::{Authority, Invitation};
 use crate::user::User;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,8 @@ pub enum Record {
     Divergence(Arc<Divergence>),
     /// A record of it.
     Diverged(Arc<Diverged>),
+    /// A registered token.
+    Token(Arc<RegisteredToken>),
 }
 
 /// What tells a record from the others of all tables.
@@ -79,6 +82,8 @@ pub enum Key {
     Divergence(FormationId),
     /// A record of it.
     Diverged(FormationId, Subject),
+    /// A registered token.
+    Token(Token),
 }
 
 impl Record {
@@ -98,6 +103,7 @@ impl Record {
             Self::Answered(id, _, _) => Key::Answered(*id),
             Self::Divergence(record) => Key::Divergence(record.formation.id),
             Self::Diverged(record) => Key::Diverged(record.formation, record.subject.clone()),
+            Self::Token(record) => Key::Token(record.token.clone()),
         }
     }
 }

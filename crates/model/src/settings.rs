@@ -8,7 +8,7 @@ mod choices;
 pub mod value;
 
 pub use catalogue::{CATALOGUE, Setting};
-pub use choices::{BalanceMethod, ModeChoice, PrimaryReturn};
+pub use choices::{BalanceMethod, ModeChoice, PrimaryReturn, Unregistered};
 pub use value::{Kind, Value};
 
 use crate::id::ServerId;
@@ -451,6 +451,15 @@ impl Settings {
     /// `sessions.start-retry`, of one server or the group.
     pub fn start_retry(&self, on: Option<ServerId>) -> Duration {
         self.duration("sessions.start-retry", on)
+    }
+
+    /// `tokens.unregistered`.
+    pub fn unregistered(&self) -> Unregistered {
+        match self.known("tokens.unregistered", None) {
+            Value::Choice("register") => Unregistered::Register,
+            Value::Choice("refuse") => Unregistered::Refuse,
+            _ => Unregistered::Allow,
+        }
     }
 
     /// `sessions.ticket-lifetime`.

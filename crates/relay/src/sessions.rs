@@ -29,8 +29,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + ?Sized> ByteStream for T {}
 pub struct OpenRequest {
     /// Whose session.
     pub token: Token,
-    /// Which application.
-    pub app: AppName,
+    /// Which application, where the client names one.
+    pub app: Option<AppName>,
     /// Who asks.
     pub credential: Credential,
     /// The same for repeats of one request, so that it makes one session.

@@ -123,7 +123,7 @@ impl Node {
         };
         // A token that has its session gets it wherever it is; nothing is placed.
         let has = directory
-            .current_session(&wish.token, &wish.app)
+            .current_session(directory.canonical(&wish.token), &wish.app)
             .filter(|session| session.is_reachable());
         let host = match has {
             Some(session) => session.host,

@@ -40,13 +40,22 @@ impl GroupSessions {
     async fn open_session(&self, request: OpenRequest) -> Result<Answer, Answer> {
         let directory = self.knowing(&request).await?;
         let refuse = |refused| Answer::Refused(refused);
-        if directory.app(&request.app).is_none() {
-            return Err(refuse(Refused::UnknownApp { app: request.app }));
+        if let Some(app) = request
+            .app
+            .as_ref()
+            .filter(|app| directory.app(app).is_none())
+        {
+            return Err(refuse(Refused::UnknownApp { app: app.clone() }));
         }
         let user = self.authenticate(&directory, &request).await?;
+        let token = admitted(&directory, &request.token, &user.name).map_err(refuse)?;
+        let app = match &request.app {
+            Some(app) => app.clone(),
+            None => usual_app(&directory, &token, &user).map_err(refuse)?,
+        };
         let reachable = |session: &Session| session.state != SessionState::Orphaned;
         let found = directory
-            .current_session(&request.token, &request.app)
+            .current_session(&token, &app)
             .filter(|session| reachable(session));
         let (session, host, created) = match found {
             Some(session) if session.user == user.name => (session.id, session.host, false),
@@ -58,18 +67,24 @@ impl GroupSessions {
                 return Err(refuse(Refused::NotAllowed { detail }));
             }
             None => self
-                .make_session(&request, &user.name)
+                .make_session(&request, &user.name, &app)
                 .await
                 .map_err(refuse)?,
         };
-        let issued = self.ticket(&user.name, &request.token).await?;
+        // The primary may know of an alias that this server had not heard of.
+        let directory = self.node.directory();
+        let token = directory
+            .session(session)
+            .map_or(token, |made| made.token.clone());
+        let issued = self.ticket(&user.name, &token).await?;
         Ok(Answer::Opened(Box::new(Opened {
             session,
+            app,
             created,
             host,
             ticket: issued.ticket,
             expires: issued.expires,
-            servers: addresses(&self.node.directory(), host),
+            servers: addresses(&directory, host),
         })))
     }
 
@@ -81,10 +96,15 @@ impl GroupSessions {
     async fn knowing(&self, request: &OpenRequest) -> Result<Current, Answer> {
         let directory = self.node.directory();
         let user_known = match &request.credential {
-            Credential::Password { user, .. } => directory.user(user).is_some(),
+            Credential::Password { user, .. } => named(&directory, user.as_ref(), &request.token)
+                .is_some_and(|user| directory.user(&user).is_some()),
             Credential::Ticket(_) => true,
         };
-        if user_known && directory.app(&request.app).is_some() || self.node.acting() {
+        let app_known = match &request.app {
+            Some(app) => directory.app(app).is_some(),
+            None => directory.registered(&request.token).is_some(),
+        };
+        if user_known && app_known || self.node.acting() {
             return Ok(directory);
         }
         let caught_up = async {
@@ -107,20 +127,23 @@ impl GroupSessions {
         request: &OpenRequest,
     ) -> Result<Arc<User>, Answer> {
         match &request.credential {
-            Credential::Password { user, password } => self
-                .node
-                .check_password(user, password.clone(), request.from)
-                .await
-                .map_err(|error| match error {
+            Credential::Password { user, password } => {
+                let user = named(directory, user.as_ref(), &request.token);
+                let user = user.ok_or(Answer::Refused(Refused::Login))?;
+                let checked = self
+                    .node
+                    .check_password(&user, password.clone(), request.from);
+                checked.await.map_err(|error| match error {
                     LoginError::Busy => Answer::ComeBack { after_ms: BUSY_MS },
                     LoginError::Locked { .. } => Answer::Refused(Refused::Locked),
                     _ => Answer::Refused(Refused::Login),
-                }),
+                })
+            }
             Credential::Ticket(ticket) => {
                 let (user, token) = self
                     .check_ticket(directory, ticket)
                     .map_err(Answer::Refused)?;
-                if token == request.token {
+                if token == *directory.canonical(&request.token) {
                     Ok(user)
                 } else {
                     Err(Answer::Refused(Refused::Ticket))
@@ -153,16 +176,17 @@ impl GroupSessions {
         &self,
         request: &OpenRequest,
         user: &UserName,
+        app: &AppName,
     ) -> Result<(SessionId, ServerId, bool), Refused> {
         let author = Author::User {
             name: user.clone(),
             from: request.from.to_string(),
         };
         let key = ChangeId::from_bytes(request.attempt);
-        let (token, app) = (request.token.clone(), request.app.clone());
+        let token = request.token.clone();
         let opened = self
             .node
-            .open_session(key, author, token, user.clone(), app, None)
+            .open_session(key, author, token, user.clone(), app.clone(), None)
             .await;
         match opened.map(|applied| applied.outcome) {
             Ok(Ok(Outcome::Session {
@@ -171,9 +195,9 @@ impl GroupSessions {
                 created,
             })) => Ok((session, host, created)),
             Ok(_) => Err(Refused::Malformed),
-            Err(SubmitError::Refused(Refusal::NotFound { .. })) => Err(Refused::UnknownApp {
-                app: request.app.clone(),
-            }),
+            Err(SubmitError::Refused(Refusal::NotFound { .. })) => {
+                Err(Refused::UnknownApp { app: app.clone() })
+            }
             Err(SubmitError::Refused(refusal)) => Err(Refused::NotAllowed {
                 detail: refusal.to_string(),
             }),
@@ -224,6 +248,7 @@ impl GroupSessions {
     fn attach(&self, session: SessionId, ticket: &Hidden) -> Result<AttachTarget, Refused> {
         let directory = self.node.directory();
         let (user, token) = self.check_ticket(&directory, ticket)?;
+        let token = admitted(&directory, &token, &user.name)?;
         let known = directory.session(session).ok_or(Refused::NoSession)?;
         if known.token != token || known.user != user.name {
             return Err(Refused::NoSession);
@@ -264,6 +289,43 @@ impl GroupSessions {
             .remote_stream(server, session, opening)
             .await
             .map_err(|error| refused(&error, &server.name))
+    }
+}
+
+/// Who logs in: whom the client names, or whose the token is.
+fn named(directory: &Directory, user: Option<&UserName>, token: &Token) -> Option<UserName> {
+    let registered = || directory.registered(token).map(|known| known.user.clone());
+    let by_name = || token.names_user()?.parse().ok();
+    user.cloned().or_else(registered).or_else(by_name)
+}
+
+/// The token that the user may use under this name.
+fn admitted(directory: &Directory, token: &Token, user: &UserName) -> Result<Token, Refused> {
+    let admitted = directory.admitted(token, user);
+    admitted.map_err(|refusal| Refused::NotAllowed {
+        detail: refusal.to_string(),
+    })
+}
+
+/// The application of a client that names none: the token's, or the only one that the user may use.
+fn usual_app(directory: &Directory, token: &Token, user: &User) -> Result<AppName, Refused> {
+    let registered = directory.registered(token);
+    let usual = registered.and_then(|known| known.app.as_ref());
+    if let Some(app) = usual.filter(|app| directory.app(app).is_some()) {
+        return Ok(app.clone());
+    }
+    let usable = directory.apps().filter(|app| app.admits(user));
+    let usable: Vec<&AppName> = usable.map(|app| &app.name).collect();
+    match usable.as_slice() {
+        [app] => Ok((*app).clone()),
+        [] => Err(Refused::NotAllowed {
+            detail: "there is no application that this user may use".to_owned(),
+        }),
+        several => {
+            let names: Vec<&str> = several.iter().take(20).map(|app| app.as_str()).collect();
+            let detail = format!("say which application: {}", names.join(", "));
+            Err(Refused::NotAllowed { detail })
+        }
     }
 }
 
@@ -313,14 +375,19 @@ impl Sessions for GroupSessions {
 
     fn find(&self, token: &Token, app: &AppName, ticket: &Hidden) -> Answer {
         let directory = self.node.directory();
-        match self.check_ticket(&directory, ticket) {
-            Ok((_, bound)) if bound == *token => Answer::Found {
+        let token = directory.canonical(token);
+        let checked = self.check_ticket(&directory, ticket);
+        let allowed = checked.and_then(|(user, bound)| match bound == *token {
+            true => admitted(&directory, token, &user.name),
+            false => Err(Refused::Ticket),
+        });
+        match allowed {
+            Ok(_) => Answer::Found {
                 session: directory
                     .current_session(token, app)
                     .map(|session| (session.id, session.host, session.state)),
                 age_ms: self.node.age_ms(),
             },
-            Ok(_) => Answer::Refused(Refused::Ticket),
             Err(refused) => Answer::Refused(refused),
         }
     }

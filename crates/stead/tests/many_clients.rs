@@ -23,9 +23,9 @@ async fn open(
     let user = "ann".parse().expect("a user name");
     let request = Request::Open {
         token: token.parse().expect("a token"),
-        app: "bulk".parse().expect("an application"),
+        app: Some("bulk".parse().expect("an application")),
         credential: Credential::Password {
-            user,
+            user: Some(user),
             password: Hidden(PASSWORD.to_owned()),
         },
         attempt,

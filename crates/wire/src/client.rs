@@ -37,8 +37,8 @@ impl fmt::Debug for Hidden {
 pub enum Credential {
     /// An account and its password.
     Password {
-        /// The account.
-        user: UserName,
+        /// The account; the one whose the token is when absent.
+        user: Option<UserName>,
         /// The password.
         password: Hidden,
     },
@@ -60,8 +60,8 @@ pub enum Request {
     Open {
         /// Whose session.
         token: Token,
-        /// Which application.
-        app: AppName,
+        /// Which application; when absent the one that is registered with the token, or the only one that the user may use.
+        app: Option<AppName>,
         /// Who asks.
         credential: Credential,
         /// The same for repeats of one request, so that it makes one session.
@@ -190,6 +190,8 @@ impl fmt::Debug for StreamSecret {
 pub struct Opened {
     /// The session.
     pub session: SessionId,
+    /// Its application.
+    pub app: AppName,
     /// Whether it was made for this request.
     pub created: bool,
     /// Its host.

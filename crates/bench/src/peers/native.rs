@@ -68,12 +68,12 @@ fn attempt(token: &str) -> [u8; 16] {
 
 fn open(token: &str, attempt: [u8; 16]) -> Result<Request> {
     let credential = Credential::Password {
-        user: USER.parse()?,
+        user: Some(USER.parse()?),
         password: Hidden(PASSWORD.to_owned()),
     };
     Ok(Request::Open {
         token: token.parse()?,
-        app: APP.parse()?,
+        app: Some(APP.parse()?),
         credential,
         attempt,
     })

@@ -216,16 +216,17 @@ where
         }
         let local = Pin::new(&mut self.local);
         let outcome = if self.to_local.is_empty() {
-            match (self.local_ending, self.local_unflushed) {
-                (LocalEnding::Closing, _) => local.poll_shutdown(cx).map_ok(|()| {
-                    self.local_ending = LocalEnding::Closed;
-                    0
-                }),
-                (_, true) => local.poll_flush(cx).map_ok(|()| {
+            match (self.local_unflushed, self.local_ending) {
+                // Standard output does not flush what it closes.
+                (true, _) => local.poll_flush(cx).map_ok(|()| {
                     self.local_unflushed = false;
                     0
                 }),
-                (_, false) => return Step::Idle,
+                (false, LocalEnding::Closing) => local.poll_shutdown(cx).map_ok(|()| {
+                    self.local_ending = LocalEnding::Closed;
+                    0
+                }),
+                (false, _) => return Step::Idle,
             }
         } else {
             let mut slices = [IoSlice::new(&[]); PIECES];
@@ -409,5 +410,59 @@ fn consume(pieces: &mut VecDeque<Bytes>, mut count: usize) {
         if count == 0 {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, Join, duplex, empty, join};
+
+    /// Like standard output: what was not flushed is lost with the program, closed or not.
+    #[derive(Default)]
+    struct Unflushed {
+        held: Vec<u8>,
+        shown: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl AsyncWrite for Unflushed {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let held = std::mem::take(&mut self.held);
+            self.shown.lock().unwrap().extend(held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_is_shown_before_the_end() {
+        let screen = Unflushed::default();
+        let shown = screen.shown.clone();
+        let local: Join<_, Unflushed> = join(empty(), screen);
+        let (near, far) = duplex(1024);
+        let (backend, mut program) = duplex(1024);
+        let mut here = Carry::new(local, near, Config::default(), false);
+        let mut there = Carry::new(backend, far, Config::default(), false);
+        let greeting = async {
+            program.write_all(b"greetings").await.unwrap();
+            program.shutdown().await.unwrap();
+            program.read_to_end(&mut Vec::new()).await.unwrap();
+        };
+        let (halt, _, ()) = tokio::join!(here.run(), there.run(), greeting);
+        assert_eq!(halt, Halt::Finished);
+        assert_eq!(*shown.lock().unwrap(), b"greetings");
     }
 }

@@ -51,8 +51,8 @@ pub struct Connect {
     pub ca: Fingerprint,
     /// Whose session.
     pub token: Token,
-    /// Which application.
-    pub app: AppName,
+    /// Which application; when absent the one that the token is for.
+    pub app: Option<AppName>,
     /// Who asks.
     pub credential: Credential,
     /// How viewers reach it.

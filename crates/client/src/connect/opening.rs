@@ -71,7 +71,7 @@ pub(crate) async fn open(
     let mut attempt: [u8; 16] = rand::rng().random();
     let mut backoff = Backoff::new(Duration::from_millis(150), Duration::from_secs(3));
     loop {
-        let (token, app) = (shared.token.clone(), shared.app.clone());
+        let (token, app) = (shared.token.clone(), shared.app());
         let request = Request::Open {
             token,
             app,

@@ -3,7 +3,7 @@
 //! Always true: generations rise by one with every session that takes the place of a lost one; a stream belongs to one generation.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::{AppName, ServerId, SessionId, Token};
@@ -57,7 +57,8 @@ pub(crate) struct Ticket {
 pub(crate) struct Shared {
     pub(crate) trust: Trust,
     pub(crate) token: Token,
-    pub(crate) app: AppName,
+    /// The application: the one that was asked for, or was given when none was.
+    app: OnceLock<AppName>,
     pub(crate) client: ClientId,
     servers: Mutex<Servers>,
     ticket: watch::Sender<Ticket>,
@@ -74,7 +75,7 @@ impl Shared {
     pub(crate) fn new(
         trust: Trust,
         token: Token,
-        app: AppName,
+        app: Option<AppName>,
         servers: Vec<String>,
     ) -> (Self, mpsc::UnboundedReceiver<Signal>) {
         let (signals, receiver) = mpsc::unbounded_channel();
@@ -92,7 +93,7 @@ impl Shared {
         let shared = Self {
             trust,
             token,
-            app,
+            app: app.map_or_else(OnceLock::new, OnceLock::from),
             client: ClientId(rand::rng().random()),
             servers: Mutex::new(Servers::new(servers)),
             ticket: watch::Sender::new(ticket),
@@ -106,8 +107,15 @@ impl Shared {
 
     /// Takes over what a server said of ticket and servers.
     pub(crate) fn learn(&self, opened: &Opened) {
+        // A session that takes the place of a lost one is of the same application.
+        self.app.get_or_init(|| opened.app.clone());
         self.servers().refresh(opened.servers.clone());
         self.keep_ticket(opened.ticket.clone(), opened.expires.0);
+    }
+
+    /// The application, as far as it is known.
+    pub(crate) fn app(&self) -> Option<AppName> {
+        self.app.get().cloned()
     }
 
     /// The ticket.

@@ -417,7 +417,7 @@ async fn what_cannot_be_opened_is_an_error_that_says_why() {
     };
     let mut connect = group.connect(any_port());
     connect.credential = Credential::Password {
-        user: "ann".parse().unwrap(),
+        user: Some("ann".parse().unwrap()),
         password: wire::client::Hidden("wrong".to_owned()),
     };
     assert!(refused(connect).await.to_string().contains("login failed"));

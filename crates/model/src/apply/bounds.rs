@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub(super) const SERVERS: usize = 128;
 /// The most accounts.
 pub(super) const USERS: usize = 1_000_000;
+/// The most registered tokens.
+pub(super) const TOKENS: usize = 2_000_000;
 /// The most applications.
 pub(super) const APPS: usize = 10_000;
 /// The most sessions, the history included.

@@ -266,6 +266,12 @@ impl Applying<'_> {
                 self.put_app(&app, version)
             }
             (Subject::Application(name), _) => self.remove_app(name),
+            (Subject::Token(_), Some(Content::Token(token))) => {
+                let held = self.directory.tokens.get(&token.token);
+                let version = held.map(|held| held.version_number);
+                self.put_token(&token, version)
+            }
+            (Subject::Token(token), _) => self.remove_token(token),
             (Subject::Server(id), Some(Content::Server(server))) => {
                 if !self.directory.servers.contains_key(id) {
                     return Err(bounds::invalid(

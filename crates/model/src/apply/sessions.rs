@@ -27,6 +27,7 @@ impl Applying<'_> {
         host: ServerId,
     ) -> Result<Outcome, Refusal> {
         let application = self.allowed_app(user, app)?;
+        let token = &self.directory.admitted(token, user)?;
         let current = self.directory.current_session(token, app).cloned();
         if let Some(outcome) = self.go_on(token, user, app, current.as_deref())? {
             return Ok(outcome);
@@ -42,6 +43,7 @@ impl Applying<'_> {
         let held = self.directory.sessions.len();
         bounds::room(Kind::Session, held, bounds::SESSIONS)?;
         self.demote(current.as_deref());
+        self.register_if_new(token, user);
         let session = Session::to_start(id, (token, user, app), host, self.at, self.number);
         // A binding of the token to a server that runs already has nothing to start.
         let state = match application.launch {

@@ -65,6 +65,7 @@ impl Applying<'_> {
         }
         self.keep_an_administrator(name)?;
         self.directory.users.remove(name);
+        self.remove_tokens_of(name);
         self.event(
             EventKind::UserChanged,
             Severity::Info,

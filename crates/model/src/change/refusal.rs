@@ -179,6 +179,34 @@ pub enum Refusal {
         /// Whose removal it is.
         name: ServerName,
     },
+    /// The token may not be used.
+    #[error("token {token:?} is disabled")]
+    TokenDisabled {
+        /// Which, as it was presented.
+        token: Token,
+    },
+    /// Whose it is is not said.
+    #[error("token {token:?} belongs to another user")]
+    TokenOfAnother {
+        /// Which, as it was presented.
+        token: Token,
+    },
+    /// Only registered tokens may be used.
+    #[error("token {token:?} is not registered, and tokens.unregistered is refuse")]
+    TokenUnknown {
+        /// Which.
+        token: Token,
+    },
+    /// What is to be an alias has sessions of its own, which nobody would find any more.
+    #[error(
+        "token {token:?} has {sessions} sessions of its own: end them before it becomes an alias"
+    )]
+    TokenInUse {
+        /// Which.
+        token: Token,
+        /// How many.
+        sessions: u64,
+    },
 }
 
 /// Kinds of records, for messages.
@@ -200,6 +228,8 @@ pub enum Kind {
     Divergence,
     /// A record of a divergence.
     Diverged,
+    /// A registered token.
+    Token,
 }
 
 impl std::fmt::Display for Kind {
@@ -213,6 +243,7 @@ impl std::fmt::Display for Kind {
             Self::Invitation => "invitation",
             Self::Divergence => "divergence",
             Self::Diverged => "diverged record",
+            Self::Token => "token",
         })
     }
 }

@@ -13,6 +13,7 @@ impl Directory {
         self.check_group(&mut found);
         self.check_journal(&mut found);
         self.check_divergences(&mut found);
+        self.check_tokens(&mut found);
         found
     }
 
@@ -131,6 +132,26 @@ impl Directory {
         }
         if !self.answers.agrees(&self.answered) {
             found.push("the keys of the answered changes do not agree with the table".to_owned());
+        }
+    }
+
+    fn check_tokens(&self, found: &mut Vec<String>) {
+        let mut aliases = BTreeMap::new();
+        for (token, record) in &self.tokens {
+            if *token != record.token {
+                found.push(format!("token {} is kept under {token}", record.token));
+            }
+            for alias in &record.aliases {
+                if self.tokens.contains_key(alias) || aliases.insert(alias, token).is_some() {
+                    found.push(format!("{alias} is the name of two tokens"));
+                }
+            }
+            if !self.users.contains_key(&record.user) {
+                found.push(format!("token {token} belongs to nobody"));
+            }
+        }
+        if !self.aliases.iter().eq(aliases) {
+            found.push("the index of aliases does not agree with the table".to_owned());
         }
     }
 

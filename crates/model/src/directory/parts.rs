@@ -2,8 +2,10 @@
 
 use super::Directory;
 use crate::id::SessionId;
+use crate::name::Token;
 use crate::record::Record;
 use crate::session::Session;
+use crate::token::RegisteredToken;
 use std::sync::Arc;
 
 /// Records that do not make a directory.
@@ -18,6 +20,9 @@ pub enum LoadError {
     /// A session that has ended without a time, or has a time of its end and has not ended, or is current and ended.
     #[error("the record of session {0} contradicts itself")]
     Session(SessionId),
+    /// A name is the alias of two tokens.
+    #[error("{0} is the alias of two tokens")]
+    Alias(Token),
     /// A setting that this version does not know.
     #[error(transparent)]
     Setting(#[from] crate::settings::SettingError),
@@ -63,6 +68,7 @@ impl Directory {
                     .map(|r| Record::Divergence(r.clone())),
             )
             .chain(self.diverged.values().map(|r| Record::Diverged(r.clone())))
+            .chain(self.tokens.values().map(|r| Record::Token(r.clone())))
     }
 
     /// About how many records it consists of: what taking it apart costs. Settings, which are few, are not counted.
@@ -78,6 +84,7 @@ impl Directory {
             + self.answered.len()
             + self.divergences.len()
             + self.diverged.len()
+            + self.tokens.len()
     }
 
     /// Puts a directory together from its records, in any order, with its indexes.
@@ -137,7 +144,19 @@ impl Directory {
                 let key = (record.formation, record.subject.clone());
                 self.diverged.insert(key, record);
             }
+            Record::Token(record) => self.load_token(record)?,
         }
+        Ok(())
+    }
+
+    fn load_token(&mut self, record: Arc<RegisteredToken>) -> Result<(), LoadError> {
+        for alias in &record.aliases {
+            let other = self.aliases.insert(alias.clone(), record.token.clone());
+            if other.is_some_and(|other| other != record.token) {
+                return Err(LoadError::Alias(alias.clone()));
+            }
+        }
+        self.tokens.insert(record.token.clone(), record);
         Ok(())
     }
 

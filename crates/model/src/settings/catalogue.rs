@@ -70,6 +70,9 @@ pub(super) const MODES: &[&str] = &["auto", "availability", "quorum"];
 /// The words of `resilience.primary-return`.
 pub(super) const RETURNS: &[&str] = &["accept", "accept-secondary", "ignore"];
 
+/// The words of `tokens.unregistered`.
+pub(super) const UNREGISTERED: &[&str] = &["allow", "register", "refuse"];
+
 /// Every setting, by key.
 pub static CATALOGUE: &[Setting] = &[
     Setting {
@@ -193,6 +196,14 @@ pub static CATALOGUE: &[Setting] = &[
         "12h",
         "How long after a login a client can come back without a password.",
     ),
+    Setting {
+        key: "tokens.unregistered",
+        kind: Kind::Choice(UNREGISTERED),
+        default: "allow",
+        unit: "",
+        help: "What a token that is not registered gets: a session for whoever logs in, the same and its registration for that user, or nothing.",
+        per_server: false,
+    },
     span(
         "tunnel.dead-after",
         (200, MINUTE),

@@ -39,6 +39,18 @@ pub enum ModeChoice {
     Always(ResilienceMode),
 }
 
+/// What a token that is not registered gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unregistered {
+    /// Whoever logs in may use it; nothing is kept.
+    Allow,
+    /// It belongs to whoever starts a session with it first.
+    Register,
+    /// Nothing.
+    Refuse,
+}
+
 impl PrimaryReturn {
     /// The more cautious of two.
     pub fn max_caution(self, other: Self) -> Self {

@@ -7,6 +7,7 @@ use model::*;
 use std::collections::BTreeMap;
 
 mod divergence;
+mod tokens;
 
 /// What came of a change: the outcome, or the word of the refusal.
 pub(crate) type Answer = Result<Outcome, &'static str>;
@@ -40,6 +41,10 @@ pub(crate) fn word(refusal: &Refusal) -> &'static str {
         Refusal::OtherUser { .. } => "other user",
         Refusal::NotPaused => "not paused",
         Refusal::ModeNeeded { .. } => "mode needed",
+        Refusal::TokenDisabled { .. } => "token disabled",
+        Refusal::TokenOfAnother { .. } => "token of another",
+        Refusal::TokenUnknown { .. } => "token unknown",
+        Refusal::TokenInUse { .. } => "token in use",
         Refusal::Full { .. } | Refusal::TooLarge { .. } | Refusal::StructureBusy { .. } => "bounds",
     }
 }
@@ -54,6 +59,7 @@ pub(crate) struct Plain {
     pub(crate) mode: ResilienceMode,
     pub(crate) users: Vec<User>,
     pub(crate) apps: Vec<Application>,
+    pub(crate) tokens: Vec<RegisteredToken>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) invitations: Vec<Invitation>,
     pub(crate) settings: BTreeMap<(String, Option<ServerId>), String>,
@@ -82,6 +88,7 @@ impl Plain {
             mode: directory.group().mode,
             users: directory.users().map(|user| (**user).clone()).collect(),
             apps: Vec::new(),
+            tokens: Vec::new(),
             sessions: Vec::new(),
             invitations: Vec::new(),
             settings: BTreeMap::new(),
@@ -158,6 +165,8 @@ impl Plain {
             Command::RemoveUser { name } => self.remove_user(name),
             Command::PutApp { app, expect } => self.put_app(number, app, *expect),
             Command::RemoveApp { name } => self.remove_app(name),
+            Command::PutToken { token, expect } => self.put_token(number, token, *expect),
+            Command::RemoveToken { token } => self.remove_token(token),
             Command::SetSetting { key, value, on } => self.set(key, Some(value), *on),
             Command::UnsetSetting { key, on } => self.set(key, None, *on),
             Command::CreateSession {
@@ -285,6 +294,7 @@ impl Plain {
             return Err("last administrator");
         }
         self.users.retain(|user| user.name != *name);
+        self.tokens.retain(|token| token.user != *name);
         Ok(Outcome::Done)
     }
 
@@ -316,8 +326,8 @@ impl Plain {
 
     /// The random changes give only whole seconds of `tunnel.retain`, figures of `sessions.history`, and nonsense.
     fn set(&mut self, key: &str, value: Option<&String>, on: Option<ServerId>) -> Answer {
-        let mode = key == "resilience.mode";
-        if key != "sessions.history" && key != "tunnel.retain" && !mode {
+        let words = key == "resilience.mode" || key == "tokens.unregistered";
+        if key != "sessions.history" && key != "tunnel.retain" && !words {
             return Err("setting");
         }
         if on.is_some_and(|on| !self.servers.iter().any(|server| server.id == on)) {
@@ -333,6 +343,7 @@ impl Plain {
         };
         let fits = match key {
             "resilience.mode" => ["auto", "quorum", "availability"].contains(&value.as_str()),
+            "tokens.unregistered" => ["allow", "register", "refuse"].contains(&value.as_str()),
             "sessions.history" => value.parse::<u64>().is_ok_and(|count| count <= 1_000_000),
             _ => value
                 .strip_suffix('s')
@@ -356,6 +367,7 @@ impl Plain {
         host: ServerId,
     ) -> Answer {
         let application = self.app_for(user, app)?;
+        let token = &self.admitted(token, user)?;
         let mine = |s: &&Session| s.token == *token && s.app == *app;
         if let Some(current) = self
             .sessions
@@ -392,6 +404,7 @@ impl Plain {
         if self.sessions.iter().any(|s| s.id == id) {
             return Err("exists");
         }
+        self.register_if_new(number, token, user);
         let session = Session {
             id,
             token: token.clone(),

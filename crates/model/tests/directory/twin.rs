@@ -48,6 +48,10 @@ const HOSTS: [ServerId; 9] = [
 ];
 const APPS: [&str; 3] = ["shell", "desktop", "vnc"];
 const TOKENS: [&str; 3] = ["card.1", "card.2", "pseudo.3"];
+/// Names that clients present: tokens, and what may be an alias of one or a user's own.
+const NAMES: [&str; 8] = [
+    "card.1", "card.1", "card.2", "card.2", "pseudo.3", "badge.4", "badge.5", "user.bob",
+];
 
 fn any_host() -> impl Strategy<Value = ServerId> {
     select(&HOSTS[..])
@@ -151,6 +155,10 @@ fn any_setting() -> impl Strategy<Value = Command> {
         ("resilience.mode", "availability"),
         ("resilience.mode", "auto"),
         ("resilience.mode", "both"),
+        ("tokens.unregistered", "allow"),
+        ("tokens.unregistered", "register"),
+        ("tokens.unregistered", "refuse"),
+        ("tokens.unregistered", "forget"),
     ]);
     (pair, proptest::option::of(any_server()), any::<bool>()).prop_map(
         |((key, value), on, unset)| {
@@ -167,8 +175,31 @@ fn any_setting() -> impl Strategy<Value = Command> {
     )
 }
 
+fn any_token() -> impl Strategy<Value = RegisteredToken> {
+    let aliases = vec(select(&NAMES[..]), 0..3);
+    let app = proptest::option::of(select(&APPS[..]));
+    let enabled = select(&[true, true, true, false][..]);
+    (
+        select(&NAMES[..]),
+        select(&CALLERS[..]),
+        app,
+        aliases,
+        enabled,
+    )
+        .prop_map(|(name, user, app, aliases, enabled)| RegisteredToken {
+            token: token(name),
+            user: user_name(user),
+            app: app.map(app_name),
+            home: None,
+            enabled,
+            aliases: aliases.into_iter().map(token).collect(),
+            created: UnixMillis(0),
+            version_number: 0,
+        })
+}
+
 fn session_command() -> impl Strategy<Value = Command> {
-    let names = (select(&TOKENS[..]), select(&CALLERS[..]), select(&APPS[..]));
+    let names = (select(&NAMES[..]), select(&CALLERS[..]), select(&APPS[..]));
     let observations = vec((any_session(), any_seen()), 1..4);
     prop_oneof![
         6 => (any_session(), names, any_host()).prop_map(|(id, (of, user, app), host)| create(id, of, user, app, host)),
@@ -283,6 +314,7 @@ fn any_content() -> impl Strategy<Value = (Subject, Content)> {
         4 => any_app().prop_map(|app| {
             (Subject::Application(app.name.clone()), Content::Application(app.into()))
         }),
+        3 => any_token().prop_map(|token| (Subject::Token(token.token.clone()), Content::Token(token.into()))),
         2 => servers.prop_map(|(id, power, label)| {
             let mut server = divergence::EditedServer::from(&server(id, "boston", Standing::Voter));
             server.power = power;
@@ -364,6 +396,10 @@ fn any_step() -> impl Strategy<Value = Step> {
     let people = prop_oneof![
         any_user().prop_map(|user| put_user(user, None)),
         any_app().prop_map(|app| put_app(app, None)),
+        any_token().prop_map(|token| Command::PutToken {
+            token: Box::new(token),
+            expect: None,
+        }),
     ];
     let removal = prop_oneof![
         select(&USERS[..]).prop_map(|name| Command::RemoveUser {
@@ -372,6 +408,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         select(&APPS[..]).prop_map(|name| Command::RemoveApp {
             name: app_name(name)
         }),
+        select(&NAMES[..]).prop_map(|name| Command::RemoveToken { token: token(name) }),
     ];
     let complete = proptest::option::of(0..6u64);
     prop_oneof![
@@ -415,6 +452,14 @@ fn command_of(step: &Step, directory: &Directory) -> Command {
                     expect: expected(found, *which),
                 }
             }
+            Command::PutToken { token, .. } => {
+                let known = directory.tokens().find(|known| known.token == token.token);
+                let found = known.map(|known| known.version_number);
+                Command::PutToken {
+                    token,
+                    expect: expected(found, *which),
+                }
+            }
             other => other,
         },
         Step::Register(host, found, ago) => Command::RegisterSessions {
@@ -447,6 +492,14 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
         owned(directory.apps()),
         sorted(&plain.apps, |app| app.name.clone())
     );
+    prop_assert_eq!(
+        owned(directory.tokens()),
+        sorted(&plain.tokens, |token| token.token.clone())
+    );
+    for name in NAMES.map(token) {
+        let (found, entry) = (directory.registered(&name), plain.entry(&name));
+        prop_assert_eq!(found.map(|found| &**found), entry);
+    }
     prop_assert_eq!(
         owned(directory.servers()),
         sorted(&plain.servers, |server| server.id)
@@ -512,7 +565,7 @@ fn assert_same_queries(directory: &Directory, plain: &Plain) -> Result<(), TestC
             count(&|s| s.host == host)
         );
     }
-    for of in TOKENS.map(token) {
+    for of in NAMES.map(token) {
         prop_assert_eq!(directory.sessions_of(&of).len(), count(&|s| s.token == of));
     }
     for user in USERS.map(user_name) {

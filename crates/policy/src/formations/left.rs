@@ -49,5 +49,6 @@ pub fn is_edited(record: &Record) -> bool {
             | Record::Setting(..)
             | Record::User(_)
             | Record::Application(_)
+            | Record::Token(_)
     )
 }

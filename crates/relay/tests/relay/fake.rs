@@ -58,6 +58,7 @@ impl Sessions for House {
             }
             Answer::Opened(Box::new(Opened {
                 session: SESSION,
+                app: "shell".parse().unwrap(),
                 created: true,
                 host: self.me().0,
                 ticket: Hidden(TICKET.to_owned()),
@@ -243,9 +244,9 @@ impl Client {
 pub(crate) fn open(password: &str) -> Request {
     Request::Open {
         token: "card.1".parse().unwrap(),
-        app: "shell".parse().unwrap(),
+        app: Some("shell".parse().unwrap()),
         credential: Credential::Password {
-            user: "ann".parse().unwrap(),
+            user: Some("ann".parse().unwrap()),
             password: Hidden(password.to_owned()),
         },
         attempt: [2; 16],

@@ -32,6 +32,7 @@ mod settings;
 mod show;
 mod status;
 mod table;
+mod tokens;
 mod trust;
 mod users;
 

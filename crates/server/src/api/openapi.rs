@@ -2,7 +2,7 @@
 
 use super::{
     advice, apps, backups, bodies, divergence, events, explain, group, health, login, metrics,
-    pause, problem, recovery, reset, servers, sessions, settings, status, trust, users,
+    pause, problem, recovery, reset, servers, sessions, settings, status, tokens, trust, users,
 };
 use axum::Json;
 use utoipa::openapi::OpenApi as Document;
@@ -26,6 +26,7 @@ use utoipa::{Modify, OpenApi};
         advice::of_resilience,
         settings::list, settings::show, settings::set, settings::unset,
         users::list, users::show, users::add, users::change, users::remove, users::set_password,
+        tokens::list, tokens::show, tokens::add, tokens::change, tokens::remove,
         apps::list, apps::show, apps::add, apps::change, apps::remove,
         sessions::list, sessions::open, sessions::show, sessions::end, sessions::select,
         events::list, events::kinds,

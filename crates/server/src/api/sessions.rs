@@ -75,7 +75,7 @@ impl Which {
         let state = self.state.as_deref().map(state).transpose()?;
         let ended = self.ended || state == Some(SessionState::Ended);
         Ok(Filter {
-            token: self.token,
+            token: self.token.map(|token| directory.canonical(&token).clone()),
             user: self.user,
             app: self.app,
             host: host.map(|host| host.id),

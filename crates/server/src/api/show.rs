@@ -6,8 +6,8 @@ use crate::node::{Current, Heard, Node};
 use model::settings::Setting;
 use model::settings::value::nearest;
 use model::{
-    Application, Backend, Directory, Fields, Mode, ResilienceMode, Server, ServerId, Session,
-    Standing, User,
+    Application, Backend, Directory, Fields, Mode, RegisteredToken, ResilienceMode, Server,
+    ServerId, Session, Standing, User,
 };
 use std::collections::BTreeMap;
 use wire::control::Report;
@@ -218,6 +218,21 @@ pub(super) fn count(number: usize) -> u64 {
 }
 
 /// An account.
+/// A registered token.
+pub(super) fn token(token: &RegisteredToken) -> bodies::Token {
+    bodies::Token {
+        name: token.token.to_string(),
+        kind: token.token.kind().map(str::to_owned),
+        user: token.user.to_string(),
+        app: token.app.as_ref().map(ToString::to_string),
+        home: token.home.as_ref().map(ToString::to_string),
+        enabled: token.enabled,
+        aliases: token.aliases.iter().map(ToString::to_string).collect(),
+        created: rfc3339(token.created),
+        version_number: token.version_number,
+    }
+}
+
 pub(super) fn user(user: &User) -> bodies::User {
     bodies::User {
         name: user.name.to_string(),

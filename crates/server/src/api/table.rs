@@ -6,7 +6,7 @@
 use super::guard::{Gate, Need, guard};
 use super::{
     advice, apps, backups, divergence, events, explain, group, health, login, metrics, openapi,
-    pause, recovery, reset, servers, sessions, settings, status, trust, users,
+    pause, recovery, reset, servers, sessions, settings, status, tokens, trust, users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -100,6 +100,11 @@ fn of_records() -> Vec<Route> {
         to("/v1/users/{name}", DELETE, ADMIN, users::remove),
         // One's own, or as administrator anybody's: the handler looks at whose it is.
         to("/v1/users/{name}/password", PUT, USER, users::set_password),
+        to("/v1/tokens", GET, VIEWER, tokens::list),
+        to("/v1/tokens/{name}", GET, VIEWER, tokens::show),
+        to("/v1/tokens/{name}", PUT, ADMIN, tokens::add),
+        to("/v1/tokens/{name}", PATCH, ADMIN, tokens::change),
+        to("/v1/tokens/{name}", DELETE, ADMIN, tokens::remove),
         to("/v1/apps", GET, VIEWER, apps::list),
         to("/v1/apps/{name}", GET, VIEWER, apps::show),
         to("/v1/apps/{name}", PUT, ADMIN, apps::add),

@@ -27,16 +27,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
   stead connect --server boston,chicago --ca sha256:HEX --token card.1234 --app desktop --user ann --listen 127.0.0.1:5900
   stead connect --app desktop --user ann -- vncviewer localhost::{port}
   stead connect --app shell --user ann --stdio
+  stead connect --token card.1234                user and application as they are registered with the token
 
-Without --listen, --stdio and a viewer it listens on a free port of 127.0.0.1 and says which.")]
+Without --token it is the user's own, user.USER; without --user too, this device's (pseudo.ID). Without --listen, --stdio and a viewer it listens on a free port of 127.0.0.1 and says which.")]
 pub(crate) struct Connect {
-    /// Whose session; user.USER when absent.
-    #[arg(long, value_name = "TOKEN", required_unless_present = "user")]
+    /// Whose session; user.USER when absent, or this device's.
+    #[arg(long, value_name = "TOKEN")]
     token: Option<Token>,
-    /// Which application.
+    /// Which application; when absent the one that is registered with the token, or the only one that the user may use.
     #[arg(long, value_name = "APP")]
-    app: AppName,
-    /// Who logs in; the user that the token names when absent.
+    app: Option<AppName>,
+    /// Who logs in; when absent the user that the token names, or for whom it is registered.
     #[arg(long, value_name = "USER")]
     user: Option<UserName>,
     #[command(flatten)]
@@ -55,18 +56,16 @@ pub(crate) struct Connect {
 impl Connect {
     /// Connects, and stays until the end.
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let what = format!("application {} was not connected", self.app);
-        let user = self.who().ok_or_else(|| {
-            Failure::usage(&what, "it was not said who logs in").remedy("give --user USER")
-        })?;
-        let token = match self.token {
-            Some(token) => token,
-            None => format!("user.{user}")
-                .parse()
-                .map_err(|error| Failure::usage(&what, error).remedy("give --token TOKEN"))?,
+        let what = match &self.app {
+            Some(app) => format!("application {app} was not connected"),
+            None => "the session was not connected".to_owned(),
         };
+        let user = self.who();
+        let token = self.presented(&what)?;
         let (servers, ca) = group(context).await?;
-        let password = self.password.password(user.as_str())?;
+        let whose = user.as_ref().map_or(token.as_str(), UserName::as_str);
+        let password = self.password.password(whose)?;
+        let named = user.is_some();
         let local = match (self.listen, self.stdio, self.viewer.is_empty()) {
             (_, true, _) => Local::Stdio,
             (_, _, false) => Local::Program(self.viewer),
@@ -94,9 +93,28 @@ impl Connect {
             }
         };
         let (end, ()) = tokio::join!(engine.run(sender), telling);
-        let end = end.map_err(|error| failure(&what, &error))?;
+        let end = end.map_err(|error| match (&error, named) {
+            (ConnectError::Open(OpenError::Refused(Refused::Login)), false) => {
+                failure(&what, &error)
+                    .remedy("say with --user who logs in: the token may not be registered")
+            }
+            _ => failure(&what, &error),
+        })?;
         told.end(&end);
         Ok(u8::try_from(end.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
+    }
+
+    /// The token that is presented.
+    fn presented(&self, what: &str) -> Result<Token, Failure> {
+        let remedy = "give --token TOKEN or --user USER";
+        match (&self.token, &self.user) {
+            (Some(token), _) => Ok(token.clone()),
+            (None, Some(user)) => format!("user.{user}")
+                .parse()
+                .map_err(|error| Failure::usage(what, error).remedy("give --token TOKEN")),
+            (None, None) => client::device::token()
+                .map_err(|error| Failure::failed(what, chain(&error)).remedy(remedy)),
+        }
     }
 
     fn who(&self) -> Option<UserName> {

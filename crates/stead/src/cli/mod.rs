@@ -19,6 +19,7 @@ mod select;
 mod server;
 mod session;
 mod status;
+mod token;
 mod trust;
 mod user;
 mod values;
@@ -79,6 +80,7 @@ enum Command {
     Server(server::Server),
     Config(config::Config),
     User(user::User),
+    Token(token::Token),
     App(app::App),
     Session(session::Session),
     Select(select::Select),
@@ -119,6 +121,7 @@ fn execute(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Server(command) => wait_for(command.run(context)),
         Command::Config(command) => wait_for(command.run(context)),
         Command::User(command) => wait_for(command.run(context)),
+        Command::Token(command) => wait_for(command.run(context)),
         Command::App(command) => wait_for(command.run(context)),
         Command::Session(command) => wait_for(command.run(context)),
         Command::Select(command) => wait_for(command.run(context)),

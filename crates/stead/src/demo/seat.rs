@@ -53,9 +53,9 @@ impl Seat {
             servers,
             ca,
             token: "card.demo".parse().map_err(|error| failed(&what, error))?,
-            app: app.parse().map_err(|error| failed(&what, error))?,
+            app: Some(app.parse().map_err(|error| failed(&what, error))?),
             credential: Credential::Password {
-                user: user.parse().map_err(|error| failed(&what, error))?,
+                user: Some(user.parse().map_err(|error| failed(&what, error))?),
                 password: Hidden(password.to_owned()),
             },
             local: Local::Listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),

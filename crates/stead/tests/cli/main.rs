@@ -10,5 +10,6 @@
 
 mod api;
 mod running;
+mod tokens;
 mod usage;
 mod verbs;

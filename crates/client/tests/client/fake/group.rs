@@ -92,9 +92,9 @@ impl Group {
                 .collect(),
             ca: self.authority.fingerprint(),
             token: "card.1".parse().unwrap(),
-            app: "shell".parse().unwrap(),
+            app: Some("shell".parse().unwrap()),
             credential: Credential::Password {
-                user: "ann".parse().unwrap(),
+                user: Some("ann".parse().unwrap()),
                 password: Hidden(PASSWORD.to_owned()),
             },
             local,

@@ -208,6 +208,7 @@ fn open(
     let _ = me;
     Answer::Opened(Box::new(Opened {
         session,
+        app: "shell".parse().unwrap(),
         created,
         host,
         ticket: Hidden(TICKET.to_owned()),

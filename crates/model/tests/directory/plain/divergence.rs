@@ -127,6 +127,12 @@ impl Plain {
                 self.put_app(number, &app, version)
             }
             (Subject::Application(name), _) => self.remove_app(name),
+            (Subject::Token(name), Some(Content::Token(token))) => {
+                let held = self.tokens.iter().find(|one| one.token == *name);
+                let version = held.map(|one| one.version_number);
+                self.put_token(number, &token, version)
+            }
+            (Subject::Token(name), _) => self.remove_token(name),
             (Subject::Server(id), Some(Content::Server(server))) => {
                 self.edit_server(number, *id, &server)
             }
@@ -196,6 +202,10 @@ impl Plain {
                 let app = self.apps.iter().find(|app| app.name == *name);
                 app.map(|app| Content::Application(app.clone().into()))
             }
+            Subject::Token(name) => {
+                let token = self.tokens.iter().find(|token| token.token == *name);
+                token.map(|token| Content::Token(token.clone().into()))
+            }
             Subject::Backups => Some(Content::Backups(self.backups.clone())),
             Subject::Pause => self.pause.clone().map(Content::Pause),
         };
@@ -217,6 +227,12 @@ fn alike(content: &Option<Content>) -> Option<Content> {
             let mut app = (*app).clone();
             app.version_number = 0;
             Content::Application(app.into())
+        }
+        Content::Token(token) => {
+            let mut token = (*token).clone();
+            token.version_number = 0;
+            token.created = UnixMillis(0);
+            Content::Token(token.into())
         }
         other => other,
     })

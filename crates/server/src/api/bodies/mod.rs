@@ -13,6 +13,7 @@ mod recovery;
 mod reset;
 mod status;
 mod time;
+mod tokens;
 
 pub use advice::{AdvisedSettings, MeasuredTrip, ResilienceAdvice};
 pub use divergence::{
@@ -35,6 +36,7 @@ pub use status::{
     Attention, Failover, FormationSummary, Primary, Quorum, Returning, ServerStatus, Status, View,
 };
 pub use time::rfc3339;
+pub use tokens::{Token, TokenChange, TokenCreation};
 
 use serde::{Deserialize, Deserializer};
 
