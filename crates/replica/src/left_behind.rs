@@ -47,7 +47,7 @@ impl Replica {
     }
 }
 
-/// What a formation that is not in force came to, its log to the end.
+/// What a formation came to that no consensus runs in, its log to the end.
 fn read_state(disk: &SharedDisk, data: &Path, left: FormationId) -> Result<State, SwitchError> {
     let dir = folder(data, left);
     let (_, loaded) = SnapshotStore::open(disk, &dir).map_err(OpenError::from)?;
@@ -59,6 +59,19 @@ fn read_state(disk: &SharedDisk, data: &Path, left: FormationId) -> Result<State
         }
     }
     Ok(state)
+}
+
+/// What the data folder of a server that does not run holds of the formation in force, its log to the end; none where it is in none,
+/// or nothing has come.
+///
+/// # Errors
+/// It cannot be read.
+pub fn on_disk(disk: &SharedDisk, data: &Path) -> Result<Option<Directory>, SwitchError> {
+    let state = match formation::current(disk, data)? {
+        Some(current) => read_state(disk, data, current)?,
+        None => return Ok(None),
+    };
+    Ok(state.directory)
 }
 
 /// What readers get after a restart while nothing of the formation in force has come: what was left for it.

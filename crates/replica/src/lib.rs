@@ -44,7 +44,7 @@ pub use acting::{Acting, NotActing, Progress, Role, Status};
 pub use clock::Moment;
 pub use compaction::Limits as SnapshotLimits;
 pub use core::StartError;
-pub use left_behind::LeftBehind;
+pub use left_behind::{LeftBehind, on_disk};
 pub use log::{Driver, LogOptions, LogOwner, Room};
 pub use members::MembersError;
 pub use messages::{MAX_MESSAGE, MessageError};

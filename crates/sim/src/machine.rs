@@ -8,7 +8,7 @@ use crate::fixture::{formation_id, incarnation, number_of};
 use crate::network::{Load, Network};
 use crate::scene::Scene;
 use crate::server::Server;
-use model::{FormationId, IncarnationId, ServerId};
+use model::{Directory, FormationId, IncarnationId, ServerId};
 use replica::disk::{MemoryDisk, SharedDisk};
 use replica::{
     Driver, LogOptions, LogOwner, OpenError, Options, Replica, SnapshotLimits, Timing, clock,
@@ -194,6 +194,13 @@ impl Machine {
             clock::use_virtual_time_since(running.start.0);
             drop(running);
         }
+    }
+
+    /// The directory that its disk kept of what it had, while it does not run.
+    pub(crate) fn kept(&self) -> Option<Directory> {
+        let disk: SharedDisk = Arc::new(self.disk.clone());
+        // What cannot be read is told when it starts.
+        replica::on_disk(&disk, Path::new(DATA)).ok().flatten()
     }
 
     /// Lets the time of this machine pass until `now`. False: it lost its power on the way.

@@ -112,6 +112,11 @@ impl World {
     pub(crate) fn end(&mut self, number: u8, how: End) {
         if let Some(machine) = self.machines.get_mut(&number) {
             machine.end(&self.network, how);
+            if matches!(how, End::Power(_)) {
+                let kept = machine.kept();
+                self.scene
+                    .with_seen(|seen| seen.lost_power(machine.id, kept));
+            }
         }
     }
 

@@ -69,6 +69,14 @@ impl Seen {
         self.asked.insert(formation);
     }
 
+    /// A server has lost its power: what it had in memory only, nobody has been promised.
+    pub(crate) fn lost_power(&mut self, server: ServerId, kept: Option<Directory>) {
+        match kept {
+            Some(kept) => self.newest.insert(server, kept),
+            None => self.newest.remove(&server),
+        };
+    }
+
     /// A server's disk is emptied: what nobody else was seen to have may be lost.
     pub(crate) fn emptied(&mut self, server: ServerId) {
         self.restarted(server);
