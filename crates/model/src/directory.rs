@@ -276,16 +276,24 @@ impl Directory {
         &'a self,
         before: &'a Self,
     ) -> impl Iterator<Item = &'a Arc<Session>> + 'a {
-        before
-            .sessions
-            .diff(&self.sessions)
-            .map(|difference| match difference {
-                DiffItem::Add(_, session)
-                | DiffItem::Update {
-                    new: (_, session), ..
-                }
-                | DiffItem::Remove(_, session) => session,
-            })
+        self.session_changes_since(before)
+            .filter_map(|(was, is)| is.or(was))
+    }
+
+    /// The same with what each was and is.
+    pub fn session_changes_since<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Arc<Session>>, Option<&'a Arc<Session>>)> + 'a {
+        let differences = before.sessions.diff(&self.sessions);
+        differences.map(|difference| match difference {
+            DiffItem::Add(_, is) => (None, Some(is)),
+            DiffItem::Update {
+                old: (_, was),
+                new: (_, is),
+            } => (Some(was), Some(is)),
+            DiffItem::Remove(_, was) => (Some(was), None),
+        })
     }
 
     /// An invitation.
