@@ -119,10 +119,13 @@ impl Directory {
     }
 
     fn trim_histories(&mut self) {
-        let keep = self.settings.sessions_history();
-        for _ in 0..self.ended.len().saturating_sub(keep).min(TRIM_LIMIT) {
-            if let Some((_, id)) = self.ended.get_min().copied() {
-                self.forget_session(id);
+        // Reading a setting is not free, and most changes end no session.
+        if !self.ended.is_empty() {
+            let keep = self.settings.sessions_history();
+            for _ in 0..self.ended.len().saturating_sub(keep).min(TRIM_LIMIT) {
+                if let Some((_, id)) = self.ended.get_min().copied() {
+                    self.forget_session(id);
+                }
             }
         }
         let keep = self.settings.events_history();

@@ -209,21 +209,28 @@ impl Directory {
             .find(|session| session.current && session.app == *app)
     }
 
-    /// The session that a token's user may go on in when the current one cannot be: a reachable one that is not current,
-    /// the one used last.
-    pub fn other_session(
+    /// The session that a token gets when it asks for an application; and the one that a user may go on in when that one cannot
+    /// be: a reachable one that is not current, the one used last. Both at once, because most tokens have neither, and looking
+    /// for them is a good part of making a session.
+    pub(crate) fn current_and_other(
         &self,
         token: &Token,
         app: &AppName,
         user: &UserName,
-    ) -> Option<&Arc<Session>> {
-        let others = self.of_token(token).filter(|session| {
+    ) -> (Option<&Arc<Session>>, Option<&Arc<Session>>) {
+        let all: Vec<_> = self.of_token(token).collect();
+        let current = all
+            .iter()
+            .find(|session| session.current && session.app == *app);
+        let others = all.iter().filter(|session| {
             session.app == *app
                 && !session.current
                 && session.is_reachable()
                 && session.user == *user
         });
-        others.max_by_key(|session| (session.last_attached.unwrap_or(session.created), session.id))
+        let last = others
+            .max_by_key(|session| (session.last_attached.unwrap_or(session.created), session.id));
+        (current.copied(), last.copied())
     }
 
     /// All sessions of a token that are not ended, by application, the current one of each before its others.
@@ -255,10 +262,11 @@ impl Directory {
         index: &'a OrdSet<(u64, SessionId)>,
         mark: u64,
     ) -> impl Iterator<Item = &'a Arc<Session>> + 'a {
-        let span = (mark, SessionId::from_bytes([0; SessionId::LEN]))
-            ..=(mark, SessionId::from_bytes([0xff; SessionId::LEN]));
+        // Without an end: looking for one in the tree costs as much as the beginning.
+        let first = (mark, SessionId::from_bytes([0; SessionId::LEN]));
         index
-            .range(span)
+            .range(first..)
+            .take_while(move |(found, _)| *found == mark)
             .filter_map(|(_, id)| self.sessions.get(id))
     }
 
@@ -274,16 +282,24 @@ impl Directory {
         &'a self,
         before: &'a Self,
     ) -> impl Iterator<Item = &'a Arc<Session>> + 'a {
-        before
-            .sessions
-            .diff(&self.sessions)
-            .map(|difference| match difference {
-                DiffItem::Add(_, session)
-                | DiffItem::Update {
-                    new: (_, session), ..
-                }
-                | DiffItem::Remove(_, session) => session,
-            })
+        self.session_changes_since(before)
+            .filter_map(|(was, is)| is.or(was))
+    }
+
+    /// The same with what each was and is.
+    pub fn session_changes_since<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Arc<Session>>, Option<&'a Arc<Session>>)> + 'a {
+        let differences = before.sessions.diff(&self.sessions);
+        differences.map(|difference| match difference {
+            DiffItem::Add(_, is) => (None, Some(is)),
+            DiffItem::Update {
+                old: (_, was),
+                new: (_, is),
+            } => (Some(was), Some(is)),
+            DiffItem::Remove(_, was) => (Some(was), None),
+        })
     }
 
     /// An invitation.

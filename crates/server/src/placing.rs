@@ -132,9 +132,7 @@ impl Node {
                 Err(explanation) => return Attempt::Settled(Err(unfit(explanation))),
             },
         };
-        let Ok(session) = new_session(clock::calendar()) else {
-            return Attempt::Settled(Err(SubmitError::Randomness(random::NoRandomness)));
-        };
+        let session = new_session(clock::calendar());
         let command = Command::CreateSession {
             session,
             token: wish.token.clone(),
@@ -190,7 +188,7 @@ impl Node {
             .iter()
             .map(|known| host(directory, app, known, &memory.choices))
             .collect();
-        let draw = random::bytes().map(u64::from_be_bytes).unwrap_or_default();
+        let draw = u64::from_be_bytes(random::chance());
         let request = placement::Request {
             app,
             user,
@@ -271,12 +269,12 @@ fn host<'a>(
 
 /// An id for a session that is made now: the time in 5 bytes, in milliseconds, before 5 random ones. New sessions lie beside
 /// each other in tables by id, so that a thousand of them touch few places; whoever knows an id gets nothing for it.
-fn new_session(now: UnixMillis) -> Result<SessionId, random::NoRandomness> {
+fn new_session(now: UnixMillis) -> SessionId {
     let mut bytes = [0; SessionId::LEN];
     let (time, chance) = bytes.split_at_mut(SessionId::LEN / 2);
     time.copy_from_slice(now.0.to_be_bytes().last_chunk::<5>().unwrap_or(&[0; 5]));
-    chance.copy_from_slice(&random::bytes::<5>()?);
-    Ok(SessionId::from_bytes(bytes))
+    chance.copy_from_slice(&random::chance::<5>());
+    SessionId::from_bytes(bytes)
 }
 
 fn small(count: usize) -> u32 {

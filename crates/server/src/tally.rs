@@ -50,9 +50,9 @@ fn all(me: ServerId, directory: &Directory) -> Counts {
 }
 
 fn later(counts: Counts, me: ServerId, before: &Directory, now: &Directory) -> Counts {
-    let changed = now.sessions_changed_since(before).map(|session| session.id);
-    changed.fold(counts, |sum, id| {
-        let (was, is) = (one(me, before.session(id)), one(me, now.session(id)));
+    let changed = now.session_changes_since(before);
+    changed.fold(counts, |sum, (was, is)| {
+        let (was, is) = (one(me, was), one(me, is));
         Counts {
             sessions: (sum.sessions + is.sessions).saturating_sub(was.sessions),
             clients: (sum.clients + is.clients).saturating_sub(was.clients),

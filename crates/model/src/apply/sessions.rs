@@ -28,8 +28,11 @@ impl Applying<'_> {
     ) -> Result<Outcome, Refusal> {
         let application = self.allowed_app(user, app)?;
         let token = &self.directory.admitted(token, user)?;
-        let current = self.directory.current_session(token, app).cloned();
-        if let Some(outcome) = self.go_on(token, user, app, current.as_deref())? {
+        let (current, other) = self.directory.current_and_other(token, app, user);
+        let (current, other) = (current.cloned(), other.cloned());
+        if let Some(outcome) =
+            self.go_on((token, user, app), current.as_deref(), other.as_deref())?
+        {
             return Ok(outcome);
         }
         self.check_host(&application, host)?;
@@ -73,10 +76,9 @@ impl Applying<'_> {
     /// another reachable one, which becomes current.
     fn go_on(
         &mut self,
-        token: &Token,
-        user: &UserName,
-        app: &AppName,
+        (token, user, app): (&Token, &UserName, &AppName),
         current: Option<&Session>,
+        other: Option<&Session>,
     ) -> Result<Option<Outcome>, Refusal> {
         let found = |session: &Session| Outcome::Session {
             session: session.id,
@@ -92,16 +94,16 @@ impl Applying<'_> {
             }
             return Ok(Some(found(session)));
         }
-        let Some(other) = self.directory.other_session(token, app, user).cloned() else {
+        let Some(other) = other else {
             return Ok(None);
         };
         self.demote(current);
         self.directory.put_session(Session {
             current: true,
             version_number: self.number,
-            ..(*other).clone()
+            ..other.clone()
         });
-        Ok(Some(found(&other)))
+        Ok(Some(found(other)))
     }
 
     fn allowed_app(&self, user: &UserName, app: &AppName) -> Result<Arc<Application>, Refusal> {

@@ -45,8 +45,8 @@ impl Host {
         };
         match before {
             Some(before) => directory
-                .sessions_changed_since(before)
-                .filter_map(|changed| directory.session(changed.id))
+                .session_changes_since(before)
+                .filter_map(|(_, is)| is)
                 .for_each(|session| adopt(session)),
             None => directory.sessions_on(me).for_each(|session| adopt(session)),
         }
