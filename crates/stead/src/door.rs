@@ -78,6 +78,22 @@ impl Door {
         decode(what, &reply)
     }
 
+    /// Reads something that may not be there.
+    ///
+    /// # Errors
+    /// `what` failed, why, and what would help.
+    pub(crate) async fn find<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        path: &str,
+    ) -> Result<Option<T>, Failure> {
+        let reply = self.ask(what, HttpMethod::GET, path, None, &[]).await?;
+        match reply.status {
+            404 => Ok(None),
+            _ => decode(what, &taken(what, reply)?).map(Some),
+        }
+    }
+
     /// Reads a long list, page by page.
     ///
     /// # Errors
@@ -161,6 +177,18 @@ impl Door {
         body: Option<serde_json::Value>,
         headers: &[(&str, &str)],
     ) -> Result<Reply, Failure> {
+        let reply = self.ask(what, method, path, body, headers).await?;
+        taken(what, reply)
+    }
+
+    async fn ask(
+        &self,
+        what: &str,
+        method: HttpMethod,
+        path: &str,
+        body: Option<serde_json::Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<Reply, Failure> {
         let headers = headers
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -171,16 +199,8 @@ impl Door {
             body,
             headers,
         };
-        let reply = self
-            .api
-            .call(call)
-            .await
-            .map_err(|error| unreached(what, &error))?;
-        if (200..300).contains(&reply.status) {
-            Ok(reply)
-        } else {
-            Err(refusal(what, &reply))
-        }
+        let reply = self.api.call(call).await;
+        reply.map_err(|error| unreached(what, &error))
     }
 
     /// Follows the journal.
@@ -276,6 +296,14 @@ fn of_problem(what: &str, problem: &client::api::Problem) -> Failure {
         why,
         remedy,
         exit,
+    }
+}
+
+/// A reply that says that it was done.
+fn taken(what: &str, reply: Reply) -> Result<Reply, Failure> {
+    match (200..300).contains(&reply.status) {
+        true => Ok(reply),
+        false => Err(refusal(what, &reply)),
     }
 }
 

@@ -93,6 +93,7 @@ fn what_scripts_rely_on() {
     let token = which_group_is_meant(&group);
     sessions_through_the_api(&group, &token);
     sessions_end(&group);
+    sessions_are_selected(&group);
     every_list(&group);
     status_at_every_server(&group);
     explanations_and_trust(&group);
@@ -390,6 +391,43 @@ fn sessions_end(group: &Group) {
         "{listed}"
     );
     group.fails(0, 4, &["session", "end", "00000000000000000000"]);
+}
+
+/// A server is chosen by hand for a token's next session, and a live one elsewhere ends only where that is said.
+fn sessions_are_selected(group: &Group) {
+    let (second, third) = (group.server(1).name(), group.server(2).name());
+    let chosen = [
+        "select",
+        "--token",
+        "card.chosen",
+        "--app",
+        "shell",
+        "--user",
+        "ann",
+        "--to",
+    ];
+    let to = |server: &str, more: &[&str]| {
+        let words = [&chosen[..], &[server], more].concat();
+        group.json(0, &words)
+    };
+    let first = to(third, &[]);
+    assert_eq!(text(&first, "host"), third);
+    assert_eq!(first["current"], true, "{first}");
+    let told = group.fails(0, 4, &[&chosen[..], &[second]].concat());
+    assert!(told.contains("--end"), "{told}");
+    let next = to(second, &["--end"]);
+    assert_eq!(text(&next, "host"), second);
+    let shown = group.json(0, &["session", "show", &text(&first, "id")]);
+    assert_eq!(text(&shown, "state"), "ended");
+    let same = to(second, &["--end"]);
+    assert_eq!(same["id"], next["id"], "it leads there already");
+    // The client that comes next finds it.
+    let connect = group.connect(None, "ann", "card.chosen", "shell");
+    let ready = testkit::event(&connect, "ready", seconds(30));
+    assert_eq!(text(&ready, "session"), text(&next, "id"));
+    drop(connect);
+    group.json(0, &["session", "end", &text(&next, "id")]);
+    group.fails(0, 2, &["select", "--token", "card.unknown", "--to", second]);
 }
 
 fn every_list(group: &Group) {

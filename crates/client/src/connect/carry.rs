@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -57,6 +57,8 @@ pub(crate) struct Carry<L, P> {
     local_ending: LocalEnding,
     /// What to stop with, once the other end has been told.
     leaving: Option<Halt>,
+    /// Both directions have ended, and what came is still to be shown.
+    finished: bool,
     local_ended: bool,
     peer_ended_first: bool,
     /// The end of the other direction ends this one too.
@@ -99,6 +101,7 @@ where
             local_unflushed: false,
             local_ending: LocalEnding::Open,
             leaving: None,
+            finished: false,
             local_ended: false,
             peer_ended_first: false,
             one_ends_both,
@@ -136,7 +139,7 @@ where
         self.lose_path();
     }
 
-    /// Carries until something happens that this cannot deal with.
+    /// Carries until something happens that this cannot deal with. Where that is the end, all that came has been shown.
     pub(crate) async fn run(&mut self) -> Halt {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -161,6 +164,24 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Halt> {
+        if !self.finished {
+            match ready!(self.carry(cx)) {
+                Halt::Finished => self.finished = true,
+                halt => return Poll::Ready(halt),
+            }
+        }
+        if self.local_ending == LocalEnding::Open {
+            self.local_ending = LocalEnding::Closing;
+        }
+        while self.local_ending == LocalEnding::Closing {
+            if matches!(self.write_local(cx), Step::Idle) {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Halt::Finished)
+    }
+
+    fn carry(&mut self, cx: &mut Context<'_>) -> Poll<Halt> {
         loop {
             let mut busy = false;
             for step in [
@@ -423,6 +444,8 @@ mod tests {
     #[derive(Default)]
     struct Unflushed {
         held: Vec<u8>,
+        /// How often flushing was asked for: it takes its time.
+        asked: u32,
         shown: Arc<Mutex<Vec<u8>>>,
     }
 
@@ -436,7 +459,12 @@ mod tests {
             Poll::Ready(Ok(bytes.len()))
         }
 
-        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.asked += 1;
+            if self.asked < 50 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let held = std::mem::take(&mut self.held);
             self.shown.lock().unwrap().extend(held);
             Poll::Ready(Ok(()))
