@@ -26,9 +26,13 @@ fn described(session: &Session) -> Keeper {
 }
 
 impl Host {
-    /// A binding runs from now on, without a keeper.
+    /// A binding runs from now on: without a keeper, unless its first client was so quick that one is being started.
     pub(super) fn bind(&mut self, session: &Session) {
-        self.bare.insert(session.id);
+        let has_keeper =
+            self.launching.contains(&session.id) || self.links.contains_key(&session.id);
+        if !has_keeper {
+            self.bare.insert(session.id);
+        }
         self.policy
             .handle(Event::Keeper(session.id, Box::new(described(session))));
     }

@@ -6,7 +6,7 @@ use std::borrow::BorrowMut;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testkit::eventually;
 
@@ -150,8 +150,29 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Their keepers would outlive the server.
+    fn end_sessions(&self) {
+        let list = self.command(&["session", "list", "--json"]);
+        let (_, out, _) = run(list);
+        let sessions: Value = serde_json::from_str(&out).unwrap_or_default();
+        let ids = sessions.as_array().into_iter().flatten();
+        for id in ids.filter_map(|one| one["id"].as_str()) {
+            run(self.command(&["session", "end", id]));
+        }
+        let folder = self.data().join("sessions");
+        let left = || std::fs::read_dir(&folder).is_ok_and(|mut left| left.next().is_some());
+        let until = Instant::now() + Duration::from_secs(10);
+        while left() && Instant::now() < until {
+            // tidy: polls: a keeper removes its folder when it has ended
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
+        self.end_sessions();
         // Already gone is as good.
         let _ = self.process.kill();
         let _ = self.process.wait();

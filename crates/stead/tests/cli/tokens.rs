@@ -4,6 +4,8 @@ use crate::running::{Running, run};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::TcpListener;
+use std::time::Duration;
+use testkit::eventually;
 
 /// A backend that greets whoever comes, and an application of that name for it.
 fn greeter(server: &Running, app: &str) {
@@ -191,6 +193,14 @@ fn a_registered_token_says_who_comes_and_what_is_wanted() {
     );
     server.json(&["token", "set", "card.1", "--disable"]);
     refused(&server, &["--token", "badge.1"], "is disabled");
+    // What is bound to a backend that was used at once ends as any other.
+    let desktop = server.json(&["session", "list", "--token", "card.1", "--app", "desktop"]);
+    let id = desktop[0]["id"].as_str().unwrap();
+    server.json(&["session", "end", id]);
+    let folder = server.data().join("sessions").join(id);
+    eventually(Duration::from_secs(20), "its keeper to go", || {
+        !folder.exists()
+    });
     // An alias would hide what a token of that name has.
     assert_eq!(
         connect(&server, &["--user", "bob", "--app", "shell"]),
