@@ -2,9 +2,9 @@
 //!
 //! A batch costs every server a write, a sync, two messages and a dozen wake-ups, whether it holds one change or a thousand.
 //!
-//! Always true: a proposal never waits when nothing was agreed upon just before, and never longer than [`GATHER`] otherwise;
-//! they go in in the order in which they came; whoever gave up before its proposal went in is not proposed for. Start at
-//! [`run`].
+//! Always true: a proposal never waits when nothing was agreed upon just before, and never longer than [`GATHER`] otherwise,
+//! or [`CROWDED`] where a crowd asks; they go in in the order in which they came; whoever gave up before its proposal went in
+//! is not proposed for. Start at [`run`].
 
 use crate::core::Raft;
 use crate::log::Admitted;
@@ -19,8 +19,15 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long a proposal waits for others while some are being agreed upon.
 const GATHER: Duration = Duration::from_millis(5);
+/// How many proposals are a crowd, those that are being agreed upon included: what a batch costs is worth sparing then.
+const CROWD: usize = 32;
+/// How long a proposal waits at most, where a crowd asks, for the batch before it: several small batches that overtake each
+/// other would keep every server busier than one large one at a time.
+const CROWDED: Duration = Duration::from_millis(20);
 /// How long proposals wait at most for those that were answered just before, while nothing is being agreed upon.
 const PATIENCE: Duration = Duration::from_millis(2);
+/// The same where a crowd was answered: servers that are busy take longer to hear it again.
+const CROWDED_PATIENCE: Duration = Duration::from_millis(5);
 /// The most proposals that go in together.
 const TOGETHER: usize = 1024;
 
@@ -46,14 +53,30 @@ struct Rhythm {
     expected: usize,
     /// Until when they are waited for while nothing is being agreed upon.
     until: Instant,
+    /// How long the last batch took.
+    took: Duration,
 }
 
 impl Rhythm {
     /// After a batch was agreed upon while others came to wait.
     fn after(done: Done, waiting: usize, now: Instant) -> Self {
+        let expected = done.batch + waiting;
+        let patience = match expected >= CROWD {
+            true => done.took.min(CROWDED_PATIENCE),
+            false => (done.took / 4).min(PATIENCE),
+        };
         Self {
-            expected: done.batch + waiting,
-            until: now + (done.took / 4).min(PATIENCE),
+            expected,
+            until: now + patience,
+            took: done.took,
+        }
+    }
+
+    /// How long to gather while a batch is being agreed upon, and so many are asked for in all: a crowd waits for that batch.
+    fn gather(&self, asked: usize) -> Duration {
+        match asked >= CROWD {
+            true => self.took.clamp(GATHER, CROWDED),
+            false => GATHER,
         }
     }
 
@@ -76,9 +99,12 @@ struct Done {
 pub(crate) async fn run(raft: Raft, mut queue: mpsc::UnboundedReceiver<Waiting>) {
     let mut under_way = FuturesUnordered::new();
     let mut waiting = Vec::new();
+    // Proposals that are being agreed upon.
+    let mut inside = 0;
     let mut rhythm = Rhythm {
         expected: 0,
         until: Instant::now(),
+        took: Duration::ZERO,
     };
     loop {
         // The order matters little, but simulations must repeat themselves.
@@ -86,26 +112,28 @@ pub(crate) async fn run(raft: Raft, mut queue: mpsc::UnboundedReceiver<Waiting>)
             biased;
             Some(done) = under_way.next() => {
                 rhythm = Rhythm::after(done, 0, Instant::now());
+                inside -= done.batch;
                 continue;
             }
             came = queue.recv_many(&mut waiting, TOGETHER) => if came == 0 {
                 return;
             },
         }
-        let latest = Instant::now() + GATHER;
+        let began = Instant::now();
         while waiting.len() < TOGETHER {
             let until = if !under_way.is_empty() {
-                latest
+                began + rhythm.gather(inside + waiting.len())
             } else if rhythm.is_enough(waiting.len()) {
                 break;
             } else {
-                rhythm.until.min(latest)
+                rhythm.until
             };
             let room = TOGETHER - waiting.len();
             tokio::select! {
                 biased;
                 Some(done) = under_way.next() => {
                     rhythm = Rhythm::after(done, waiting.len(), Instant::now());
+                    inside -= done.batch;
                 }
                 came = queue.recv_many(&mut waiting, room) => if came == 0 {
                     break;
@@ -113,6 +141,7 @@ pub(crate) async fn run(raft: Raft, mut queue: mpsc::UnboundedReceiver<Waiting>)
                 () = sleep_until(until) => break,
             }
         }
+        inside += waiting.len();
         under_way.push(put_in(raft.clone(), std::mem::take(&mut waiting)));
     }
 }
@@ -176,11 +205,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_were_answered_are_worth_a_moment() {
-        let rhythm = after(40, 24, 4);
-        assert!(!rhythm.is_enough(24) && rhythm.is_enough(56));
+        let rhythm = after(20, 8, 4);
+        assert!(!rhythm.is_enough(12) && rhythm.is_enough(25));
         assert_eq!(rhythm.until - Instant::now(), Duration::from_millis(1));
         assert_eq!(after(1, 1, 400).until - Instant::now(), PATIENCE);
+        // A crowd is worth more.
+        let rhythm = after(40, 24, 4);
+        assert_eq!(rhythm.until - Instant::now(), Duration::from_millis(4));
+        let patience = after(40, 24, 400).until - Instant::now();
+        assert_eq!(patience, CROWDED_PATIENCE);
         // A crowd that went is forgotten with the next batch.
         assert!(after(1, 0, 1).is_enough(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_waits_for_the_batch_before_it() {
+        let millis = Duration::from_millis;
+        assert_eq!(after(40, 0, 12).gather(CROWD), millis(12));
+        assert_eq!(after(40, 0, 1).gather(CROWD), GATHER);
+        assert_eq!(after(40, 0, 300).gather(CROWD), CROWDED);
+        // A few do not wait for a far server any longer than ever.
+        assert_eq!(after(3, 0, 12).gather(CROWD - 1), GATHER);
     }
 }
