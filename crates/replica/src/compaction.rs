@@ -35,7 +35,7 @@ impl Limits {
     /// Whether a log that grew by so many entries and bytes is worth a snapshot, when the last one has so many records and
     /// `snapshot` bytes.
     fn reached(&self, entries: u64, bytes: u64, records: u64, snapshot: u64) -> bool {
-        let long = entries >= self.entries.max(records) && bytes >= snapshot / 2;
+        let long = entries >= self.entries.max(records / 2) && bytes >= snapshot / 2;
         let large = bytes >= self.bytes.max(snapshot);
         entries > 0 && (long || large)
     }
@@ -99,8 +99,7 @@ mod tests {
         assert!(!limits.reached(50_000, 40 << 20, 1_000, 100 << 20));
         assert!(limits.reached(50_000, 60 << 20, 1_000, 100 << 20));
         assert!(!limits.reached(50_000, 10 << 20, 200_000, 1 << 20));
-        assert!(!limits.reached(199_999, 10 << 20, 200_000, 1 << 20));
-        assert!(limits.reached(200_000, 10 << 20, 200_000, 1 << 20));
+        assert!(limits.reached(100_000, 10 << 20, 200_000, 1 << 20));
         assert!(!limits.reached(0, 1 << 40, 1_000, 0));
     }
 }

@@ -21,7 +21,7 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
 }
 
 /// Draws that many bytes from this thread's own generator, which the operating system's randomness seeds: a microsecond
-/// cheaper than [`bytes`], for what every request draws and nobody gains anything by guessing.
+/// cheaper than [`bytes()`], for what every request draws and nobody gains anything by guessing.
 pub fn chance<const N: usize>() -> [u8; N] {
     rand::rng().random()
 }
