@@ -120,14 +120,22 @@ impl Process {
         self.ended
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until all that it printed is read.
     ///
     /// # Panics
-    /// When it has not ended within `limit`.
+    /// When it has not ended within `limit`, or a process that it left behind still holds its output after as long
+    /// again.
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("the end of {}", self.label);
-        eventually_some(limit, &what, || self.try_wait())
+        let ended = eventually_some(limit, &what, || self.try_wait());
+        let what = format!("the end of what {} prints", self.label);
+        eventually_some(limit, &what, || {
+            self.readers
+                .iter()
+                .all(JoinHandle::is_finished)
+                .then_some(ended)
+        })
     }
 
     /// Lines of its standard output so far.
