@@ -108,7 +108,7 @@ pub struct Status {
     pub lease_until: Option<Moment>,
     /// Until when it gives no vote because it was started.
     pub holds_until: Option<Moment>,
-    /// The servers that count.
+    /// The servers that count. While this server's log was begun anew and does not go far enough, without this server.
     pub voters: BTreeSet<ServerId>,
     /// The servers that follow and do not count.
     pub learners: BTreeSet<ServerId>,
@@ -311,6 +311,9 @@ impl Replica {
         status.lease_until = last_heard.map(|at| at + core.timing.lease());
         status.holds_until = Some(core.holds_until);
         status.voters = members.voter_ids().collect();
+        if !ground.is_over_threshold() {
+            status.voters.remove(&self.me());
+        }
         status.learners = members.learner_ids().collect();
         status.members_changing = members.get_joint_config().len() > 1
             || metrics.membership_config != metrics.committed_membership_config;

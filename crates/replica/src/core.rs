@@ -15,6 +15,7 @@ use crate::runtime::ConsensusRuntime;
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Published, StateMachine};
 use crate::storage::LogStorage;
+use crate::threshold::Threshold;
 use crate::timing::{Timing, millis};
 use crate::types::Consensus;
 use crate::watch::{OrderedSender, OrderedWatch};
@@ -48,6 +49,8 @@ pub(crate) struct Ground {
     pub(crate) formation: FormationId,
     pub(crate) log: Log,
     pub(crate) snapshots: Arc<SnapshotStore>,
+    /// Where the log begins to say who counts; none: from its first entry on.
+    pub(crate) threshold: Option<Threshold>,
     pub(crate) published: Arc<Published>,
     pub(crate) links: Arc<dyn Links>,
     pub(crate) heard: Arc<Heard>,
@@ -66,6 +69,13 @@ impl Ground {
     /// Until when a sole voter may act.
     pub(crate) fn guarded_until(&self) -> Option<Moment> {
         *self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the log goes far enough to say who counts.
+    pub(crate) fn is_over_threshold(&self) -> bool {
+        let last = self.log.ends().1;
+        self.threshold
+            .is_none_or(|threshold| threshold.is_reached(last))
     }
 
     /// Whether this server answers nobody yet.
@@ -221,15 +231,7 @@ impl Core {
         };
         let raft = start_raft(&ground, timing, &place).await?;
         let holds_until = Moment::now() + hold;
-        let (inbound, queue) = Inbound::new(
-            raft.clone(),
-            ground.log.clone(),
-            ground.snapshots.clone(),
-            ground.published.clone(),
-            ground.heard.clone(),
-            holds_until,
-            ground.threads,
-        );
+        let (inbound, queue) = Inbound::new(raft.clone(), ground.clone(), holds_until);
         let ended = Arc::new(AtomicBool::new(false));
         let compacting = place.spawn(compaction::run(raft.clone(), ground.clone()));
         let watching = place.spawn(follow_role(

@@ -1,7 +1,7 @@
 //! Formations on disk: a folder for each, and the name of the one in force.
 //!
 //! ```text
-//! <data>/formations/<id>/   log segments, snapshot, base
+//! <data>/formations/<id>/   log segments, snapshot, base, threshold
 //! <data>/formations/current the id of the one in force
 //! <data>/formations/making  the id of the one that was made last
 //! <data>/formations/left    the id of the one that was left last with something in it
@@ -19,6 +19,7 @@ use crate::log::{Log, LogOwner, OpenLogError};
 use crate::snapshot::{Meta, SnapshotError, read_snapshot, write_snapshot};
 use crate::snapshot_store::write_first;
 use crate::state_machine::State;
+use crate::threshold::{self, Threshold};
 use crate::types::{LeaderId, LogId, Membership, StoredMembership, Vote};
 use model::directory::LoadError;
 use model::{Directory, Formation, FormationId, IncarnationId, Record, ServerId};
@@ -58,6 +59,12 @@ pub enum FormationError {
     /// What is stored of the times by which votes were promised makes no sense.
     #[error("{} does not hold a heartbeat and a lease in milliseconds", path.display())]
     Promise {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What is stored of the entry from which on the log counts makes no sense.
+    #[error("{} does not hold a term, a server and a number", path.display())]
+    Threshold {
         /// The file.
         path: PathBuf,
     },
@@ -323,12 +330,12 @@ fn make(
         incarnation: founder.incarnation,
     };
     let vote = Vote::new(last.leader_id.term + 1, founder.server);
-    Log::create(disk, &dir, owner, segment_size, Some((vote, last)))?;
+    Log::create(disk, &dir, owner, segment_size, Some((vote, Some(last))))?;
     Ok(formation)
 }
 
-/// Makes an empty folder for a formation that this server joins; a snapshot comes from the others.
-/// It is not in force before [`select`].
+/// Makes an empty folder for a formation that this server joins; a snapshot comes from the others. One that was a member
+/// before counts itself from `threshold` on. It is not in force before [`select`].
 ///
 /// # Errors
 /// [`FormationError`].
@@ -337,9 +344,14 @@ pub fn join(
     data: &Path,
     owner: LogOwner,
     segment_size: u64,
+    threshold: Option<Threshold>,
 ) -> Result<(), FormationError> {
     let dir = empty_folder(disk, data, owner.formation)?;
-    Ok(Log::create(disk, &dir, owner, segment_size, None)?)
+    if let Some(threshold) = threshold {
+        threshold::store(disk, &dir, threshold)?;
+    }
+    let promise = threshold.map(|threshold| (threshold.promise(), None));
+    Ok(Log::create(disk, &dir, owner, segment_size, promise)?)
 }
 
 /// What an interrupted attempt left behind is removed, also one at another formation.

@@ -6,13 +6,12 @@
 //! was checked. Start at [`Inbound::answer`].
 
 use crate::clock::Moment;
-use crate::core::blocking;
+use crate::core::{Ground, blocking};
 use crate::disk::{DiskFile, is_full};
-use crate::log::{Log, entry_size};
+use crate::log::entry_size;
 use crate::messages::{PIECE, Place, Refused, Request, Response};
 use crate::snapshot::Meta;
-use crate::snapshot_store::SnapshotStore;
-use crate::state_machine::{Published, StateMachine};
+use crate::state_machine::StateMachine;
 use crate::types::{Consensus, Vote};
 use model::ServerId;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -101,13 +100,9 @@ pub(crate) type Queued = (Place, AppendRequest, oneshot::Sender<Response>);
 #[derive(Debug)]
 pub(crate) struct Inbound {
     pub(crate) raft: openraft::Raft<Consensus, StateMachine>,
-    pub(crate) log: Log,
-    pub(crate) snapshots: Arc<SnapshotStore>,
-    pub(crate) heard: Arc<Heard>,
-    pub(crate) published: Arc<Published>,
+    ground: Ground,
     /// Until then no vote is given.
-    pub(crate) holds_until: Moment,
-    pub(crate) threads: bool,
+    holds_until: Moment,
     appends: mpsc::Sender<Queued>,
     rows: Mutex<Rows>,
     incoming: tokio::sync::Mutex<Option<Incoming>>,
@@ -139,22 +134,14 @@ fn cannot_keep(error: &io::Error) -> Refused {
 impl Inbound {
     pub(crate) fn new(
         raft: openraft::Raft<Consensus, StateMachine>,
-        log: Log,
-        snapshots: Arc<SnapshotStore>,
-        published: Arc<Published>,
-        heard: Arc<Heard>,
+        ground: Ground,
         holds_until: Moment,
-        threads: bool,
     ) -> (Arc<Self>, mpsc::Receiver<Queued>) {
         let (appends, queue) = mpsc::channel(QUEUE);
         let inbound = Self {
             raft,
-            log,
-            snapshots,
-            heard,
-            published,
+            ground,
             holds_until,
-            threads,
             appends,
             rows: Mutex::default(),
             incoming: tokio::sync::Mutex::default(),
@@ -190,9 +177,12 @@ impl Inbound {
                 self.append(request).await
             }
             Request::Heartbeat(_) => Response::Refused(Refused::Busy),
+            Request::Transfer(_) if !self.ground.is_over_threshold() => {
+                Response::Refused(Refused::Empty)
+            }
             Request::Transfer(request) => {
                 if request.to_node_id() == self.raft.node_id() {
-                    self.heard.offer_now();
+                    self.ground.heard.offer_now();
                 }
                 match self.raft.handle_transfer_leader(request).await {
                     Ok(response) => Response::Transfer(response),
@@ -222,11 +212,15 @@ impl Inbound {
     fn note_leader(&self, vote: &Vote) {
         let metrics = self.raft.metrics();
         if vote.committed && metrics.borrow_watched().vote == *vote {
-            self.heard.now();
+            self.ground.heard.now();
         }
     }
 
+    /// Why no vote is given now.
     fn holding(&self, transfer: bool) -> Option<Refused> {
+        if !self.ground.is_over_threshold() {
+            return Some(Refused::Empty);
+        }
         let left = self.holds_until.since(Moment::now());
         if transfer || left.is_zero() {
             return None;
@@ -282,7 +276,7 @@ impl Inbound {
             let size: usize = sizes.sum();
             let admitted = match size {
                 0 => None,
-                _ => match self.log.admit(size).await {
+                _ => match self.ground.log.admit(size).await {
                     Ok(admitted) => Some(admitted),
                     Err(no_room) => {
                         tracing::debug!(%no_room, "entries refused");
@@ -312,9 +306,9 @@ impl Inbound {
         match self.raft.append_entries(request).await {
             Ok(response) => {
                 if committed && !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-                    self.heard.now();
+                    self.ground.heard.now();
                     if let Some(agreed) = agreed {
-                        self.published.heard_of(agreed);
+                        self.ground.published.heard_of(agreed);
                     }
                 }
                 Response::Append(response)
@@ -331,11 +325,16 @@ impl Inbound {
         {
             return Ok(known.have);
         }
-        let free = self.snapshots.free().map_err(|error| cannot_keep(&error))?;
+        let free = self
+            .ground
+            .snapshots
+            .free()
+            .map_err(|error| cannot_keep(&error))?;
         if free < len {
             return Err(Refused::DiskFull);
         }
         let file = self
+            .ground
             .snapshots
             .begin_incoming()
             .map_err(|error| cannot_keep(&error))?;
@@ -379,8 +378,8 @@ impl Inbound {
         let Some(mut arrived) = incoming.take().filter(|_| whole) else {
             return Err(Refused::Snapshot("it is not complete".into()));
         };
-        let snapshots = self.snapshots.clone();
-        let checked = blocking(self.threads, move || {
+        let snapshots = self.ground.snapshots.clone();
+        let checked = blocking(self.ground.threads, move || {
             arrived.file.sync().map_err(|error| cannot_keep(&error))?;
             drop(arrived.file);
             snapshots
@@ -396,7 +395,7 @@ impl Inbound {
         drop(incoming);
         match installed {
             Ok(response) => {
-                self.heard.now();
+                self.ground.heard.now();
                 Ok(Response::Installed(response))
             }
             Err(fatal) => Ok(stopped(&fatal)),

@@ -5,6 +5,7 @@
 //! - [`Replica`] (`replica`): open, read, answer other servers; `propose` (changes), `acting` (who acts as primary, status),
 //!   `office` (campaigns, hand-over), `members`;
 //! - [`formation`]: making, joining and selecting formations on disk; `switch`: from one into another while it runs;
+//!   `threshold`: when a log that was begun anew counts;
 //! - `core`: openraft on its thread; `state_machine`, `storage`, `network`, `inbound`, `messages`: what it stands on;
 //! - [`log`], `snapshot`, `snapshot_store`, `compaction`: what is on disk; [`disk`]: the disk itself, replaceable;
 //! - [`clock`], [`runtime`]: time and chance, replaceable.
@@ -36,6 +37,7 @@ mod snapshot_store;
 mod state_machine;
 mod storage;
 mod switch;
+mod threshold;
 mod timing;
 mod types;
 mod watch;
@@ -55,5 +57,6 @@ pub use replica::{NotRunning, OpenError, Options, Replica};
 pub use snapshot::SnapshotError;
 pub use state_machine::State;
 pub use switch::{Founding, SwitchError};
+pub use threshold::Threshold;
 pub use timing::{Timing, TimingError};
 pub use types::{ChangeCodecError, MAX_CHANGE};

@@ -119,6 +119,9 @@ pub(crate) enum Refused {
     /// It started a moment ago, and may have promised to wait for its primary before.
     #[error("it started a moment ago and gives no vote for {0} ms yet")]
     Holding(u64),
+    /// Its log was begun anew, and does not go as far yet as the formation did then.
+    #[error("its log was begun anew and does not go far enough yet")]
+    Empty,
     /// It has no room.
     #[error("its disk is full")]
     DiskFull,

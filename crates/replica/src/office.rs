@@ -138,7 +138,7 @@ impl Replica {
             return Err(CampaignRefused::Silent);
         }
         let voters: Vec<ServerId> = metrics.membership_config.membership().voter_ids().collect();
-        if !voters.contains(&self.me()) {
+        if !voters.contains(&self.me()) || !self.ground().is_over_threshold() {
             return Err(CampaignRefused::NotAVoter);
         }
         if voters.len() == 1 {

@@ -18,6 +18,7 @@ use crate::promise;
 use crate::snapshot::{Meta, SnapshotError};
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Published, State};
+use crate::threshold::{self, Threshold};
 use crate::timing::Timing;
 use crate::watch::{OrderedSender, OrderedWatch};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -97,12 +98,22 @@ pub(crate) struct Inner {
 #[error("consensus is not running on this server")]
 pub struct NotRunning;
 
-/// Opens what is on disk of the formation in force: its log, and its newest snapshot with the directory in it.
+/// What is on disk of the formation in force.
+pub(crate) struct Stored {
+    pub(crate) log: Log,
+    pub(crate) snapshots: SnapshotStore,
+    /// Where the log begins to say who counts.
+    pub(crate) threshold: Option<Threshold>,
+    /// The newest snapshot, with the directory in it.
+    pub(crate) state: Option<State>,
+}
+
+/// Opens what is on disk of the formation in force.
 pub(crate) async fn open_stored(
     disk: &SharedDisk,
     data: &Path,
     options: Options,
-) -> Result<(Log, SnapshotStore, Option<State>), OpenError> {
+) -> Result<Stored, OpenError> {
     let formation = current(disk, data)?.ok_or(OpenError::NoFormation)?;
     let dir = folder(data, formation);
     let threads = options.log.driver == Driver::Threads;
@@ -118,7 +129,12 @@ pub(crate) async fn open_stored(
             found: log.owner().formation,
         });
     }
-    Ok((log, snapshots, loaded.map(stored_state)))
+    Ok(Stored {
+        log,
+        snapshots,
+        threshold: threshold::stored(disk, &dir)?,
+        state: loaded.map(stored_state),
+    })
 }
 
 impl Replica {
@@ -135,7 +151,12 @@ impl Replica {
         timing: Timing,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let (log, snapshots, state) = open_stored(&disk, data, options).await?;
+        let Stored {
+            log,
+            snapshots,
+            threshold,
+            state,
+        } = open_stored(&disk, data, options).await?;
         let timing = promise::stored(&disk, data)?.unwrap_or(timing);
         let threads = options.log.driver == Driver::Threads;
         let left = match &state {
@@ -152,6 +173,7 @@ impl Replica {
             formation: log.owner().formation,
             log,
             snapshots: Arc::new(snapshots),
+            threshold,
             published: Arc::new(Published::new(state, left)),
             links,
             heard: Arc::new(Heard::default()),

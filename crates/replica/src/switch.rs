@@ -10,8 +10,9 @@ use crate::core::{Core, Ground, StartError};
 use crate::formation::{self, FormationError, Founder, keep_base, select};
 use crate::inbound::Heard;
 use crate::log::{Driver, Log, LogOwner};
-use crate::replica::{OpenError, Replica, open_stored, stop};
+use crate::replica::{OpenError, Replica, Stored, open_stored, stop};
 use crate::state_machine::{ApplyError, State, apply_entry};
+use crate::threshold::Threshold;
 use crate::timing::Timing;
 use model::{
     Cause, Directory, Formation, FormationId, FormationRef, IncarnationId, Left, ServerId,
@@ -153,7 +154,7 @@ impl Replica {
     }
 
     /// Leaves the present formation for another, with an empty log: its primary sends what is in it. The state that this
-    /// server leaves behind is kept as the base of the new one.
+    /// server leaves behind is kept as the base of the new one, and it counts itself there from `threshold` on.
     ///
     /// # Errors
     /// [`SwitchError`]; except for [`SwitchError::Open`] the formation before is in force.
@@ -161,10 +162,11 @@ impl Replica {
         &self,
         formation: FormationId,
         incarnation: IncarnationId,
+        threshold: Threshold,
     ) -> Result<(), SwitchError> {
         let _office = self.inner.office.lock().await;
         let timing = self.put_down().await;
-        let made = self.join(formation, incarnation).await;
+        let made = self.join(formation, incarnation, threshold).await;
         self.take_up(timing).await?;
         made
     }
@@ -173,6 +175,7 @@ impl Replica {
         &self,
         formation: FormationId,
         incarnation: IncarnationId,
+        threshold: Threshold,
     ) -> Result<(), SwitchError> {
         let ground = self.ground();
         let state = with_log(&ground.log, (*ground.published.own()).clone())?;
@@ -186,7 +189,7 @@ impl Replica {
         };
         let size = self.inner.options.log.segment_size;
         let making = move || {
-            formation::join(&disk, &data, owner, size)?;
+            formation::join(&disk, &data, owner, size, Some(threshold))?;
             if arrived {
                 formation::remember(&disk, &data)?;
             }
@@ -280,8 +283,12 @@ impl Replica {
         let ground = if selected == Some(before.formation) {
             (*before).clone()
         } else {
-            let (log, snapshots, state) =
-                open_stored(&self.inner.disk, &self.inner.data, self.inner.options).await?;
+            let Stored {
+                log,
+                snapshots,
+                threshold,
+                state,
+            } = open_stored(&self.inner.disk, &self.inner.data, self.inner.options).await?;
             match state {
                 Some(state) if is_shown(&before, log.owner().formation) => {
                     before.published.go_back(state);
@@ -292,6 +299,7 @@ impl Replica {
                 formation: log.owner().formation,
                 log,
                 snapshots: Arc::new(snapshots),
+                threshold,
                 heard: Arc::new(Heard::default()),
                 threads: self.inner.options.log.driver == Driver::Threads,
                 ..(*before).clone()

@@ -4,9 +4,12 @@
 mod common;
 
 use common::{Group, PATIENCE, add_user, server_id, users, wait_until};
-use model::{Cause, FormationId, IncarnationId, UnixMillis};
+use model::{Cause, FormationId, IncarnationId, ServerId, UnixMillis};
 use replica::disk::{MemoryDisk, RealDisk, SharedDisk, Weather};
-use replica::{Acting, Founding, LogOwner, Moment, NotActing, Replica, Timing, formation};
+use replica::{
+    Acting, CampaignRefused, Founding, LogOwner, Moment, NotActing, Replica, Threshold, Timing,
+    formation,
+};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +22,13 @@ fn founding(number: u8) -> Founding {
         made: UnixMillis(5),
     }
 }
+
+/// Further than any log here goes.
+const FAR: Threshold = Threshold {
+    term: 1_000,
+    primary: ServerId::from_bytes([2; 16]),
+    number: 1_000,
+};
 
 /// Adds servers that follow, without which no change is acknowledged.
 async fn grow_followers(group: &mut Group, numbers: &[u8]) {
@@ -66,8 +76,15 @@ async fn nothing_acknowledged_is_lost_with_a_primary_that_counts_alone() {
     heir.add_learner(server_id(3), PATIENCE)
         .await
         .expect("it is told of the new formation, which it refuses");
+    let room = heir.make_room(server_id(3), PATIENCE).await;
+    let threshold = room.expect("it is out again");
+    let members = heir.status();
+    assert!(!members.learners.contains(&server_id(3)), "{members:?}");
+    heir.add_learner(server_id(3), PATIENCE)
+        .await
+        .expect("added");
     other
-        .enter(made.id, IncarnationId::from_bytes([33; 16]))
+        .enter(made.id, IncarnationId::from_bytes([33; 16]), threshold)
         .await
         .expect("entered");
     assert!(other.state().directory.is_some());
@@ -80,7 +97,9 @@ async fn nothing_acknowledged_is_lost_with_a_primary_that_counts_alone() {
     assert_eq!(users(&other), with_new);
     let base = heir.base().await.expect("read").expect("kept");
     assert_eq!(base.users().count(), expected.len() + 1);
-    old.enter(made.id, IncarnationId::from_bytes([11; 16]))
+    let room = heir.make_room(server_id(1), PATIENCE).await;
+    let threshold = room.expect("it was never there");
+    old.enter(made.id, IncarnationId::from_bytes([11; 16]), threshold)
         .await
         .expect("entered");
     heir.add_learner(server_id(1), PATIENCE)
@@ -121,7 +140,7 @@ async fn a_formation_that_was_left_is_gone_back_to_while_nothing_has_come_of_the
     let elsewhere = FormationId::from_bytes([8; 16]);
     let incarnation = IncarnationId::from_bytes([33; 16]);
     primary
-        .enter(elsewhere, incarnation)
+        .enter(elsewhere, incarnation, FAR)
         .await
         .expect("entered");
     let left = primary.left().expect("nothing has come");
@@ -242,6 +261,39 @@ async fn one_that_counts_alone_does_not_act_after_its_start_before_it_may() {
     assert!(again.acting().is_yes());
 }
 
+/// Its disk was emptied, and of what it is sent only the beginning has come, in which it alone counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_begun_anew_does_not_count_on_what_was_true_before() {
+    let group = Group::found().await;
+    let primary = group.primary().await;
+    for number in 1..20 {
+        propose(&primary, number).await;
+    }
+    let (formation, term) = (primary.formation(), primary.status().term);
+    let reached = primary.status().last_entry;
+    drop(primary);
+    group.stop(1).await;
+    let file = group
+        .data(1)
+        .join(format!("formations/{formation}/threshold"));
+    let threshold = |term: u64, number: u64| format!("{term} {} {number}\n", server_id(1));
+    for beyond in [threshold(term, reached + 1), threshold(term + 1, 1)] {
+        std::fs::write(&file, beyond).expect("written");
+        let replica = group.start(1).await;
+        let refused = replica.campaign().await;
+        assert_eq!(refused, Err(CampaignRefused::NotAVoter));
+        assert_eq!(replica.status().voters, BTreeSet::new());
+        assert!(!replica.acting().is_yes());
+        drop(replica);
+        group.stop(1).await;
+    }
+    std::fs::write(&file, "nonsense").expect("written");
+    let error = group.try_start(1).await.expect_err("it makes no sense");
+    assert!(error.to_string().contains("threshold"), "{error}");
+    std::fs::write(&file, threshold(term, reached)).expect("written");
+    lead(&group.start(1).await).await;
+}
+
 #[test]
 fn a_formation_that_never_came_into_force_is_not_left_behind() {
     let disk = MemoryDisk::new();
@@ -251,7 +303,7 @@ fn a_formation_that_never_came_into_force_is_not_left_behind() {
         formation: FormationId::from_bytes([number; 16]),
         incarnation: IncarnationId::from_bytes([number; 16]),
     };
-    let join = |number| formation::join(&shared, data, owner(number), 64 << 10);
+    let join = |number| formation::join(&shared, data, owner(number), 64 << 10, None);
     join(1).expect("made");
     formation::select(&shared, data, owner(1).formation).expect("in force");
     let weather = |capacity| Weather {
@@ -286,10 +338,7 @@ async fn one_that_has_not_asked_yet_answers_nobody() {
     let silent = || (Moment::now() > later).then_some(());
     wait_until(silent, String::new).await;
     assert!(!primary.acting().is_yes());
-    assert!(matches!(
-        two.campaign().await,
-        Err(replica::CampaignRefused::Silent)
-    ));
+    assert!(matches!(two.campaign().await, Err(CampaignRefused::Silent)));
     two.speak();
     three.speak();
     group.primary().await;

@@ -112,7 +112,10 @@ async fn about_formations(node: &Node, from: ServerId, request: Request) -> Answ
         } => {
             let how = (gives_way, by_hand);
             let room = formations::let_in(node, from, &side, formation, how).await;
-            room.map_or_else(failed, |()| Answer::Done)
+            room.map_or_else(failed, |threshold| Answer::Room {
+                term: threshold.term,
+                number: threshold.number,
+            })
         }
         Request::Base { formation, offset } => {
             Answer::Records(formations::base_records(node, formation, offset).await)

@@ -149,7 +149,8 @@ pub async fn join(options: JoinOptions) -> Result<JoinDone, JoiningError> {
         formation: grant.formation.id,
         incarnation: applicant.incarnation,
     };
-    formation::join(&disk, data, owner, LogOptions::default().segment_size)?;
+    let size = LogOptions::default().segment_size;
+    formation::join(&disk, data, owner, size, None)?;
     formation::select(&disk, data, grant.formation.id)?;
     let identity = Identity {
         format: Identity::FORMAT,

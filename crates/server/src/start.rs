@@ -329,7 +329,7 @@ fn begin_anew_where_emptied(data: &Path) -> Result<(), ServeError> {
         incarnation: crate::keys::fresh(IncarnationId::from_bytes)?,
     };
     let size = LogOptions::default().segment_size;
-    let begun = formation::join(&disk, data, owner, size)
+    let begun = formation::join(&disk, data, owner, size, None)
         .and_then(|()| formation::select(&disk, data, owner.formation));
     Ok(begun.map_err(replica::OpenError::from)?)
 }

@@ -68,7 +68,11 @@ impl Server {
                 by_hand,
             } => {
                 let how = (gives_way, by_hand);
-                done(let_in(self, from, &side, formation, how).await)
+                let room = let_in(self, from, &side, formation, how).await;
+                room.map_or_else(Answer::Failed, |threshold| Answer::Room {
+                    term: threshold.term,
+                    number: threshold.number,
+                })
             }
             Request::Base { formation, offset } => {
                 Answer::Records(base_records(self, formation, offset).await)

@@ -114,7 +114,7 @@ impl Machine {
             incarnation: self.incarnation,
         };
         let data = Path::new(DATA);
-        formation::join(&shared, data, owner, SEGMENT)?;
+        formation::join(&shared, data, owner, SEGMENT, None)?;
         formation::select(&shared, data, formation_id())?;
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Machine {
             formation: FormationId::default(),
             incarnation: incarnation(number_of(self.id), self.lives),
         };
-        let begun = formation::join(&shared, data, owner, SEGMENT);
+        let begun = formation::join(&shared, data, owner, SEGMENT, None);
         let begun = begun.and_then(|()| formation::select(&shared, data, owner.formation));
         Ok(begun.map_err(Box::new)?)
     }

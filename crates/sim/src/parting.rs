@@ -25,7 +25,9 @@ impl Story {
     /// A machine's disk is emptied, one at a time, where the others have what it promised or alone knew.
     pub(crate) fn empty(&mut self, number: u8) {
         // Two that must agree cannot go on without either.
-        let enough = self.world.numbers().len() > 2 || self.mode == ResilienceMode::Availability;
+        let voters = self.directory(|directory| directory.voters().count());
+        let enough =
+            voters.is_some_and(|voters| voters > 2) || self.mode == ResilienceMode::Availability;
         let mut numbers = self.world.numbers().into_iter();
         let all_run = numbers.all(|number| self.world.runs(number));
         if all_run && self.is_together() && self.arranged() {

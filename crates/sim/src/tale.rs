@@ -5,6 +5,7 @@
 use crate::cast::Cast;
 use crate::checks::{Broken, Invariant, broken};
 use crate::fixture::{change_user, number_of, server_id};
+use crate::network::Air;
 use crate::story::{Failed, Plot, Report, Story};
 use model::{Command, ResilienceMode, ServerId, Standing};
 use rand::SeedableRng;
@@ -184,6 +185,13 @@ impl Tale {
         }
     }
 
+    /// Messages take their time, until the network is whole again.
+    pub fn messages_take_up_to(&mut self, millis: u64) {
+        let delay = Duration::from_millis(millis);
+        self.story.say(format!("messages take up to {delay:?}"));
+        self.story.world.network.set_air(Air { delay, lost: 0 });
+    }
+
     /// The network is whole again.
     pub fn heals(&mut self) {
         self.story.mend();
@@ -270,6 +278,18 @@ impl Tale {
     /// It does not come about; or see [`Tale::of`].
     pub fn until_together(&mut self) -> Told<()> {
         self.until("all are in one formation", Story::is_together)
+    }
+
+    /// Waits until something of its formation, if only the beginning, has come to a server.
+    ///
+    /// # Errors
+    /// It does not come about; or see [`Tale::of`].
+    pub fn until_something_came(&mut self, number: u8) -> Told<()> {
+        let id = server_id(number);
+        self.until(&format!("something has come to server {number}"), |story| {
+            let mut running = story.world.running();
+            running.any(|one| one.server.me == id && one.server.replica.log_end() != (0, 0))
+        })
     }
 
     /// Waits until consensus counts whom the directory names.

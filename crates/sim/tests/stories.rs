@@ -325,6 +325,34 @@ fn an_emptied_voter_promises_nothing_before_it_has_caught_up() -> Told {
     tale.ends().map(|_| ())
 }
 
+/// The group began with one server, and what it is sent first says so. A restart in between changes nothing.
+#[test]
+fn an_emptied_founder_does_not_take_the_beginning_for_the_present() -> Told {
+    for restarts in [false, true] {
+        let mut tale = Tale::of(Group::quorum(3))?;
+        let before = tale.changes_at(1)?;
+        tale.emptied(1);
+        tale.until_primaries(&[2])?;
+        tale.messages_take_up_to(60);
+        tale.starts(1)?;
+        tale.until_something_came(1)?;
+        tale.split(&[&[1], &[2, 3]]);
+        if restarts {
+            tale.killed(1);
+            tale.starts(1)?;
+        }
+        tale.passes(5_000)?;
+        assert_eq!(tale.primaries(), [2]);
+        let after = tale.changes_at(2)?;
+        tale.heals();
+        tale.until_together()?;
+        tale.until_arranged()?;
+        assert!(tale.has(before) && tale.has(after));
+        tale.ends().map(|_| ())?;
+    }
+    Ok(())
+}
+
 /// Where a majority must agree, promoting nobody is what an empty list says.
 #[test]
 fn with_an_empty_list_a_majority_waits_for_its_primary() -> Told {

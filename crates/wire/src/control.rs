@@ -159,6 +159,13 @@ pub enum Answer {
     },
     /// No, and why.
     Failed(Failure),
+    /// To [`Request::Enter`]: the asked server made room, and the sender counts itself from that entry on.
+    Room {
+        /// The asked server's term.
+        term: u64,
+        /// The number of an entry of that term.
+        number: u64,
+    },
 }
 
 /// Why a member could not do it.

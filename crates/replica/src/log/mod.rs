@@ -108,7 +108,7 @@ pub struct Log {
 impl Log {
     /// Makes the log of a formation, in a folder that exists and has none. Crash-safe: there is a log or there is none.
     ///
-    /// `begin` is what it begins with: a promise, and the last entry of the snapshot that it follows.
+    /// `begin` is what it begins with: a promise, and the last entry of the snapshot that it follows, if it follows one.
     ///
     /// # Errors
     /// [`OpenLogError::Io`].
@@ -117,7 +117,7 @@ impl Log {
         dir: &Path,
         owner: LogOwner,
         segment_size: u64,
-        begin: Option<(Vote, LogId)>,
+        begin: Option<(Vote, Option<LogId>)>,
     ) -> Result<(), OpenLogError> {
         let make = || -> io::Result<()> {
             let temporary = dir.join(reserve::RESERVE);
@@ -135,7 +135,9 @@ impl Log {
             if let Some((vote, purged)) = begin {
                 let mut batch = BatchBuilder::new(Vec::new());
                 batch.push(&Record::Vote(vote));
-                batch.push(&Record::Purged(purged));
+                if let Some(purged) = purged {
+                    batch.push(&Record::Purged(purged));
+                }
                 file.write_at(SEGMENT_HEADER as u64, &batch.finish(&owner, 1))?;
             }
             file.sync()?;

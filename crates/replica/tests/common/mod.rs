@@ -277,7 +277,7 @@ impl Group {
             formation: self.formation,
             incarnation: IncarnationId::from_bytes([incarnation; 16]),
         };
-        formation::join(&place.disk, &place.data, owner, SEGMENT).expect("joined");
+        formation::join(&place.disk, &place.data, owner, SEGMENT, None).expect("joined");
         formation::select(&place.disk, &place.data, self.formation).expect("selected");
         self.places.insert(number, place);
     }

@@ -4,13 +4,12 @@
 //! a new incarnation, after what the primary knew of its old log is forgotten.
 
 use super::locked;
-use crate::clock;
 use crate::keys;
 use crate::node::Node;
 use crate::submit::SubmitError;
 use model::{Author, EventKind, FormationId, IncarnationId, Reason, ServerId, Severity, Side};
 use policy::formations::room;
-use replica::{MembersError, SwitchError};
+use replica::{SwitchError, Threshold};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use wire::control::{Answer, Failure, Request};
@@ -78,15 +77,20 @@ pub(crate) async fn enter(node: &Node, entering: Entering) -> Result<(), EnterEr
         gives_way: entering.gives_way,
         by_hand: entering.by_hand,
     };
-    match node.call(primary, &request, ROOM_LIMIT).await {
-        Ok(Answer::Done) => {}
+    let threshold = match node.call(primary, &request, ROOM_LIMIT).await {
+        Ok(Answer::Room { term, number }) => Threshold {
+            term,
+            primary,
+            number,
+        },
         Ok(Answer::Failed(failure)) => return Err(EnterError::Refused(failure)),
         Ok(_) | Err(_) => return Err(EnterError::NoAnswer),
-    }
+    };
     let before = node.directory().group().formation.this;
     let incarnation = keys::fresh(IncarnationId::from_bytes)?;
     tracing::info!(from = before.number, %formation, reasons = ?entering.reasons, "this server leaves its formation for another");
-    node.replica().enter(formation, incarnation).await?;
+    let replica = node.replica();
+    replica.enter(formation, incarnation, threshold).await?;
     node.replica().speak();
     let fields = [
         ("left", before.number.to_string()),
@@ -110,7 +114,7 @@ pub(crate) async fn let_in(
     side: &Side,
     formation: FormationId,
     how: (bool, bool),
-) -> Result<(), Failure> {
+) -> Result<Threshold, Failure> {
     let (gives_way, by_hand) = how;
     let refuse = |decision: String| {
         Err(Failure::Unfit {
@@ -131,36 +135,14 @@ pub(crate) async fn let_in(
     if decides && let Some(why) = room::refusal(&node.side(), &node.sides(), side) {
         return refuse(why.detail);
     }
-    make_room(node, from).await?;
+    let made = node.replica().make_room(from, ROOM_LIMIT).await;
+    let threshold = made.or_else(|error| refuse(error.to_string()))?;
     node.0.peers.note_incarnation(from, side.incarnation);
     let rule = node.directory().settings().primary_return();
     if decides && room::succeeds(formation, side, rule) {
         *locked(&node.0.formations.successor) = Some(from);
     }
-    Ok(())
-}
-
-/// Forgets what is known of a server's log: it comes with an empty one.
-async fn make_room(node: &Node, server: ServerId) -> Result<(), Failure> {
-    let until = clock::steady() + ROOM_LIMIT;
-    loop {
-        let status = node.replica().status();
-        if !status.voters.contains(&server) && !status.learners.contains(&server) {
-            return Ok(());
-        }
-        match node.replica().remove(server, ROOM_LIMIT).await {
-            Ok(()) => return Ok(()),
-            Err(MembersError::Busy) if clock::steady() < until => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => {
-                return Err(Failure::Unfit {
-                    decision: error.to_string(),
-                    candidates: Vec::new(),
-                });
-            }
-        }
-    }
+    Ok(threshold)
 }
 
 /// An administrator wants another formation to stand.

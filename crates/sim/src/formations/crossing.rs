@@ -5,11 +5,10 @@ use crate::checks;
 use crate::server::Server;
 use model::{FormationId, IncarnationId, Reason, ServerId, Side};
 use policy::formations::room;
-use replica::MembersError;
+use replica::Threshold;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::sleep;
 use wire::control::{Answer, Failure, Request};
 
 /// As in the daemon.
@@ -53,17 +52,21 @@ pub(crate) async fn enter(server: &Arc<Server>, entering: Entering) -> Result<()
         gives_way: entering.gives_way,
         by_hand: entering.by_hand,
     };
-    match server.call(primary, request, ROOM_LIMIT).await {
-        Ok(Answer::Done) => {}
+    let threshold = match server.call(primary, request, ROOM_LIMIT).await {
+        Ok(Answer::Room { term, number }) => Threshold {
+            term,
+            primary,
+            number,
+        },
         Ok(Answer::Failed(failure)) => return Err(failure),
         Ok(_) | Err(_) => return Err(unfit("its primary does not answer")),
-    }
+    };
     let incarnation = server.fresh_id(IncarnationId::from_bytes);
     let before = server.formation_words();
     let why = entering.reasons.first();
     let why = why.map_or_else(String::new, |reason| reason.detail.clone());
-    let entered = server.replica.enter(formation, incarnation).await;
-    if let Err(error) = entered {
+    let replica = &server.replica;
+    if let Err(error) = replica.enter(formation, incarnation, threshold).await {
         return Err(unfit(error.to_string()));
     }
     server.replica.speak();
@@ -84,7 +87,7 @@ pub(crate) async fn let_in(
     side: &Side,
     formation: FormationId,
     how: (bool, bool),
-) -> Result<(), Failure> {
+) -> Result<Threshold, Failure> {
     let (gives_way, by_hand) = how;
     let acting = server.acts(&server.replica.acting());
     if !acting || server.replica.formation() != formation {
@@ -106,7 +109,8 @@ pub(crate) async fn let_in(
     if decides {
         server.scene.judge(checks::gives_way(side, &own));
     }
-    make_room(server, from).await?;
+    let made = server.replica.make_room(from, ROOM_LIMIT).await;
+    let threshold = made.map_err(|error| unfit(error.to_string()))?;
     let state = server.replica.state();
     let rule = server.directory(&state).settings().primary_return();
     let mut inside = server.inside();
@@ -114,25 +118,7 @@ pub(crate) async fn let_in(
     if decides && room::succeeds(formation, side, rule) {
         inside.known.successor = Some(from);
     }
-    Ok(())
-}
-
-/// Forgets what is known of a server's log: it comes with an empty one.
-async fn make_room(server: &Server, coming: ServerId) -> Result<(), Failure> {
-    let until = server.now() + ROOM_LIMIT;
-    loop {
-        let status = server.replica.status();
-        if !status.voters.contains(&coming) && !status.learners.contains(&coming) {
-            return Ok(());
-        }
-        match server.replica.remove(coming, ROOM_LIMIT).await {
-            Ok(()) => return Ok(()),
-            Err(MembersError::Busy) if server.now() < until => {
-                sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => return Err(unfit(error.to_string())),
-        }
-    }
+    Ok(threshold)
 }
 
 /// An administrator wants another formation to stand.
