@@ -4,6 +4,7 @@
 //! delays it and stops nobody.
 
 use crate::core::{Ground, Raft, blocking};
+use crate::published::Pen;
 use crate::state_machine::State;
 use model::Directory;
 use std::time::Duration;
@@ -46,11 +47,13 @@ fn size(state: &State) -> u64 {
     state.directory.as_ref().map_or(0, Directory::size) as u64
 }
 
-/// Writes snapshots until it is aborted.
-pub(crate) async fn run(raft: Raft, ground: Ground) {
-    let mut applied = ground.published.applied();
+/// Writes snapshots until it is aborted, or consensus begins anew, maybe in another formation.
+pub(crate) async fn run(raft: Raft, ground: Ground, pen: Pen) {
+    let mut applied = pen.applied();
     let mut bytes_then = 0;
-    let mut records = size(&ground.published.own());
+    let Ok(mut records) = pen.own().map(|state| size(&state)) else {
+        return;
+    };
     while applied.changed().await.is_ok() {
         applied.mark_unchanged();
         let covered = ground
@@ -65,7 +68,9 @@ pub(crate) async fn run(raft: Raft, ground: Ground) {
         if !due {
             continue;
         }
-        let state = ground.published.own();
+        let Ok(state) = pen.own() else {
+            return;
+        };
         bytes_then = ground.log.bytes_written();
         records = size(&state);
         let snapshots = ground.snapshots.clone();

@@ -11,9 +11,10 @@ use crate::in_sync::{self, Acknowledged};
 use crate::inbound::{Heard, Inbound};
 use crate::log::Log;
 use crate::network::{Links, PeerFactory};
+use crate::published::{Pen, Published, Superseded};
 use crate::runtime::ConsensusRuntime;
 use crate::snapshot_store::SnapshotStore;
-use crate::state_machine::{Published, StateMachine};
+use crate::state_machine::StateMachine;
 use crate::storage::LogStorage;
 use crate::threshold::Threshold;
 use crate::timing::{Timing, millis};
@@ -171,13 +172,15 @@ pub(crate) struct Core {
 }
 
 /// Starts the consensus library on what is stored.
-async fn start_raft(ground: &Ground, timing: Timing, place: &Place) -> Result<Raft, StartError> {
+async fn start_raft(
+    ground: &Ground,
+    pen: Pen,
+    timing: Timing,
+    place: &Place,
+) -> Result<Raft, StartError> {
     let config = config(ground.formation, timing).map_err(StartError::Config)?;
-    let machine = StateMachine::new(
-        ground.published.clone(),
-        ground.snapshots.clone(),
-        ground.threads,
-    );
+    let machine = StateMachine::new(pen, ground.snapshots.clone(), ground.threads);
+    let machine = machine.map_err(|Superseded| StartError::Ended)?;
     let peers = PeerFactory {
         me: ground.me,
         formation: ground.formation,
@@ -208,9 +211,7 @@ async fn start_raft(ground: &Ground, timing: Timing, place: &Place) -> Result<Ra
 
 impl Drop for Core {
     fn drop(&mut self) {
-        self.helpers
-            .iter()
-            .for_each(tokio::task::AbortHandle::abort);
+        self.abort_helpers();
     }
 }
 
@@ -229,11 +230,12 @@ impl Core {
         } else {
             Place::Here
         };
-        let raft = start_raft(&ground, timing, &place).await?;
+        let pen = ground.published.take_pen();
+        let raft = start_raft(&ground, pen.clone(), timing, &place).await?;
         let holds_until = Moment::now() + hold;
-        let (inbound, queue) = Inbound::new(raft.clone(), ground.clone(), holds_until);
+        let (inbound, queue) = Inbound::new(raft.clone(), ground.clone(), pen.clone(), holds_until);
         let ended = Arc::new(AtomicBool::new(false));
-        let compacting = place.spawn(compaction::run(raft.clone(), ground.clone()));
+        let compacting = place.spawn(compaction::run(raft.clone(), ground.clone(), pen));
         let watching = place.spawn(follow_role(
             raft.clone(),
             ground.role_changed.clone(),
@@ -264,6 +266,13 @@ impl Core {
             place,
             helpers,
         })
+    }
+
+    /// Whoever still holds the core holds nothing that goes on by itself.
+    pub(crate) fn abort_helpers(&self) {
+        self.helpers
+            .iter()
+            .for_each(tokio::task::AbortHandle::abort);
     }
 
     /// Why consensus does not go on, where it does not, in words.

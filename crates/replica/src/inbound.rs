@@ -10,6 +10,7 @@ use crate::core::{Ground, blocking};
 use crate::disk::{DiskFile, is_full};
 use crate::log::entry_size;
 use crate::messages::{PIECE, Place, Refused, Request, Response};
+use crate::published::Pen;
 use crate::snapshot::Meta;
 use crate::state_machine::StateMachine;
 use crate::types::{Consensus, Vote};
@@ -101,6 +102,7 @@ pub(crate) type Queued = (Place, AppendRequest, oneshot::Sender<Response>);
 pub(crate) struct Inbound {
     pub(crate) raft: openraft::Raft<Consensus, StateMachine>,
     ground: Ground,
+    pen: Pen,
     /// Until then no vote is given.
     holds_until: Moment,
     appends: mpsc::Sender<Queued>,
@@ -135,12 +137,14 @@ impl Inbound {
     pub(crate) fn new(
         raft: openraft::Raft<Consensus, StateMachine>,
         ground: Ground,
+        pen: Pen,
         holds_until: Moment,
     ) -> (Arc<Self>, mpsc::Receiver<Queued>) {
         let (appends, queue) = mpsc::channel(QUEUE);
         let inbound = Self {
             raft,
             ground,
+            pen,
             holds_until,
             appends,
             rows: Mutex::default(),
@@ -308,7 +312,7 @@ impl Inbound {
                 if committed && !matches!(response, AppendEntriesResponse::HigherVote(_)) {
                     self.ground.heard.now();
                     if let Some(agreed) = agreed {
-                        self.ground.published.heard_of(agreed);
+                        self.pen.heard_of(agreed);
                     }
                 }
                 Response::Append(response)

@@ -6,7 +6,7 @@
 //!   `office` (campaigns, hand-over), `members`;
 //! - [`formation`]: making, joining and selecting formations on disk; `switch`: from one into another while it runs;
 //!   `threshold`: when a log that was begun anew counts;
-//! - `core`: openraft on its thread; `state_machine`, `storage`, `network`, `inbound`, `messages`: what it stands on;
+//! - `core`: openraft on its thread; `published`, `state_machine`, `storage`, `network`, `inbound`, `messages`: what it stands on;
 //! - [`log`], `snapshot`, `snapshot_store`, `compaction`: what is on disk; [`disk`]: the disk itself, replaceable;
 //! - [`clock`], [`runtime`]: time and chance, replaceable.
 //!
@@ -30,6 +30,7 @@ mod network;
 mod office;
 mod promise;
 mod propose;
+mod published;
 mod replica;
 pub mod runtime;
 mod snapshot;

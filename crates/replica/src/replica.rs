@@ -15,9 +15,10 @@ use crate::log::{Driver, Log, LogOptions, OpenLogError, Room};
 use crate::messages::{MessageError, Refused, Request, Response};
 use crate::network::Links;
 use crate::promise;
+use crate::published::Published;
 use crate::snapshot::{Meta, SnapshotError};
 use crate::snapshot_store::SnapshotStore;
-use crate::state_machine::{Published, State};
+use crate::state_machine::State;
 use crate::threshold::{self, Threshold};
 use crate::timing::Timing;
 use crate::watch::{OrderedSender, OrderedWatch};
@@ -380,6 +381,7 @@ impl Replica {
 }
 
 pub(crate) async fn stop(core: &Core) {
+    core.abort_helpers();
     if let Err(error) = core.raft.shutdown().await {
         tracing::debug!(%error, "consensus had stopped already");
     }

@@ -4,7 +4,7 @@
 //! of a server that alone counts are sent nothing that is not on its own disk.
 
 use crate::log::{Done, Log};
-use crate::state_machine::Published;
+use crate::published::Published;
 use crate::types::{Consensus, Entry, LogId, Vote};
 use model::ServerId;
 use openraft::OptionalSend;
