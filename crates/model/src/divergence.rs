@@ -6,7 +6,7 @@
 
 use crate::application::Application;
 use crate::directory::Directory;
-use crate::formation::FormationRef;
+use crate::formation::{FormationRef, LINEAGE_LIMIT};
 use crate::id::{FormationId, ServerId};
 use crate::name::{AppName, ServerName, Token, UserName};
 use crate::pause::Pause;
@@ -34,6 +34,8 @@ pub const RECORDS: usize = 100_000;
 pub struct Divergence {
     /// The formation that gave way.
     pub formation: FormationRef,
+    /// Those that it went on from since the fork, newest first; they gave way with it. At most [`LINEAGE_LIMIT`].
+    pub ancestors: Vec<FormationId>,
     /// The last change that both sides have in common.
     pub fork_point: u64,
     /// Whether what both sides had at the fork was still known; where not, everything that differs counts.
@@ -56,8 +58,16 @@ impl Divergence {
     /// The divergence of a side that gives way, as one of its servers reports it.
     pub fn of(loser: &Directory, fork_point: u64, fork_known: bool) -> Self {
         let group = loser.group();
+        // A formation that was made before the fork is one that both go on from.
+        let since = group.formation.lineage();
+        let since = since.take_while(|step| step.fork_point >= fork_point);
         Self {
             formation: group.formation.this,
+            ancestors: since
+                .skip(1)
+                .take(LINEAGE_LIMIT)
+                .map(|step| step.id)
+                .collect(),
             fork_point,
             fork_known,
             primary: group.primary,

@@ -130,6 +130,9 @@ pub struct Side {
     pub held: bool,
     /// What it left for the formation in force, while nothing of that has come.
     pub left: Option<Left>,
+    /// Formations that gave way to this one, the last ones first: what was changed there is kept here, as far as anybody reported it.
+    /// At most [`LINEAGE_LIMIT`].
+    pub gave_way: Vec<FormationId>,
 }
 
 /// A formation that a server left for one of which nothing has come yet. It has it whole, and can go back to it.

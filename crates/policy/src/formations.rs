@@ -272,10 +272,15 @@ impl Formations {
             if formation.id == own.id || !related(look.own, side) || decided {
                 continue;
             }
-            let descends = side.descends_from(own.id);
+            let gave_way = side.gave_way.contains(&own.id);
+            let descends = side.descends_from(own.id) || gave_way;
             let name = look.directory.name_of(id);
             let why = match (gone, descends) {
                 (true, _) => format!("the primary of this formation went to {}", named(formation)),
+                (false, true) if gave_way => format!(
+                    "{name} is primary of {}, which this one gave way to",
+                    named(formation)
+                ),
                 (false, true) => format!(
                     "{name} is primary of {}, which goes on from this one",
                     named(formation)
@@ -350,6 +355,9 @@ pub fn part(own: &Side, sides: &BTreeMap<ServerId, Side>) -> Part {
     let Some(formation) = own.formation() else {
         return Part::Takes;
     };
+    if acting(sides).any(|(_, _, side)| side.gave_way.contains(&formation.id)) {
+        return Part::None;
+    }
     let newer: Vec<&Side> = acting(sides)
         .filter(|(_, _, side)| side.descends_from(formation.id))
         .map(|(_, _, side)| side)

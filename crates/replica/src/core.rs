@@ -18,7 +18,7 @@ use crate::state_machine::StateMachine;
 use crate::storage::LogStorage;
 use crate::threshold::Threshold;
 use crate::timing::{Timing, millis};
-use crate::types::Consensus;
+use crate::types::{Consensus, LogId};
 use crate::watch::{OrderedSender, OrderedWatch};
 use model::{FormationId, ServerId};
 use openraft::async_runtime::watch::{Watch, WatchReceiver};
@@ -52,6 +52,8 @@ pub(crate) struct Ground {
     pub(crate) snapshots: Arc<SnapshotStore>,
     /// Where the log begins to say who counts; none: from its first entry on.
     pub(crate) threshold: Option<Threshold>,
+    /// The newest change of a user's in the log when it ended there.
+    pub(crate) read_to_end: Arc<Mutex<Option<(LogId, u64)>>>,
     pub(crate) published: Arc<Published>,
     pub(crate) links: Arc<dyn Links>,
     pub(crate) heard: Arc<Heard>,

@@ -175,6 +175,7 @@ impl Replica {
             log,
             snapshots: Arc::new(snapshots),
             threshold,
+            read_to_end: Arc::default(),
             published: Arc::new(Published::new(state, left)),
             links,
             heard: Arc::new(Heard::default()),

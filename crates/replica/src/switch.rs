@@ -300,6 +300,7 @@ impl Replica {
                 log,
                 snapshots: Arc::new(snapshots),
                 threshold,
+                read_to_end: Arc::default(),
                 heard: Arc::new(Heard::default()),
                 threads: self.inner.options.log.driver == Driver::Threads,
                 ..(*before).clone()
@@ -334,6 +335,34 @@ impl Replica {
         let ground = self.ground();
         let last = ground.log.ends().1.or(ground.published.own().last);
         last.map_or((0, 0), |id| (id.leader_id.term, id.index))
+    }
+
+    /// The newest change of a user's in this server's log, agreed upon or not: what it would go on from where nobody leads. After
+    /// a start, the directory does not have all of it until a primary is heard.
+    pub fn last_user_change(&self) -> u64 {
+        let ground = self.ground();
+        let (own, end) = (ground.published.own(), ground.log.ends().1);
+        let newest = |state: &State| {
+            let directory = state.directory.as_ref();
+            directory.map_or(0, |directory| directory.group().last_user_change)
+        };
+        let Some(end) = end.filter(|end| end.index > own.applied) else {
+            return newest(&own);
+        };
+        let mut read = ground
+            .read_to_end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((to, known)) = *read
+            && to == end
+        {
+            return known;
+        }
+        // What cannot be read stops consensus, which says so.
+        let known =
+            with_log(&ground.log, (*own).clone()).map_or(newest(&own), |state| newest(&state));
+        *read = Some((end, known));
+        known
     }
 
     /// Servers that do not count and without which no change is acknowledged, as long as they follow closely.

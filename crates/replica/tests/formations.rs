@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Group, PATIENCE, add_user, server_id, users, wait_until};
-use model::{Cause, FormationId, IncarnationId, ServerId, UnixMillis};
+use model::{Author, Cause, Change, FormationId, IncarnationId, ServerId, UnixMillis};
 use replica::disk::{MemoryDisk, RealDisk, SharedDisk, Weather};
 use replica::{
     Acting, CampaignRefused, Founding, LogOwner, Moment, NotActing, Replica, Threshold, Timing,
@@ -45,6 +45,19 @@ async fn grow_followers(group: &mut Group, numbers: &[u8]) {
 
 async fn propose(primary: &Replica, number: u64) {
     let applied = primary.propose(&add_user(number), PATIENCE).await;
+    applied.expect("acknowledged").outcome.expect("not refused");
+}
+
+/// As people do, whose changes count where two formations meet.
+async fn propose_by_hand(primary: &Replica, number: u64) {
+    let change = Change {
+        author: Author::Local {
+            server: server_id(1),
+            uid: 0,
+        },
+        ..add_user(number)
+    };
+    let applied = primary.propose(&change, PATIENCE).await;
     applied.expect("acknowledged").outcome.expect("not refused");
 }
 
@@ -259,6 +272,31 @@ async fn one_that_counts_alone_does_not_act_after_its_start_before_it_may() {
     wait_until(leads, || format!("{:?}", again.status())).await;
     again.set_guard(None);
     assert!(again.acting().is_yes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_last_is_known_before_a_primary_is_heard() {
+    let group = Group::found().await;
+    let primary = group.primary().await;
+    propose_by_hand(&primary, 1).await;
+    let changed = primary.last_user_change();
+    let directory = primary.state();
+    let known = directory.directory.as_ref().expect("it has one");
+    assert_eq!(changed, known.group().last_user_change);
+    drop((primary, directory));
+    group.stop(1).await;
+    let again = group.start(1).await;
+    let last_entry = again.status().last_entry;
+    assert!(
+        changed > 0 && changed <= last_entry,
+        "{changed} of {last_entry}"
+    );
+    for _ in 0..2 {
+        assert_eq!(again.last_user_change(), changed);
+    }
+    lead(&again).await;
+    propose_by_hand(&again, 2).await;
+    assert!(again.last_user_change() > changed);
 }
 
 /// Its disk was emptied, and of what it is sent only the beginning has come, in which it alone counts.

@@ -97,14 +97,20 @@ impl Node {
     /// What this server says of its formation.
     pub(crate) fn side(&self) -> Side {
         let (directory, status) = (self.directory(), self.replica().status());
+        let (acting, leader) = (status.acting.is_yes(), self.leader());
+        let last_user_change = match acting || leader.is_some() {
+            true => directory.group().last_user_change,
+            false => self.replica().last_user_change(),
+        };
         own::side(&own::Stand {
             me: self.me(),
             directory: &directory,
             formation: self.replica().formation(),
             incarnation: self.replica().incarnation(),
-            acting: status.acting.is_yes(),
-            leader: self.leader(),
+            acting,
+            leader,
             voters: &status.voters,
+            last_user_change,
             log_end: self.replica().log_end(),
             held: self.held_because().is_some(),
             left: self.replica().left(),

@@ -148,6 +148,12 @@ impl Story {
 
     /// An administrator lets one formation stand, or makes one.
     pub(crate) fn recover(&mut self) {
+        let choice = self.chance.random();
+        self.recover_with(choice);
+    }
+
+    /// The same; of several formations that act, by their ids, the one at this place stands.
+    pub(crate) fn recover_with(&mut self, choice: u64) {
         let numbers = self.world.numbers();
         let states: Vec<_> = self.world.replicas().map(|it| it.state()).collect();
         let known = states.iter().filter_map(|state| state.directory.as_ref());
@@ -161,7 +167,6 @@ impl Story {
         let Some(number) = numbers.iter().find(fit).copied() else {
             return;
         };
-        let choice = self.chance.random();
         let Some(running) = self.world.server(number) else {
             return;
         };

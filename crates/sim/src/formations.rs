@@ -59,14 +59,20 @@ impl Server {
     /// What this server says of its formation.
     pub(crate) fn side(&self) -> Side {
         let (state, status) = (self.replica.state(), self.replica.status());
+        let (acting, leader) = (self.acts(&status.acting), self.leader_now());
+        let last_user_change = match acting || leader.is_some() {
+            true => self.directory(&state).group().last_user_change,
+            false => self.replica.last_user_change(),
+        };
         own::side(&own::Stand {
             me: self.me,
             directory: self.directory(&state),
             formation: self.replica.formation(),
             incarnation: self.replica.incarnation(),
-            acting: self.acts(&status.acting),
-            leader: self.leader_now(),
+            acting,
+            leader,
             voters: &status.voters,
+            last_user_change,
             log_end: self.replica.log_end(),
             held: self.marks.held.load(Ordering::Relaxed),
             left: self.replica.left(),

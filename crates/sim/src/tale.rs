@@ -254,6 +254,12 @@ impl Tale {
         self.story.recover();
     }
 
+    /// The same; of two formations the one stands that the group began with.
+    pub fn recover_to_the_first(&mut self) {
+        // Ids of those that are made later are smaller.
+        self.story.recover_with(1);
+    }
+
     /// Waits until these act as primaries, and no others.
     ///
     /// # Errors

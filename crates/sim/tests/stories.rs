@@ -286,6 +286,41 @@ fn a_formation_that_was_left_for_one_that_is_lost_goes_on() -> Told {
     tale.ends().map(|_| ())
 }
 
+/// Two formations went on from one another, and the last one gave way while the primaries of those before were away.
+#[test]
+fn what_an_administrator_decided_holds_for_those_who_were_away() -> Told {
+    let group = Group::availability(4).with("resilience.primary-return", "ignore");
+    let mut tale = Tale::of(group)?;
+    tale.split(&[&[1], &[2, 3, 4]]);
+    tale.until_primaries(&[1, 2])?;
+    tale.passes(3_000)?;
+    let first = tale.changes_at(1)?;
+    let second = tale.changes_at(2)?;
+    tale.killed(2);
+    tale.until_primaries(&[1, 3])?;
+    tale.passes(3_000)?;
+    let third = tale.changes_at(3)?;
+    tale.killed(3);
+    tale.until_primaries(&[1, 4])?;
+    tale.heals();
+    tale.passes(3_000)?;
+    tale.recover_to_the_first();
+    tale.until_primaries(&[1])?;
+    tale.until_together()?;
+    tale.starts(3)?;
+    tale.until_together()?;
+    tale.starts(2)?;
+    tale.until_together()?;
+    tale.until_arranged()?;
+    goes(
+        &tale,
+        &["an administrator recovers", "server 4 gives way by hand"],
+    );
+    assert_eq!((tale.primaries(), tale.formation()), (vec![1], 1));
+    assert!(tale.has(first) && !tale.has(second) && !tale.has(third));
+    tale.ends().map(|_| ())
+}
+
 /// It was started anew meanwhile.
 #[test]
 fn an_administrator_need_not_wait_to_go_on_from_what_was_left() -> Told {

@@ -7,6 +7,7 @@ use super::{Applying, bounds};
 use crate::change::{Command, Kind, Outcome, Refusal};
 use crate::divergence::{self, Content, Diverged, Divergence, Subject, same};
 use crate::event::{EventKind, Severity};
+use crate::formation::LINEAGE_LIMIT;
 use crate::id::FormationId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -91,6 +92,7 @@ impl Applying<'_> {
     fn check_report(&self, report: &Divergence, records: &[Diverged]) -> Result<(), Refusal> {
         bounds::size("diverged records", records.len(), Command::DIVERGED_LIMIT)?;
         bounds::size("members", report.members.len(), bounds::SERVERS)?;
+        bounds::size("ancestors", report.ancestors.len(), LINEAGE_LIMIT)?;
         if report.formation.id == self.directory.group.formation.this.id {
             return Err(bounds::invalid("formation", "it is the one in force"));
         }

@@ -58,6 +58,9 @@ pub fn meet(own: &Side, other: &Side, several: bool) -> Meeting {
         i_descend: own.descends_from(theirs.id),
         they_descend: other.descends_from(mine.id),
     };
+    if let Some(before) = both.decided_before() {
+        return before;
+    }
     if both.stand_alone() {
         return Meeting::Strangers;
     }
@@ -65,6 +68,28 @@ pub fn meet(own: &Side, other: &Side, several: bool) -> Meeting {
 }
 
 impl Both<'_> {
+    /// One that gave way to the other before, or from which one went on that did, does not stand when somebody comes back who
+    /// was not there.
+    fn decided_before(&self) -> Option<Meeting> {
+        let Self { mine, theirs, .. } = self;
+        let gave_way = |winner: &Side, loser: &Side| {
+            let loser = loser.formation();
+            loser.is_some_and(|loser| winner.gave_way.contains(&loser.id))
+        };
+        let why = |falls: &str, stands: &str| {
+            let detail = format!("{falls} gave way to {stands} before");
+            reason("gave-way", true, detail)
+        };
+        match (
+            gave_way(self.own, self.other),
+            gave_way(self.other, self.own),
+        ) {
+            (true, false) => Some(Meeting::Stays(why(theirs, mine))),
+            (false, true) => Some(Meeting::GivesWay(why(mine, theirs))),
+            _ => None,
+        }
+    }
+
     /// With an empty backup list every server stands alone until the primary that they lost is there again, or an administrator
     /// promotes one.
     fn stand_alone(&self) -> bool {

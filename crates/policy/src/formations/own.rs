@@ -7,6 +7,7 @@ use model::{
     Directory, FormationId, FormationRef, IncarnationId, LINEAGE_LIMIT, Left, ResilienceMode,
     ServerId, Side,
 };
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Stand<'a> {
     pub leader: Option<ServerId>,
     /// Whom consensus counts.
     pub voters: &'a BTreeSet<ServerId>,
+    /// The newest change of a user's in its log.
+    pub last_user_change: u64,
     /// The term and the number of the last entry of its log.
     pub log_end: (u64, u64),
     /// Whether it may not go on without its primary.
@@ -52,11 +55,24 @@ pub fn side(stand: &Stand<'_>) -> Side {
         primary,
         votes_alone: stand.voters.len() == 1 && stand.voters.contains(&stand.me),
         rank: rank.map_or(u32::MAX, |rank| u32::try_from(rank).unwrap_or(u32::MAX)),
-        last_user_change: group.last_user_change,
+        last_user_change: stand.last_user_change,
         log_end: stand.log_end,
         held: stand.held,
         left: stand.left,
+        gave_way: gave_way(stand),
     }
+}
+
+/// Formations whose changes are kept as divergences here, and those that they went on from.
+fn gave_way(stand: &Stand<'_>) -> Vec<FormationId> {
+    let mut kept: Vec<_> = stand.directory.all_divergences().collect();
+    kept.sort_by_key(|divergence| Reverse(divergence.kept));
+    let all = kept.into_iter().flat_map(|divergence| {
+        let formation = [divergence.formation.id].into_iter();
+        formation.chain(divergence.ancestors.iter().copied())
+    });
+    let others = all.filter(|id| *id != stand.formation);
+    others.take(LINEAGE_LIMIT).collect()
 }
 
 /// The formation in force and those that it descends from, newest first. Before anything of it has come only its id is known,

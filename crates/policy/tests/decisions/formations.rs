@@ -46,6 +46,7 @@ fn side(lineage: Vec<FormationRef>, primary: Option<ServerId>, last_user_change:
         log_end: (1, last_user_change),
         held: false,
         left: None,
+        gave_way: Vec::new(),
     }
 }
 
@@ -83,6 +84,31 @@ fn which_formation_stands() {
     insta::assert_snapshot!(table);
 }
 
+/// An administrator decided, or a rule did, while somebody was away who comes back with the one that lost.
+#[test]
+fn what_gave_way_before_does_not_stand_later() {
+    let older = side(original(), Some(BOSTON), 120);
+    let lost = after(&original(), 0xB0, 100);
+    for rule in [PrimaryReturn::AcceptSecondary, PrimaryReturn::Ignore] {
+        let mut older = older.clone();
+        let mut back = side(lost.clone(), None, 130);
+        (older.primary_return, back.primary_return) = (rule, rule);
+        back.votes_alone = true;
+        let sides = |older: &Side| BTreeMap::from([(BOSTON, older.clone())]);
+        assert_eq!(
+            part(&back, &sides(&older)),
+            Part::Takes,
+            "nothing is decided"
+        );
+        assert_ne!(words(meet(&back, &older, false)).0, "gives way");
+        older.gave_way = vec![lost[0].id];
+        assert_eq!(part(&back, &sides(&older)), Part::None);
+        assert_eq!(words(meet(&back, &older, true)).0, "gives way");
+        assert_eq!(words(meet(&older, &back, true)).0, "stays");
+        assert_eq!(room::refusal(&older, &BTreeMap::new(), &back), None);
+    }
+}
+
 #[test]
 fn a_formation_in_which_a_majority_agrees_gives_way_only_to_one_made_by_hand() {
     let mut before = side(original(), None, 120);
@@ -114,10 +140,12 @@ prop_compose! {
         quorum in any::<bool>(),
         rule in proptest::sample::select(vec![PrimaryReturn::Accept, PrimaryReturn::AcceptSecondary, PrimaryReturn::Ignore]),
         acts in any::<bool>(),
+        gave_way in proptest::collection::vec(any_lineage(), 0..2),
     ) -> Side {
         let mut side = side(lineage, acts.then_some(BOSTON), changed);
         side.rank = rank;
         side.primary_return = rule;
+        side.gave_way = gave_way.iter().map(|lineage| lineage[0].id).collect();
         if quorum {
             side.mode = ResilienceMode::Quorum;
         }

@@ -26,6 +26,7 @@ fn holds(formation: Option<FormationRef>, end: u64) -> Side {
         log_end: (3, end),
         held: false,
         left: None,
+        gave_way: Vec::new(),
     }
 }
 

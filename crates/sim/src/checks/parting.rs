@@ -150,7 +150,12 @@ pub(crate) fn gives_way(coming: &Side, stays: &Side) -> Result<(), Broken> {
         .iter()
         .any(|side| side.mode == ResilienceMode::Quorum);
     let [came_changed, stayed_changed] = changed;
+    let before = |one: &Side, to: &Side| {
+        let this = one.formation().map(|its| its.id);
+        to.gave_way.iter().any(|gave_way| Some(*gave_way) == this)
+    };
     let right = match () {
+        () if before(coming, stays) != before(stays, coming) => before(coming, stays),
         // Made of it by hand.
         () if majority => newer && !(came_changed && coming.primary.is_some()),
         () if either(PrimaryReturn::Ignore) => false,
