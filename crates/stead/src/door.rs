@@ -74,7 +74,7 @@ impl Door {
         what: &str,
         path: &str,
     ) -> Result<T, Failure> {
-        let reply = self.call(what, HttpMethod::GET, path, None, &[]).await?;
+        let reply = self.call(what, reading(path)).await?;
         decode(what, &reply)
     }
 
@@ -87,7 +87,7 @@ impl Door {
         what: &str,
         path: &str,
     ) -> Result<Option<T>, Failure> {
-        let reply = self.ask(what, HttpMethod::GET, path, None, &[]).await?;
+        let reply = self.ask(what, reading(path)).await?;
         match reply.status {
             404 => Ok(None),
             _ => decode(what, &taken(what, reply)?).map(Some),
@@ -106,7 +106,7 @@ impl Door {
         let mut all = Vec::new();
         let mut next = Some(path.to_owned());
         while let Some(path) = next {
-            let reply = self.call(what, HttpMethod::GET, &path, None, &[]).await?;
+            let reply = self.call(what, reading(&path)).await?;
             all.extend(decode::<Vec<T>>(what, &reply)?);
             next = reply.header("link").and_then(next_page);
         }
@@ -159,46 +159,21 @@ impl Door {
             Method::Patch => HttpMethod::PATCH,
             Method::Delete => HttpMethod::DELETE,
         };
-        self.call(
-            what,
-            method,
-            path,
-            body,
-            &[(client::api::IDEMPOTENCY_KEY, &key)],
-        )
-        .await
-    }
-
-    async fn call(
-        &self,
-        what: &str,
-        method: HttpMethod,
-        path: &str,
-        body: Option<serde_json::Value>,
-        headers: &[(&str, &str)],
-    ) -> Result<Reply, Failure> {
-        let reply = self.ask(what, method, path, body, headers).await?;
-        taken(what, reply)
-    }
-
-    async fn ask(
-        &self,
-        what: &str,
-        method: HttpMethod,
-        path: &str,
-        body: Option<serde_json::Value>,
-        headers: &[(&str, &str)],
-    ) -> Result<Reply, Failure> {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
         let call = Call {
             method,
             path,
             body,
-            headers,
+            headers: vec![(client::api::IDEMPOTENCY_KEY.to_owned(), key)],
         };
+        self.call(what, call).await
+    }
+
+    async fn call(&self, what: &str, call: Call<'_>) -> Result<Reply, Failure> {
+        let reply = self.ask(what, call).await?;
+        taken(what, reply)
+    }
+
+    async fn ask(&self, what: &str, call: Call<'_>) -> Result<Reply, Failure> {
         let reply = self.api.call(call).await;
         reply.map_err(|error| unreached(what, &error))
     }
@@ -217,6 +192,15 @@ impl Door {
             .stream(path, last.map(|seq| seq.to_string()))
             .await
             .map_err(|error| unreached(what, &error))
+    }
+}
+
+fn reading(path: &str) -> Call<'_> {
+    Call {
+        method: HttpMethod::GET,
+        path,
+        body: None,
+        headers: Vec::new(),
     }
 }
 

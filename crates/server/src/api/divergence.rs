@@ -8,16 +8,16 @@ use super::bodies::{
 use super::caller::Caller;
 use super::extract::{Asked, Body, Named};
 use super::group::DryRun;
+use super::pages;
 use super::problem::Problem;
 use super::servers::checked_reason;
-use super::sessions::next_link;
 use super::show;
 use crate::node::Node;
 use crate::submit::SubmitError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use model::divergence::EditedServer;
 use model::settings::value::nearest;
 use model::{
@@ -27,9 +27,6 @@ use model::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-
-/// The most records in one page.
-const PAGE_LIMIT: u32 = 1000;
 
 /// Which page of the records is meant.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -77,25 +74,15 @@ pub(super) async fn records(
 ) -> Result<Response, Problem> {
     let directory = node.directory();
     let formation = left(find(&directory, &id)?, &id)?.formation.id;
-    let limit = page.limit.unwrap_or(PAGE_LIMIT);
-    if !(1..=PAGE_LIMIT).contains(&limit) {
-        return Err(Problem::invalid(format!("limit is 1 to {PAGE_LIMIT}")));
-    }
-    let limit = usize::try_from(limit).unwrap_or(1);
-    let mut rest = directory.diverged(formation).skip(page.cursor);
-    let records: Vec<_> = rest
-        .by_ref()
-        .take(limit)
+    let size = pages::size("limit", page.limit)?;
+    let rest = directory.diverged(formation).skip(page.cursor);
+    let (records, more) = pages::take(rest, size);
+    let next = more.map(|_| ("cursor", (page.cursor + records.len()).to_string()));
+    let records: Vec<DivergedRecord> = records
+        .into_iter()
         .map(|record| three_ways(&directory, record))
         .collect();
-    let more = rest.next().is_some();
-    let next = page.cursor + records.len();
-    let mut response = Json(records).into_response();
-    if more {
-        let link = next_link(&uri, "cursor", &next.to_string());
-        response.headers_mut().extend(link);
-    }
-    Ok(response)
+    Ok(pages::answer(records, &uri, next))
 }
 
 /// Puts what the formation that gave way had in place of what is here, with the checks of an ordinary change.

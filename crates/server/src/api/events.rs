@@ -5,8 +5,8 @@
 
 use super::bodies::{Event, EventKindInfo};
 use super::extract::Asked;
+use super::pages;
 use super::problem::Problem;
-use super::sessions::next_link;
 use super::show;
 use crate::node::Node;
 use axum::Json;
@@ -23,8 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// The most events in one page, or in one step of a stream.
-const PAGE_LIMIT: u32 = 1000;
 /// How often a silent stream says that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -103,14 +101,6 @@ impl Filter {
     }
 }
 
-fn within(what: &str, number: Option<u32>) -> Result<usize, Problem> {
-    let number = number.unwrap_or(PAGE_LIMIT);
-    if !(1..=PAGE_LIMIT).contains(&number) {
-        return Err(Problem::invalid(format!("{what} is 1 to {PAGE_LIMIT}")));
-    }
-    Ok(usize::try_from(number).unwrap_or(1))
-}
-
 /// Lists the newest events, or all from a place on; as a stream where `Accept: text/event-stream` asks for one.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(Which),
     responses((status = 200, content((Vec<Event> = "application/json"), (Event = "text/event-stream"))), (status = 422, body = Problem)))]
@@ -126,26 +116,20 @@ pub(super) async fn list(
     }
     let directory = node.directory();
     let Some(from) = which.from else {
-        let count = within("last", which.last.or(which.limit))?;
+        let count = pages::size("last", which.last.or(which.limit))?;
         return Ok(Json(newest(&directory, &filter, count)).into_response());
     };
-    let limit = within("limit", which.limit)?;
-    let mut fitting = directory
+    let limit = pages::size("limit", which.limit)?;
+    let fitting = directory
         .events_from(from)
         .filter(|event| filter.fits(event));
-    let page: Vec<Event> = fitting
-        .by_ref()
-        .take(limit)
+    let (page, more) = pages::take(fitting, limit);
+    let next = more.map(|event| ("from", event.seq.to_string()));
+    let page: Vec<Event> = page
+        .into_iter()
         .map(|event| show::event(&directory, event))
         .collect();
-    let more = fitting.next().map(|event| event.seq);
-    let mut response = Json(page).into_response();
-    if let Some(next) = more {
-        response
-            .headers_mut()
-            .extend(next_link(&uri, "from", &next.to_string()));
-    }
-    Ok(response)
+    Ok(pages::answer(page, &uri, next))
 }
 
 fn newest(directory: &Directory, filter: &Filter, count: usize) -> Vec<Event> {
@@ -255,7 +239,7 @@ impl Following {
     /// Takes a bounded step through the journal; whether there was anything new.
     fn gather(&mut self) -> bool {
         let directory = self.node.directory();
-        let limit = usize::try_from(PAGE_LIMIT).unwrap_or(1);
+        let limit = usize::try_from(pages::LIMIT).unwrap_or(1);
         let step: Vec<&Arc<model::Event>> = directory.events_from(self.next).take(limit).collect();
         let Some(last) = step.last() else {
             return false;
@@ -297,7 +281,6 @@ mod tests {
                 .contains("failover")
         );
         assert!(severity("bad").is_err());
-        assert_eq!(within("last", Some(0)).unwrap_err().status, 422);
-        assert_eq!(within("last", None).unwrap(), 1000);
+        assert_eq!(pages::size("last", None).unwrap(), 1000);
     }
 }

@@ -20,6 +20,7 @@ mod health;
 mod login;
 mod metrics;
 mod openapi;
+mod pages;
 mod pause;
 pub mod problem;
 mod recovery;

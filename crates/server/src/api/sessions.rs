@@ -4,14 +4,14 @@ use super::bodies::{Session, SessionRequest};
 use super::caller::Caller;
 use super::extract::{Asked, Body, Named, tagged};
 use super::group::id_of;
+use super::pages;
 use super::problem::Problem;
 use super::show;
 use crate::node::{Consistency, Node};
 use crate::submit::SubmitError;
-use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
 use model::settings::value::nearest;
 use model::{
     AppName, Command, Directory, Outcome, ServerId, SessionId, SessionState, Token, UserName,
@@ -19,8 +19,6 @@ use model::{
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// The most sessions in one page.
-const PAGE_LIMIT: u32 = 1000;
 const STATES: [SessionState; 5] = [
     SessionState::Starting,
     SessionState::Active,
@@ -131,21 +129,6 @@ impl Filter {
             _ => Box::new(directory.sessions_from(after)),
         }
     }
-
-    /// At most `limit` sessions behind `after`, and whether there are more.
-    fn page<'a>(
-        &self,
-        directory: &'a Directory,
-        after: Option<SessionId>,
-        limit: usize,
-    ) -> (Vec<&'a Arc<model::Session>>, bool) {
-        let mut fitting = self
-            .candidates(directory, after)
-            .filter(|session| self.fits(session));
-        let page: Vec<_> = fitting.by_ref().take(limit).collect();
-        let more = fitting.next().is_some();
-        (page, more)
-    }
 }
 
 /// Lists sessions that are not ended.
@@ -157,44 +140,18 @@ pub(super) async fn list(
     Asked(which): Asked<Which>,
 ) -> Result<Response, Problem> {
     let directory = node.directory();
-    let limit = which.limit.unwrap_or(PAGE_LIMIT);
-    if !(1..=PAGE_LIMIT).contains(&limit) {
-        return Err(Problem::invalid(format!("limit is 1 to {PAGE_LIMIT}")));
-    }
+    let size = pages::size("limit", which.limit)?;
     let cursor = which.cursor;
     let filter = which.filter(&directory)?;
-    let (page, more) = filter.page(&directory, cursor, usize::try_from(limit).unwrap_or(1));
-    let last = page.last().map(|session| session.id);
+    let candidates = filter.candidates(&directory, cursor);
+    let (page, more) = pages::take(candidates.filter(|session| filter.fits(session)), size);
+    let last = page.last().filter(|_| more.is_some());
+    let next = last.map(|last| ("cursor", last.id.to_string()));
     let sessions: Vec<Session> = page
         .into_iter()
         .map(|session| show::session(&directory, session))
         .collect();
-    let mut response = Json(sessions).into_response();
-    if let Some(last) = last.filter(|_| more) {
-        response
-            .headers_mut()
-            .extend(next_link(&uri, "cursor", &last.to_string()));
-    }
-    Ok(response)
-}
-
-/// A `Link` header to the page that begins behind `value`.
-pub(super) fn next_link(
-    uri: &Uri,
-    name: &str,
-    value: &str,
-) -> Option<(header::HeaderName, HeaderValue)> {
-    let prefix = format!("{name}=");
-    let kept = uri
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .filter(|pair| !pair.is_empty() && !pair.starts_with(&prefix));
-    let mut query: Vec<&str> = kept.collect();
-    let pair = format!("{name}={value}");
-    query.push(&pair);
-    let link = format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"));
-    Some((header::LINK, HeaderValue::from_str(&link).ok()?))
+    Ok(pages::answer(sessions, &uri, next))
 }
 
 fn found(directory: &Directory, id: SessionId) -> Result<&Arc<model::Session>, Problem> {
@@ -308,19 +265,6 @@ pub(super) async fn end(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_next_page_keeps_the_filter() {
-        let link = |uri: &str| next_link(&uri.parse().unwrap(), "cursor", "ab").unwrap().1;
-        assert_eq!(
-            link("/v1/sessions"),
-            "</v1/sessions?cursor=ab>; rel=\"next\""
-        );
-        assert_eq!(
-            link("/v1/sessions?user=ann&cursor=cd&limit=2"),
-            "</v1/sessions?user=ann&limit=2&cursor=ab>; rel=\"next\""
-        );
-    }
 
     #[test]
     fn states_by_their_words() {

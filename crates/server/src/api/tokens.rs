@@ -1,25 +1,22 @@
 //! `/v1/tokens`: the register of tokens. A token is found by an alias too.
 
-use super::bodies::{Token as Body_, TokenChange, TokenCreation};
+use super::bodies::{self, TokenChange, TokenCreation};
 use super::caller::Caller;
 use super::extract::{Asked, Body, IfMatch, Named, tagged};
+use super::pages;
 use super::problem::Problem;
 use super::retry::edit;
-use super::sessions::next_link;
 use super::show;
 use crate::node::{Consistency, Node};
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use model::settings::value::nearest;
 use model::{Command, Directory, RegisteredToken, Token, UnixMillis, UserName};
 use serde::Deserialize;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The most tokens of one page.
-const PAGE_LIMIT: u32 = 1_000;
 /// How many are looked at for a name that is nearly the one asked for.
 const NEAR: usize = 10_000;
 
@@ -50,44 +47,25 @@ impl Which {
 
 /// Lists the registered tokens.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens", params(Which),
-    responses((status = 200, body = Vec<Body_>, headers(("Link" = String, description = "The address of the next page, rel=\"next\""))), (status = 422, body = Problem)))]
+    responses((status = 200, body = Vec<bodies::Token>, headers(("Link" = String, description = "The address of the next page, rel=\"next\""))), (status = 422, body = Problem)))]
 pub(super) async fn list(
     State(node): State<Node>,
     uri: Uri,
     Asked(which): Asked<Which>,
 ) -> Result<Response, Problem> {
     let directory = node.directory();
-    let limit = which.limit.unwrap_or(PAGE_LIMIT);
-    if !(1..=PAGE_LIMIT).contains(&limit) {
-        return Err(Problem::invalid(format!("limit is 1 to {PAGE_LIMIT}")));
-    }
+    let size = pages::size("limit", which.limit)?;
     let from = directory.tokens_from(which.cursor.as_ref());
-    let mut fitting = from.filter(|token| which.fits(token));
-    let limit = usize::try_from(limit).unwrap_or(1);
-    let page: Vec<_> = fitting.by_ref().take(limit).collect();
-    let more = fitting.next().is_some();
-    let last = page.last().map(|token| escape(token.token.as_str()));
-    let tokens: Vec<Body_> = page.into_iter().map(|token| show::token(token)).collect();
-    let mut response = Json(tokens).into_response();
-    if let Some(last) = last.filter(|_| more) {
-        let link = next_link(&uri, "cursor", &last);
-        response.headers_mut().extend(link);
-    }
-    Ok(response)
-}
-
-/// A token in the query of an address: its punctuation means something there.
-fn escape(token: &str) -> String {
-    let each = token.chars().map(|character| match character {
-        '+' | '=' | '/' | '@' | ':' => format!("%{:02X}", u32::from(character)),
-        plain => plain.to_string(),
-    });
-    each.collect()
+    let (page, more) = pages::take(from.filter(|token| which.fits(token)), size);
+    let last = page.last().filter(|_| more.is_some());
+    let next = last.map(|last| ("cursor", last.token.to_string()));
+    let tokens: Vec<bodies::Token> = page.into_iter().map(|token| show::token(token)).collect();
+    Ok(pages::answer(tokens, &uri, next))
 }
 
 /// Shows a registered token, by its name or an alias.
 #[utoipa::path(get, path = "/v1/tokens/{name}", tag = "tokens", params(("name" = String, Path, description = "Which token")),
-    responses((status = 200, body = Body_), (status = 404, body = Problem)))]
+    responses((status = 200, body = bodies::Token), (status = 404, body = Problem)))]
 pub(super) async fn show(
     State(node): State<Node>,
     Named(name): Named<Token>,
@@ -137,7 +115,7 @@ where
 /// Registers a token.
 #[utoipa::path(put, path = "/v1/tokens/{name}", tag = "tokens", params(("name" = String, Path, description = "The token")),
     request_body = TokenCreation,
-    responses((status = 201, body = Body_), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 201, body = bodies::Token), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn add(
     State(node): State<Node>,
     caller: Caller,
@@ -163,7 +141,7 @@ pub(super) async fn add(
 /// Changes a registered token; what is absent stays as it is.
 #[utoipa::path(patch, path = "/v1/tokens/{name}", tag = "tokens", params(("name" = String, Path, description = "Which token")),
     request_body = TokenChange,
-    responses((status = 200, body = Body_), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 200, body = bodies::Token), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn change(
     State(node): State<Node>,
     caller: Caller,

@@ -1,6 +1,7 @@
 //! `stead app`: what sessions run.
 
 use super::Context;
+use super::records::{Record, given};
 use super::values::{self, Limit};
 use crate::door::{Door, Method, escape};
 use crate::errors::Failure;
@@ -132,7 +133,6 @@ struct Fields {
 
 impl Fields {
     fn change(self) -> AppChange {
-        let given = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());
         let pairs = |list: Vec<(String, String)>| {
             Some(list.into_iter().collect()).filter(|map: &BTreeMap<_, _>| !map.is_empty())
         };
@@ -168,55 +168,35 @@ impl App {
         let door = Door::open(context)?;
         match self.verb {
             Verb::Add(Add { name, fields }) => {
-                let what = format!("application {name} was not added");
-                let app: AppView = door
-                    .send(&what, Method::Put, &path(&name), &fields.change())
-                    .await?;
-                context
-                    .output
-                    .done(&app, format!("Application {} was added.", app.name));
+                let record = record(&name);
+                let (what, body) = (record.was_not("added"), fields.change());
+                let app: AppView = door.send(&what, Method::Put, &record.path, &body).await?;
+                let words = format!("Application {} was added.", app.name);
+                context.output.done(&app, words);
             }
             Verb::List(_) => list(context, &door).await?,
-            Verb::Show(Show { name }) => {
-                let app: AppView = door
-                    .get(&format!("application {name} was not shown"), &path(&name))
-                    .await?;
-                context.output.show(&app, facts);
-            }
+            Verb::Show(Show { name }) => record(&name).show(context, &door, facts).await?,
             Verb::Set(Set { name, fields }) => {
-                let what = format!("application {name} was not changed");
-                let change = fields.change();
-                if change == AppChange::default() {
-                    return Err(Failure::usage(what, "nothing was said to change")
-                        .remedy("see `stead app set --help`"));
-                }
-                let app: AppView = door
-                    .send(&what, Method::Patch, &path(&name), &change)
-                    .await?;
-                context
-                    .output
-                    .done(&app, format!("Application {} was changed.", app.name));
+                let app: AppView = record(&name).change(&door, &fields.change()).await?;
+                let words = format!("Application {} was changed.", app.name);
+                context.output.done(&app, words);
             }
             Verb::Remove(Remove { name }) => {
-                door.tell(
-                    &format!("application {name} was not removed"),
-                    Method::Delete,
-                    &path(&name),
-                    &(),
-                )
-                .await?;
-                let done = serde_json::json!({ "name": name, "removed": true });
-                context
-                    .output
-                    .done(&done, format!("Application {name} was removed."));
+                let words = format!("Application {name} was removed.");
+                record(&name).remove(context, &door, words).await?;
             }
         }
         Ok(())
     }
 }
 
-fn path(name: &AppName) -> String {
-    format!("/v1/apps/{}", escape(name.as_str()))
+fn record(name: &AppName) -> Record<'_, AppName> {
+    Record {
+        kind: "application",
+        set: "stead app set",
+        name,
+        path: format!("/v1/apps/{}", escape(name.as_str())),
+    }
 }
 
 fn facts(app: &AppView) -> String {

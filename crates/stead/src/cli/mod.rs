@@ -15,6 +15,7 @@ mod init;
 mod join;
 mod keeper;
 mod login;
+mod records;
 mod select;
 mod server;
 mod session;

@@ -1,6 +1,7 @@
 //! `stead token`: whose a token is, under which other names it is known, and what it gets.
 
 use super::Context;
+use super::records::{Record, given};
 use crate::door::{Door, Method, escape, with_query};
 use crate::errors::Failure;
 use crate::output::Tone;
@@ -132,20 +133,11 @@ impl Token {
         match self.verb {
             Verb::Add(verb) => verb.run(context, &door).await,
             Verb::List(verb) => verb.run(context, &door).await,
-            Verb::Show(Show { name }) => {
-                let what = format!("token {name} was not shown");
-                let token: TokenView = door.get(&what, &path(&name)).await?;
-                context.output.show(&token, facts);
-                Ok(())
-            }
+            Verb::Show(Show { name }) => record(&name).show(context, &door, facts).await,
             Verb::Set(verb) => verb.run(context, &door).await,
             Verb::Remove(Remove { name }) => {
-                let what = format!("token {name} was not removed");
-                door.tell(&what, Method::Delete, &path(&name), &()).await?;
-                let done = serde_json::json!({ "name": name, "removed": true });
                 let words = format!("Token {name} is not registered any more.");
-                context.output.done(&done, words);
-                Ok(())
+                record(&name).remove(context, &door, words).await
             }
         }
     }
@@ -160,9 +152,9 @@ impl Add {
             aliases: self.aliases.iter().map(ToString::to_string).collect(),
             enabled: Some(!self.disabled),
         };
-        let what = format!("token {} was not registered", self.name);
-        let path = path(&self.name);
-        let token: TokenView = door.send(&what, Method::Put, &path, &body).await?;
+        let record = record(&self.name);
+        let what = record.was_not("registered");
+        let token: TokenView = door.send(&what, Method::Put, &record.path, &body).await?;
         let words = format!("Token {} was registered for {}.", token.name, token.user);
         context.output.done(&token, words);
         Ok(())
@@ -171,11 +163,9 @@ impl Add {
 
 impl Set {
     async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
-        let what = format!("token {} was not changed", self.name);
         let aliases = match self.no_aliases {
             true => Some(Vec::new()),
-            false => Some(self.aliases.iter().map(ToString::to_string).collect())
-                .filter(|aliases: &Vec<String>| !aliases.is_empty()),
+            false => given(self.aliases.iter().map(ToString::to_string).collect()),
         };
         let or_none = |value: Option<String>, none: bool| match none {
             true => Some(None),
@@ -188,12 +178,7 @@ impl Set {
             aliases,
             enabled: (self.enable || self.disable).then_some(self.enable),
         };
-        if body == TokenChange::default() {
-            return Err(Failure::usage(what, "nothing was said to change")
-                .remedy("see `stead token set --help`"));
-        }
-        let path = path(&self.name);
-        let token: TokenView = door.send(&what, Method::Patch, &path, &body).await?;
+        let token: TokenView = record(&self.name).change(door, &body).await?;
         let words = format!("Token {} was changed.", token.name);
         context.output.done(&token, words);
         Ok(())
@@ -233,8 +218,13 @@ impl List {
     }
 }
 
-fn path(name: &Name) -> String {
-    format!("/v1/tokens/{}", escape(name.as_str()))
+fn record(name: &Name) -> Record<'_, Name> {
+    Record {
+        kind: "token",
+        set: "stead token set",
+        name,
+        path: format!("/v1/tokens/{}", escape(name.as_str())),
+    }
 }
 
 fn facts(token: &TokenView) -> String {

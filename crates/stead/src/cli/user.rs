@@ -1,6 +1,7 @@
 //! `stead user`: accounts.
 
 use super::Context;
+use super::records::{Record, given};
 use crate::door::{Door, Method, escape};
 use crate::errors::Failure;
 use crate::output::Tone;
@@ -143,28 +144,12 @@ impl User {
         match self.verb {
             Verb::Add(verb) => verb.run(context, &door).await,
             Verb::List(_) => list(context, &door).await,
-            Verb::Show(Show { name }) => {
-                let user: UserView = door
-                    .get(&format!("user {name} was not shown"), &path(&name))
-                    .await?;
-                context.output.show(&user, facts);
-                Ok(())
-            }
+            Verb::Show(Show { name }) => record(&name).show(context, &door, facts).await,
             Verb::Passwd(verb) => verb.run(context, &door).await,
             Verb::Set(verb) => verb.run(context, &door).await,
             Verb::Remove(Remove { name }) => {
-                door.tell(
-                    &format!("user {name} was not removed"),
-                    Method::Delete,
-                    &path(&name),
-                    &(),
-                )
-                .await?;
-                context.output.done(
-                    &serde_json::json!({ "name": name, "removed": true }),
-                    format!("User {name} was removed."),
-                );
-                Ok(())
+                let words = format!("User {name} was removed.");
+                record(&name).remove(context, &door, words).await
             }
         }
     }
@@ -179,13 +164,11 @@ impl Add {
             groups: self.groups,
             disabled: self.disabled,
         };
-        let what = format!("user {} was not added", self.name);
-        let user: UserView = door
-            .send(&what, Method::Put, &path(&self.name), &body)
-            .await?;
-        context
-            .output
-            .done(&user, format!("User {} was added.", user.name));
+        let record = record(&self.name);
+        let what = record.was_not("added");
+        let user: UserView = door.send(&what, Method::Put, &record.path, &body).await?;
+        let words = format!("User {} was added.", user.name);
+        context.output.done(&user, words);
         Ok(())
     }
 }
@@ -196,14 +179,8 @@ impl Passwd {
             password: Password(self.password.new_password(self.name.as_str())?.0),
         };
         let what = format!("the password of {} was not set", self.name);
-        let user: UserView = door
-            .send(
-                &what,
-                Method::Put,
-                &format!("{}/password", path(&self.name)),
-                &body,
-            )
-            .await?;
+        let path = format!("{}/password", record(&self.name).path);
+        let user: UserView = door.send(&what, Method::Put, &path, &body).await?;
         context.output.done(
             &user,
             format!(
@@ -217,38 +194,30 @@ impl Passwd {
 
 impl Set {
     async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
-        let what = format!("user {} was not changed", self.name);
-        let groups = if self.no_groups {
-            Some(Vec::new())
-        } else {
-            Some(self.groups).filter(|groups| !groups.is_empty())
+        let groups = match self.no_groups {
+            true => Some(Vec::new()),
+            false => given(self.groups),
         };
-        let disabled = if self.disable || self.enable {
-            Some(self.disable)
-        } else {
-            None
-        };
+        let disabled = (self.disable || self.enable).then_some(self.disable);
         let body = UserChange {
             role: self.role.map(Role::word),
             groups,
             disabled,
         };
-        if body == UserChange::default() {
-            return Err(Failure::usage(what, "nothing was said to change")
-                .remedy("see `stead user set --help`"));
-        }
-        let user: UserView = door
-            .send(&what, Method::Patch, &path(&self.name), &body)
-            .await?;
-        context
-            .output
-            .done(&user, format!("User {} was changed.", user.name));
+        let user: UserView = record(&self.name).change(door, &body).await?;
+        let words = format!("User {} was changed.", user.name);
+        context.output.done(&user, words);
         Ok(())
     }
 }
 
-fn path(name: &UserName) -> String {
-    format!("/v1/users/{}", escape(name.as_str()))
+fn record(name: &UserName) -> Record<'_, UserName> {
+    Record {
+        kind: "user",
+        set: "stead user set",
+        name,
+        path: format!("/v1/users/{}", escape(name.as_str())),
+    }
 }
 
 fn facts(user: &UserView) -> String {
