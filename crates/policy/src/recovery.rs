@@ -196,16 +196,7 @@ fn make(view: &View<'_>, sides: &BTreeMap<ServerId, Side>) -> (Plan, Option<Reco
         let plan = planned(view, "recover the group", vec![check], Vec::new());
         return (plan, None);
     };
-    let mut checks = vec![elects_itself(view, sides, chosen.formation)];
-    if let Some(newest) = copies.first().filter(|copy| copy.age() > chosen.age()) {
-        let more = newest.end.1.saturating_sub(chosen.end.1);
-        let (on, than) = (view.name(newest.on), view.name(chosen.on));
-        checks.push(refusal(
-            "newest",
-            format!("{on} cannot be primary and holds {more} entries more than {than}"),
-            "start a voter that can fetch them from it, and let it be elected",
-        ));
-    }
+    let checks = vec![elects_itself(view, sides, chosen.formation)];
     let plan = planned(
         view,
         "make a formation of the servers that answer",
@@ -247,6 +238,21 @@ fn steps(
         view.name(chosen.on),
         chosen.formation.number + 1
     ));
+    if let Some(newest) = copies.first().filter(|copy| copy.age() > chosen.age()) {
+        // Nobody is left who could be elected and fetch it.
+        let more = newest.end.1.saturating_sub(chosen.end.1);
+        let (on, than) = (view.name(newest.on), view.name(chosen.on));
+        let what = match newest.formation.id == chosen.formation.id {
+            true => format!("{more} entries more than {than}"),
+            false => format!(
+                "formation {}, which {than} has not",
+                newest.formation.number
+            ),
+        };
+        steps.push(format!(
+            "{on} cannot be primary and holds {what}: what people changed there is kept as a divergence"
+        ));
+    }
     if copies.len() > 1 {
         steps.push(
             "the others that answer leave what they have, and receive it from there".to_owned(),

@@ -4,7 +4,7 @@
 //! last acknowledgement of a quorum + lease − margin, on a clock that counts suspended time. The acknowledgement counts
 //! from when the acknowledged message was *sent*, and a voter gives no vote for a lease after it *received* one. A sole
 //! voter is its own quorum and has no lease, so that a leader that passed the only vote on acts no more; where a sole voter must
-//! reach tie-breakers to act alone, it acts no longer than their last answer allows. Start at [`Replica::acting`].
+//! reach tie-breakers to act alone, it acts no longer than their last answer allows, nor while it passes the only vote on. Start at [`Replica::acting`].
 
 use crate::clock::Moment;
 use crate::core::Core;
@@ -168,7 +168,8 @@ pub(crate) fn acting(
         return Acting::No(NotActing::HandingOver);
     }
     let term = metrics.current_term;
-    let mut voters = metrics.membership_config.membership().voter_ids();
+    let members = metrics.membership_config.membership();
+    let mut voters = members.voter_ids();
     let first = voters.next();
     if first != Some(me) && !voters.any(|voter| voter == me) {
         // The only vote was passed on: whoever has it waits for no lease.
@@ -183,10 +184,14 @@ pub(crate) fn acting(
     let until = metrics
         .last_quorum_acked
         .map(|sent| sent.into_inner() + core.timing.lease() - core.timing.margin());
-    match until {
-        Some(until) if Moment::now() < until => Acting::Yes {
+    // On the way from one sole voter to the next both count, and both are on one side.
+    let passing_on = members.get_joint_config().len() > 1;
+    let guard = guarded_until.filter(|_| passing_on);
+    match (until, guard) {
+        (_, Some(guard)) if Moment::now() >= guard => Acting::No(NotActing::Alone),
+        (Some(until), guard) if Moment::now() < until => Acting::Yes {
             term,
-            until: Some(until),
+            until: Some(guard.map_or(until, |guard| guard.min(until))),
         },
         _ => Acting::No(NotActing::NoQuorum {
             missing: missing(metrics, core, me),

@@ -1,6 +1,6 @@
 //! `stead group recover`: which copy is gone on from, as an administrator reads it.
 
-use crate::fixture::{ALL, BOSTON, DETROIT, Made, NEWYORK, Seen, made};
+use crate::fixture::{ALL, BOSTON, DETROIT, Made, NEWYORK, SEATTLE, Seen, made};
 use model::settings::PrimaryReturn;
 use model::{FormationId, FormationRef, IncarnationId, Left, ResilienceMode, ServerId, Side};
 use policy::recovery::{Recovery, recovery};
@@ -79,6 +79,28 @@ fn of_what_is_held_and_what_was_left_the_newer_one_counts() {
     };
     assert_eq!(asked(&two(), &sides(44, 45)).1, Some(NEWYORK));
     assert_eq!(asked(&two(), &sides(46, 45)).1, Some(BOSTON));
+}
+
+/// Whoever could fetch it by being elected is lost.
+#[test]
+fn what_only_one_holds_that_cannot_lead_becomes_a_divergence() {
+    let newer = FormationRef {
+        id: FormationId::from_bytes([10; 16]),
+        number: 3,
+        fork_point: 45,
+    };
+    for (held, end, words) in [
+        (LEFT, 50, "holds 5 entries more than newyork"),
+        (newer, 60, "holds formation 3"),
+    ] {
+        let sides = BTreeMap::from([(NEWYORK, left(LEFT, 45)), (SEATTLE, holds(Some(held), end))]);
+        let (printed, on) = asked(&made(), &sides);
+        assert_eq!(on, Some(NEWYORK), "{printed}");
+        assert!(
+            printed.contains(words) && printed.contains("kept as a divergence"),
+            "{printed}"
+        );
+    }
 }
 
 #[test]
