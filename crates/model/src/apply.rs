@@ -15,6 +15,7 @@ mod bounds;
 mod divergence;
 mod journal;
 mod mode;
+mod moving;
 mod pause;
 mod primary;
 mod registration;
@@ -180,6 +181,12 @@ impl Applying<'_> {
             Command::OrphanSessions { host, reasons } => self.orphan_sessions(*host, reasons),
             Command::EndSession { session, by } => self.end_session(*session, by),
             Command::SelectSession { session, by } => self.select_session(*session, by),
+            Command::MoveSession {
+                session,
+                new,
+                to,
+                by,
+            } => self.move_session(*session, *new, *to, by),
             Command::RecordEvents {
                 server,
                 first,

@@ -286,6 +286,18 @@ pub enum Command {
         /// Who chose, in words.
         by: String,
     },
+    /// A session is to go on elsewhere: it ends, and another one of its token and application starts in its place, current if
+    /// that was. Clients that are attached go there.
+    MoveSession {
+        /// Which.
+        session: SessionId,
+        /// The id of the one in its place.
+        new: SessionId,
+        /// On which server.
+        to: ServerId,
+        /// Who wants it, in words.
+        by: String,
+    },
     /// Registers a token, or changes what is registered of it.
     PutToken {
         /// The record.
@@ -347,6 +359,7 @@ impl Command {
             | Self::CreateSession { .. }
             | Self::EndSession { .. }
             | Self::SelectSession { .. }
+            | Self::MoveSession { .. }
             | Self::PutToken { .. }
             | Self::RemoveToken { .. }
             | Self::SetAuthority { .. }

@@ -68,6 +68,13 @@ pub enum EndReason {
     },
     /// Its host was removed from the group.
     HostRemoved,
+    /// Its token goes on in another session, on another server.
+    Moved {
+        /// That session.
+        to: SessionId,
+        /// Who wanted it.
+        by: String,
+    },
 }
 
 impl fmt::Display for EndReason {
@@ -96,6 +103,7 @@ impl fmt::Display for EndReason {
                 "its host was unreachable and session {by} took its place"
             ),
             Self::HostRemoved => f.write_str("its host was removed from the group"),
+            Self::Moved { to, by } => write!(f, "{by} moved it: it goes on as session {to}"),
         }
     }
 }

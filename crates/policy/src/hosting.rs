@@ -355,6 +355,11 @@ impl Hosting {
                 Some(EndReason::LostWithHost) if !self.over.contains(&id) => {
                     self.register(id, keeper, now, todo)
                 }
+                // Keepers of older versions know nothing of moves.
+                Some(EndReason::Moved { by, .. }) => {
+                    let by = by.clone();
+                    self.end(id, EndReason::ByHand { by }, now, todo);
+                }
                 reason => {
                     let reason = reason.cloned().unwrap_or(EndReason::LostWithHost);
                     self.end(id, reason, now, todo);

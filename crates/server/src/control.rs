@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::formations;
 use crate::keys;
+use crate::moving::Move;
 use crate::node::{Node, not_primary};
 use crate::office::Promotion;
 use crate::placing::Wish;
@@ -37,23 +38,8 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             };
             settled(node, node.propose_here(change).await)
         }
-        Request::OpenSession {
-            id,
-            author,
-            token,
-            user,
-            app,
-            host,
-        } => {
-            let wish = Wish {
-                id,
-                author,
-                token,
-                user,
-                app,
-                host,
-            };
-            settled(node, node.open_session_here(&wish).await)
+        request @ (Request::OpenSession { .. } | Request::MoveSession { .. }) => {
+            about_sessions(node, request).await
         }
         Request::Report(report) => take_report(node, from, *report),
         Request::ReadIndex => read_index(node).await,
@@ -89,6 +75,49 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
         | Request::Base { .. }
         | Request::MakeFormation { .. }
         | Request::GiveWay { .. }) => about_formations(node, from, request).await,
+    }
+}
+
+/// Sessions that only a primary places.
+async fn about_sessions(node: &Node, request: Request) -> Answer {
+    match request {
+        Request::OpenSession {
+            id,
+            author,
+            token,
+            user,
+            app,
+            host,
+        } => {
+            let wish = Wish {
+                id,
+                author,
+                token,
+                user,
+                app,
+                host,
+            };
+            settled(node, node.open_session_here(&wish).await)
+        }
+        Request::MoveSession {
+            id,
+            author,
+            session,
+            to,
+            by,
+        } => {
+            let wish = Move {
+                id,
+                author,
+                session,
+                to,
+                by,
+            };
+            settled(node, node.move_session_here(&wish).await)
+        }
+        _ => failed(Failure::Invalid {
+            why: "it is not about sessions".to_owned(),
+        }),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod joining;
 mod keys;
 mod links;
 pub mod login;
+mod moving;
 pub mod node;
 mod office;
 mod peer_port;

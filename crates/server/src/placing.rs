@@ -6,7 +6,7 @@ use crate::random;
 use crate::reports;
 use crate::submit::{Attempt, SubmitError};
 use model::{
-    AppName, Application, Applied, Author, Change, ChangeId, Command, Directory, ServerId,
+    AppName, Application, Applied, Author, Change, ChangeId, Command, Directory, ServerId, Session,
     SessionId, Token, UnixMillis, UserName,
 };
 use policy::Explanation;
@@ -43,6 +43,17 @@ pub struct Wish {
     pub app: AppName,
     /// A host that was asked for by name.
     pub host: Option<ServerId>,
+}
+
+/// Where a session goes: what is asked.
+pub(crate) struct Question<'a> {
+    pub(crate) app: &'a Application,
+    /// For whom; none where nobody in particular is meant.
+    pub(crate) user: Option<&'a UserName>,
+    /// A host that was asked for by name.
+    pub(crate) asked: Option<ServerId>,
+    /// The session in whose place it comes, whose host is not meant.
+    pub(crate) leaving: Option<&'a Session>,
 }
 
 /// What is known of one host besides its record.
@@ -127,10 +138,18 @@ impl Node {
             .filter(|session| session.is_reachable());
         let host = match has {
             Some(session) => session.host,
-            None => match self.place(&directory, app, &wish.user, wish.host) {
-                Ok(host) => host,
-                Err(explanation) => return Attempt::Settled(Err(unfit(explanation))),
-            },
+            None => {
+                let question = Question {
+                    app,
+                    user: Some(&wish.user),
+                    asked: wish.host,
+                    leaving: None,
+                };
+                match self.place(&directory, &question) {
+                    Ok(host) => host,
+                    Err(explanation) => return Attempt::Settled(Err(unfit(explanation))),
+                }
+            }
         };
         let session = new_session(clock::calendar());
         let command = Command::CreateSession {
@@ -150,39 +169,33 @@ impl Node {
     }
 
     /// Where a session goes, remembered for the next one; with all reasons when there is no server for it.
-    fn place(
+    pub(crate) fn place(
         &self,
         directory: &Directory,
-        app: &Application,
-        user: &UserName,
-        asked: Option<ServerId>,
+        question: &Question<'_>,
     ) -> Result<ServerId, Explanation> {
-        self.with_question(
-            directory,
-            app,
-            Some(user),
-            asked,
-            |request, hosts, memory| {
-                let chosen = placement::choose(request, hosts).ok_or_else(|| {
-                    placement::place(request, hosts, clock::calendar()).explanation
-                })?;
-                memory.choices.chose(chosen);
-                memory.last = Some(chosen);
-                Ok(chosen)
-            },
-        )
+        self.with_question(directory, question, |request, hosts, memory| {
+            let chosen = placement::choose(request, hosts)
+                .ok_or_else(|| placement::place(request, hosts, clock::calendar()).explanation)?;
+            memory.choices.chose(chosen);
+            memory.last = Some(chosen);
+            Ok(chosen)
+        })
     }
 
     /// Asks where a session goes, with all that is known of the hosts.
     fn with_question<T>(
         &self,
         directory: &Directory,
-        app: &Application,
-        user: Option<&UserName>,
-        asked: Option<ServerId>,
+        question: &Question<'_>,
         ask: impl FnOnce(&placement::Request<'_>, &[placement::Host<'_>], &mut Memory) -> T,
     ) -> T {
-        let known = self.known_hosts(directory);
+        let Question { app, user, .. } = *question;
+        let left = question.leaving.map(|session| session.host);
+        let mut known = self.known_hosts(directory);
+        known.retain(|known| Some(known.server.id) != left);
+        // The one that is left makes room for the other, where it counts.
+        let gone = question.leaving.is_some_and(Session::is_reachable);
         let mut memory = self.0.placing.memory();
         let hosts: Vec<placement::Host<'_>> = known
             .iter()
@@ -194,10 +207,12 @@ impl Node {
             user,
             // They are counted one by one.
             user_sessions: match (user, app.max_per_user) {
-                (Some(user), Some(_)) => small(directory.count_of_user(user, &app.name)),
+                (Some(user), Some(_)) => {
+                    small(directory.count_of_user(user, &app.name)).saturating_sub(u32::from(gone))
+                }
                 _ => 0,
             },
-            asked,
+            asked: question.asked,
             method: directory.settings().balance_method(),
             feature_level: directory.group().feature_level,
             last: memory.last,
@@ -231,7 +246,13 @@ impl Node {
         let app = app
             .and_then(|name| directory.app(name))
             .map_or_else(any, |app| (**app).clone());
-        self.with_question(&directory, &app, None, None, |request, hosts, _| {
+        let question = Question {
+            app: &app,
+            user: None,
+            asked: None,
+            leaving: None,
+        };
+        self.with_question(&directory, &question, |request, hosts, _| {
             placement::place(request, hosts, clock::calendar()).explanation
         })
     }
@@ -269,7 +290,7 @@ fn host<'a>(
 
 /// An id for a session that is made now: the time in 5 bytes, in milliseconds, before 5 random ones. New sessions lie beside
 /// each other in tables by id, so that a thousand of them touch few places; whoever knows an id gets nothing for it.
-fn new_session(now: UnixMillis) -> SessionId {
+pub(crate) fn new_session(now: UnixMillis) -> SessionId {
     let mut bytes = [0; SessionId::LEN];
     let (time, chance) = bytes.split_at_mut(SessionId::LEN / 2);
     time.copy_from_slice(now.0.to_be_bytes().last_chunk::<5>().unwrap_or(&[0; 5]));
@@ -281,7 +302,7 @@ fn small(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn unfit(explanation: Explanation) -> SubmitError {
+pub(crate) fn unfit(explanation: Explanation) -> SubmitError {
     let mut why = BTreeMap::new();
     for candidate in &explanation.candidates {
         let objections: Vec<&str> = candidate

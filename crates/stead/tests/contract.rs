@@ -13,6 +13,8 @@ use client::{Api, Call, Target};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use testkit::{Group, Machine, PASSWORD, Process, eventually, seconds, text};
 
 /// What `status --json` has at least.
@@ -94,6 +96,7 @@ fn what_scripts_rely_on() {
     sessions_through_the_api(&group, &token);
     sessions_end(&group);
     sessions_are_selected(&group);
+    sessions_are_moved(&group);
     every_list(&group);
     status_at_every_server(&group);
     explanations_and_trust(&group);
@@ -369,7 +372,7 @@ fn sessions_end(group: &Group) {
     let ready = testkit::event(&connect, "ready", seconds(30));
     let (id, host) = (text(&ready, "session"), text(&ready, "host"));
     let port = testkit::listening(&connect, seconds(1));
-    let _viewer = std::net::TcpStream::connect(port).expect("the local port");
+    let _viewer = TcpStream::connect(port).expect("the local port");
     let elsewhere = (0..3)
         .find(|index| group.server(*index).name() != host)
         .expect("another server");
@@ -428,6 +431,65 @@ fn sessions_are_selected(group: &Group) {
     drop(connect);
     group.json(0, &["session", "end", &text(&next, "id")]);
     group.fails(0, 2, &["select", "--token", "card.unknown", "--to", second]);
+}
+
+/// A session goes on elsewhere, and with it whoever uses it.
+fn sessions_are_moved(group: &Group) {
+    let (second, third) = (group.server(1).name(), group.server(2).name());
+    let connect = group.connect(None, "ann", "card.mover", "shell");
+    let ready = testkit::event(&connect, "ready", seconds(30));
+    let (first, host) = (text(&ready, "session"), text(&ready, "host"));
+    let other = if host == second { third } else { second };
+    let moved = group.json(0, &["session", "move", &first, "--to", other]);
+    assert_has(&moved, &["id", "token", "user", "app", "host", "state"]);
+    assert_eq!(
+        (text(&moved, "host"), &moved["current"]),
+        (other.to_owned(), &json!(true))
+    );
+    let told = testkit::event(&connect, "moved", seconds(20));
+    assert_eq!(
+        (text(&told, "from"), text(&told, "to"), &told["session"]),
+        (host.clone(), other.to_owned(), &moved["id"])
+    );
+    assert!(text(&told, "reason").contains("moved it"), "{told}");
+    // A viewer that is connected is cut off, and finds the other one where it was.
+    let listen = text(&ready, "listen");
+    let mut viewer = TcpStream::connect(&listen).expect("connected");
+    viewer.write_all(b"here\n").expect("written");
+    read_until(&mut viewer, "here");
+    let again = group.json(0, &["session", "move", &text(&moved, "id")]);
+    assert_ne!(text(&again, "host"), other, "it cannot stay where it is");
+    viewer.read_to_end(&mut Vec::new()).expect("it is closed");
+    let id = text(&again, "id");
+    connect.line(seconds(20), "the second move", |line| {
+        line.contains("\"moved\"") && line.contains(&id)
+    });
+    let mut viewer = TcpStream::connect(&listen).expect("connected");
+    viewer.write_all(b"there\n").expect("written");
+    read_until(&mut viewer, "there");
+    let said = connect.output().join("\n");
+    assert!(!said.contains("session-lost"), "{said}");
+    drop((viewer, connect));
+    let shown = group.json(0, &["session", "show", &first]);
+    assert_eq!(text(&shown, "state"), "ended");
+    assert!(text(&shown, "reason").contains("moved it"), "{shown}");
+    let there = text(&again, "host");
+    group.fails(0, 4, &["session", "move", &id, "--to", &there]);
+    group.fails(0, 4, &["session", "move", &first, "--to", &there]);
+    group.fails(0, 4, &["session", "move", &id, "--to", "nowhere"]);
+    group.json(0, &["session", "end", &id]);
+}
+
+fn read_until(viewer: &mut TcpStream, wanted: &str) {
+    let mut read = Vec::new();
+    let mut buffer = [0; 4096];
+    let patience = viewer.set_read_timeout(Some(seconds(20)));
+    patience.expect("the limit is a time");
+    while !String::from_utf8_lossy(&read).contains(wanted) {
+        let count = viewer.read(&mut buffer).expect("it answers");
+        assert_ne!(count, 0, "closed after {}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&buffer[..count]);
+    }
 }
 
 fn every_list(group: &Group) {

@@ -35,6 +35,19 @@ pub enum Request {
         /// A host that was asked for by name.
         host: Option<ServerId>,
     },
+    /// Move a session to that server, or to where placement puts it; only a primary does.
+    MoveSession {
+        /// The idempotency key.
+        id: ChangeId,
+        /// Who asked for it.
+        author: Author,
+        /// Which session.
+        session: SessionId,
+        /// Where to.
+        to: Option<ServerId>,
+        /// Who wants it, in words.
+        by: String,
+    },
     /// Soft state of the sender; the primary answers with what it knows of all.
     Report(Box<Report>),
     /// The newest change that a linearizable read must have seen.
@@ -129,7 +142,7 @@ pub enum Request {
 /// What a member answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// To [`Request::Propose`] and [`Request::OpenSession`].
+    /// To [`Request::Propose`], [`Request::OpenSession`] and [`Request::MoveSession`].
     Applied(Box<Applied>),
     /// To [`Request::Report`].
     Reports(Vec<Relayed>),

@@ -340,16 +340,17 @@ impl Engine {
     fn decided(&mut self, fate: Result<Fate, Refused>) -> Result<Option<End>, ConnectError> {
         match fate {
             Ok(Fate::Goes) if self.only_stream && self.streams.is_empty() => Ok(Some(End::Closed)),
+            Ok(Fate::Goes) if self.streams.is_empty() => Ok(self.exit_code.map(End::ViewerExited)),
             Ok(Fate::Goes) => Ok(None),
-            Ok(Fate::Over(reason)) => Ok(Some(self.end(reason))),
-            Ok(Fate::Lost(reason)) => {
-                self.leave(reason);
-                let nothing_left = self.only_stream && self.streams.is_empty();
-                let lost = |leaving: &Leaving| End::SessionLost {
-                    reason: leaving.reason.clone(),
-                };
-                Ok(self.leaving.as_ref().filter(|_| nothing_left).map(lost))
+            Ok(Fate::Over(reason)) => {
+                let end = self.end(reason);
+                Ok(Some(self.exit_code.map_or(end, End::ViewerExited)))
             }
+            Ok(Fate::Lost(reason)) => {
+                self.say_lost(&reason);
+                Ok(self.leave(reason))
+            }
+            Ok(Fate::Moved(reason)) => Ok(self.leave(reason)),
             Err(_) => Err(ConnectError::TicketExpired),
         }
     }
@@ -361,14 +362,22 @@ impl Engine {
         End::Ended(reason)
     }
 
-    /// The session is lost: its streams end, and another one is opened.
-    fn leave(&mut self, reason: String) {
+    fn say_lost(&self, reason: &str) {
         let standing = self.standing();
-        let trouble = self.trouble.take();
-        self.pathless.clear();
         self.say(Event::SessionLost {
             session: standing.session.to_string(),
             host: self.shared.name(standing.host),
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// The session is lost, or was moved: its streams end, and the token's other one is opened. A single stream cannot go on there.
+    fn leave(&mut self, reason: String) -> Option<End> {
+        let standing = self.standing();
+        let trouble = self.trouble.take();
+        self.pathless.clear();
+        let nothing_left = self.only_stream && self.streams.is_empty();
+        let end = nothing_left.then(|| End::SessionLost {
             reason: reason.clone(),
         });
         let heard = trouble.map_or_else(Instant::now, |trouble| trouble.heard);
@@ -387,6 +396,7 @@ impl Engine {
             let others = |shared: &Shared| shared.anybody_but(standing.host);
             open(&shared, ticket, Patience::ENDLESS, others).await
         }));
+        end
     }
 
     fn opened(&mut self, opened: Result<Opened, OpenError>) -> Result<Option<End>, ConnectError> {

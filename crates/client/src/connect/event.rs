@@ -39,17 +39,17 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// There is another session in place of one that was lost.
+    /// There is another session in place of one that was lost, or that somebody moved.
     Moved {
-        /// The host of the lost session.
+        /// The host of the other session.
         from: String,
         /// The host of the new one.
         to: String,
-        /// From the last byte of the lost session that was heard to the moment when the new one was open. In milliseconds.
+        /// From the last byte of the other session that was heard to the moment when the new one was open. In milliseconds.
         outage_ms: u64,
         /// The new session.
         session: String,
-        /// Why the other was lost.
+        /// Why the other was left.
         reason: String,
     },
     /// Another client with this token has taken the session over.

@@ -39,6 +39,8 @@ pub(crate) enum Fate {
     Over(EndReason),
     /// It is gone with its host; its token gets another.
     Lost(String),
+    /// Somebody moved it: its token has another.
+    Moved(String),
 }
 
 /// Judges by what a server said, `troubled` after the last byte that was heard was missed.
@@ -61,6 +63,7 @@ pub(crate) fn judge(news: &SessionNews, troubled: Duration, tried: Tried) -> Fat
                 EndReason::LostWithHost | EndReason::HostRemoved | EndReason::Superseded { .. },
             )
             | None => Fate::Lost(reason()),
+            Some(EndReason::Moved { .. }) => Fate::Moved(reason()),
             Some(ended) => Fate::Over(ended.clone()),
         },
         Some(SessionState::Orphaned) if tried => Fate::Lost(reason()),
@@ -169,6 +172,10 @@ mod tests {
             assert_eq!(ended(Some(reason)), Fate::Lost(words));
         }
         assert!(matches!(ended(None), Fate::Lost(_)));
+        let to = SessionId::from_bytes([2; 10]);
+        let by = "ann".to_owned();
+        let moved = ended(Some(EndReason::Moved { to, by }));
+        assert!(matches!(moved, Fate::Moved(why) if why.starts_with("ann moved it")));
     }
 
     #[test]

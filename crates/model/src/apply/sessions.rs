@@ -36,7 +36,16 @@ impl Applying<'_> {
             return Ok(outcome);
         }
         self.check_host(&application, host)?;
-        self.check_limits(&application, user, host)?;
+        self.check_user_limit(&application, user)?;
+        self.check_server_limit(&application, host)?;
+        self.check_new(id)?;
+        self.demote(current.as_deref());
+        self.register_if_new(token, user);
+        Ok(self.start_session(id, (token, user), &application, host, true))
+    }
+
+    /// Refuses an id that is taken, and more sessions than the directory holds.
+    pub(super) fn check_new(&self, id: SessionId) -> Result<(), Refusal> {
         if self.directory.sessions.contains_key(&id) {
             return Err(Refusal::Exists {
                 kind: Kind::Session,
@@ -44,9 +53,19 @@ impl Applying<'_> {
             });
         }
         let held = self.directory.sessions.len();
-        bounds::room(Kind::Session, held, bounds::SESSIONS)?;
-        self.demote(current.as_deref());
-        self.register_if_new(token, user);
+        bounds::room(Kind::Session, held, bounds::SESSIONS)
+    }
+
+    /// Puts a session where its host finds it, and starts it.
+    pub(super) fn start_session(
+        &mut self,
+        id: SessionId,
+        (token, user): (&Token, &UserName),
+        application: &Application,
+        host: ServerId,
+        current: bool,
+    ) -> Outcome {
+        let app = &application.name;
         let session = Session::to_start(id, (token, user, app), host, self.at, self.number);
         // A binding of the token to a server that runs already has nothing to start.
         let state = match application.launch {
@@ -55,7 +74,7 @@ impl Applying<'_> {
         };
         self.directory.put_session(Session {
             state,
-            current: true,
+            current,
             ..session
         });
         let fields = [
@@ -65,11 +84,11 @@ impl Applying<'_> {
             ("host", self.directory.name_of(host).into()),
         ];
         self.event(EventKind::SessionCreated, Severity::Info, id, fields);
-        Ok(Outcome::Session {
+        Outcome::Session {
             session: id,
             host,
             created: true,
-        })
+        }
     }
 
     /// The session that the user goes on in instead of a new one: the current one, or where that one is orphaned or missing,
@@ -106,7 +125,11 @@ impl Applying<'_> {
         Ok(Some(found(other)))
     }
 
-    fn allowed_app(&self, user: &UserName, app: &AppName) -> Result<Arc<Application>, Refusal> {
+    pub(super) fn allowed_app(
+        &self,
+        user: &UserName,
+        app: &AppName,
+    ) -> Result<Arc<Application>, Refusal> {
         let application = self.directory.apps.get(app).cloned();
         let application = application.ok_or_else(|| Refusal::NotFound {
             kind: Kind::Application,
@@ -126,7 +149,7 @@ impl Applying<'_> {
         Ok(application)
     }
 
-    fn check_host(&self, app: &Application, host: ServerId) -> Result<(), Refusal> {
+    pub(super) fn check_host(&self, app: &Application, host: ServerId) -> Result<(), Refusal> {
         let server = self.directory.servers.get(&host);
         let server = server.ok_or_else(|| Refusal::NotFound {
             kind: Kind::Server,
@@ -148,33 +171,40 @@ impl Applying<'_> {
         Ok(())
     }
 
-    fn check_limits(
+    pub(super) fn check_user_limit(
         &self,
         app: &Application,
         user: &UserName,
-        host: ServerId,
     ) -> Result<(), Refusal> {
-        let hit = |limit, allowed, by| {
+        let most = app
+            .max_per_user
+            .filter(|most| self.has_as_many(user, &app.name, *most));
+        most.map_or(Ok(()), |allowed| {
             Err(Refusal::SessionLimit {
-                limit,
+                limit: SessionLimit::PerUser,
                 app: app.name.clone(),
                 allowed,
-                by,
+                by: user.to_string(),
             })
-        };
-        if let Some(most) = app
-            .max_per_user
-            .filter(|most| self.has_as_many(user, &app.name, *most))
-        {
-            return hit(SessionLimit::PerUser, most, user.to_string());
-        }
-        if let Some(most) = app
+        })
+    }
+
+    pub(super) fn check_server_limit(
+        &self,
+        app: &Application,
+        host: ServerId,
+    ) -> Result<(), Refusal> {
+        let most = app
             .max_per_server
-            .filter(|most| self.directory.count_on(host, &app.name) >= *most)
-        {
-            return hit(SessionLimit::PerServer, most, self.directory.name_of(host));
-        }
-        Ok(())
+            .filter(|most| self.directory.count_on(host, &app.name) >= *most);
+        most.map_or(Ok(()), |allowed| {
+            Err(Refusal::SessionLimit {
+                limit: SessionLimit::PerServer,
+                app: app.name.clone(),
+                allowed,
+                by: self.directory.name_of(host),
+            })
+        })
     }
 
     /// The session that was current no longer is: another is about to be.

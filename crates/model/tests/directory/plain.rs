@@ -7,6 +7,7 @@ use model::*;
 use std::collections::BTreeMap;
 
 mod divergence;
+mod moving;
 mod tokens;
 
 /// What came of a change: the outcome, or the word of the refusal.
@@ -187,6 +188,12 @@ impl Plain {
             Command::OrphanSessions { host, .. } => self.orphan(number, *host),
             Command::EndSession { session, by } => self.end_by_hand(number, *session, by),
             Command::SelectSession { session, .. } => self.select(number, *session),
+            Command::MoveSession {
+                session,
+                new,
+                to,
+                by,
+            } => self.move_on(number, *session, *new, *to, by),
             Command::Invite { invitation } => self.invite(invitation),
             Command::AdmitServer { server, invitation } => self.admit(number, server, *invitation),
             Command::SetVoting { server, voting } => self.set_voting(number, *server, *voting),

@@ -369,6 +369,36 @@ fn what_ended_by_hand_stays_ended() {
 }
 
 #[test]
+fn a_session_goes_on_on_another_server() {
+    let mut story = Transcript::of(Told::four_servers());
+    let go_on = |session: u8, new: u8, to| Command::MoveSession {
+        session: session_id(session),
+        new: session_id(new),
+        to,
+        by: "ann".to_owned(),
+    };
+    story.tell(
+        "bob starts a shell",
+        create(1, "card.7", "bob", "shell", NEWYORK),
+    );
+    story.tell("it is there already", go_on(1, 2, NEWYORK));
+    story.tell("ann has it go on in boston", go_on(1, 2, BOSTON));
+    story.tell("the first has ended", go_on(1, 3, SEATTLE));
+    story.sessions();
+    story.told.all([Command::OrphanSessions {
+        host: BOSTON,
+        reasons: Vec::new(),
+    }]);
+    story.tell(
+        "boston is lost, and it need not be waited for",
+        go_on(2, 3, SEATTLE),
+    );
+    story.tell("there is none", go_on(9, 4, SEATTLE));
+    story.sessions();
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
 fn limits_and_permissions() {
     let mut story = Transcript::of(Told::four_servers());
     let version = |story: &Transcript, name: &str| {

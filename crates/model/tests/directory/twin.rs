@@ -212,6 +212,12 @@ fn session_command() -> impl Strategy<Value = Command> {
         }),
         2 => any_host().prop_map(|host| Command::OrphanSessions { host, reasons: Vec::new() }),
         1 => any_session().prop_map(|id| Command::SelectSession { session: session_id(id), by: "ann".to_owned() }),
+        2 => (any_session(), any_session(), any_host()).prop_map(|(id, new, to)| Command::MoveSession {
+            session: session_id(id),
+            new: session_id(new),
+            to,
+            by: "ann".to_owned(),
+        }),
         1 => any_session().prop_map(|id| Command::EndSession { session: session_id(id), by: "ann".to_owned() }),
     ]
 }

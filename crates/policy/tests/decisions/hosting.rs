@@ -316,6 +316,25 @@ fn the_life_of_a_session() {
 }
 
 #[test]
+fn a_session_that_was_moved_ends_where_it_was() {
+    let mut world = World::of(&made());
+    world.found();
+    world.run(secs(1));
+    world.create(1);
+    world.run(secs(2));
+    assert!(!world.keepers.is_empty());
+    world.change(Command::MoveSession {
+        session: session_id(1),
+        new: session_id(2),
+        to: BOSTON,
+        by: "ann".to_owned(),
+    });
+    world.run(secs(7));
+    assert!(world.keepers.is_empty(), "and nothing starts here");
+    assert_eq!(world.state(2), SessionState::Starting);
+}
+
+#[test]
 fn a_server_finds_its_sessions_again_and_the_rest_is_recorded() {
     let mut made = made();
     for (number, state) in [

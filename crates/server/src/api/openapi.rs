@@ -28,7 +28,7 @@ use utoipa::{Modify, OpenApi};
         users::list, users::show, users::add, users::change, users::remove, users::set_password,
         tokens::list, tokens::show, tokens::add, tokens::change, tokens::remove,
         apps::list, apps::show, apps::add, apps::change, apps::remove,
-        sessions::list, sessions::open, sessions::show, sessions::end, sessions::select,
+        sessions::list, sessions::open, sessions::show, sessions::end, sessions::select, sessions::move_to,
         events::list, events::kinds,
         group::members, group::remove, group::invite, group::promote,
         backups::list, backups::add, backups::place, backups::remove,

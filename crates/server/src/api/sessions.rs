@@ -1,12 +1,13 @@
 //! `/v1/sessions`: what runs, for whom, where. Long lists come in pages, in the order of ids.
 
-use super::bodies::{Session, SessionRequest};
+use super::bodies::{Session, SessionMove, SessionRequest};
 use super::caller::Caller;
 use super::extract::{Asked, Body, Named, tagged};
 use super::group::id_of;
 use super::pages;
 use super::problem::Problem;
 use super::show;
+use crate::moving::Move;
 use crate::node::{Consistency, Node};
 use crate::submit::SubmitError;
 use axum::extract::State;
@@ -14,7 +15,8 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use model::settings::value::nearest;
 use model::{
-    AppName, Command, Directory, Outcome, ServerId, SessionId, SessionState, Token, UserName,
+    AppName, Applied, ChangeId, Command, Directory, Outcome, ServerId, SessionId, SessionState,
+    Token, UserName,
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -172,10 +174,14 @@ pub(super) async fn show(
 }
 
 fn shown(node: &Node, id: SessionId) -> Result<Response, Problem> {
+    shown_as(node, StatusCode::OK, id)
+}
+
+fn shown_as(node: &Node, status: StatusCode, id: SessionId) -> Result<Response, Problem> {
     let directory = node.directory();
     let session = found(&directory, id)?;
     Ok(tagged(
-        StatusCode::OK,
+        status,
         session.version_number,
         &show::session(&directory, session),
     ))
@@ -198,33 +204,16 @@ pub(super) async fn open(
         Some(name) => Some(id_of(&node, name).await?),
         None => None,
     };
-    let key = match caller.change_id(0) {
-        Some(key) => key,
-        None => model::ChangeId::from_bytes(crate::random::bytes().map_err(SubmitError::from)?),
-    };
+    let key = key(&caller)?;
     let applied = node
         .open_session(key, caller.author, token, user, app, host)
         .await?;
-    let Ok(Outcome::Session {
-        session, created, ..
-    }) = applied.outcome
-    else {
-        return Err(Problem::invalid(
-            "the primary's answer makes no sense: its version may not fit this server's",
-        ));
+    let (session, created) = made(applied)?;
+    let status = match created {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
     };
-    let status = if created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    let directory = node.directory();
-    let record = found(&directory, session)?;
-    Ok(tagged(
-        status,
-        record.version_number,
-        &show::session(&directory, record),
-    ))
+    shown_as(&node, status, session)
 }
 
 /// Makes a session the current one of its token and application: where the token leads from now on.
@@ -240,6 +229,54 @@ pub(super) async fn select(
         .change(&node, Command::SelectSession { session: id, by })
         .await?;
     shown(&node, id)
+}
+
+/// Has a session go on on another server: it ends, and another one starts there in its place. Answers with that one. Clients
+/// that are attached go there by themselves.
+#[utoipa::path(post, path = "/v1/sessions/{id}/move", tag = "sessions", params(("id" = String, Path, description = "Its id")), request_body = SessionMove,
+    responses((status = 201, body = Session), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn move_to(
+    State(node): State<Node>,
+    caller: Caller,
+    Named(id): Named<SessionId>,
+    Body(wanted): Body<SessionMove>,
+) -> Result<Response, Problem> {
+    let to = match wanted.to.as_deref() {
+        Some(name) => Some(id_of(&node, name).await?),
+        None => None,
+    };
+    let wish = Move {
+        id: key(&caller)?,
+        by: caller.words(&node),
+        author: caller.author,
+        session: id,
+        to,
+    };
+    let applied = node.move_session(wish).await?;
+    let (session, _) = made(applied)?;
+    shown_as(&node, StatusCode::CREATED, session)
+}
+
+fn key(caller: &Caller) -> Result<ChangeId, Problem> {
+    match caller.change_id(0) {
+        Some(key) => Ok(key),
+        None => {
+            let random = crate::random::bytes().map_err(SubmitError::from)?;
+            Ok(ChangeId::from_bytes(random))
+        }
+    }
+}
+
+/// The session that a change made or found, and whether it was made.
+fn made(applied: Applied) -> Result<(SessionId, bool), Problem> {
+    match applied.outcome {
+        Ok(Outcome::Session {
+            session, created, ..
+        }) => Ok((session, created)),
+        _ => Err(Problem::invalid(
+            "the primary's answer makes no sense: its version may not fit this server's",
+        )),
+    }
 }
 
 /// Ends a session and everything that runs in it.

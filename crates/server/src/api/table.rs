@@ -115,6 +115,7 @@ fn of_records() -> Vec<Route> {
         to("/v1/sessions/{id}", GET, VIEWER, sessions::show),
         to("/v1/sessions/{id}", DELETE, OPERATOR, sessions::end),
         to("/v1/sessions/{id}/select", POST, OPERATOR, sessions::select),
+        to("/v1/sessions/{id}/move", POST, OPERATOR, sessions::move_to),
     ]
 }
 

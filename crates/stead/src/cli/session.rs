@@ -6,9 +6,9 @@ use crate::errors::Failure;
 use crate::output::Tone;
 use clap::{Subcommand, ValueEnum};
 use model::{AppName, ServerName, SessionId, Token, UserName};
-use server::api::bodies::Session as SessionView;
+use server::api::bodies::{Session as SessionView, SessionMove};
 
-/// Lists, shows and ends sessions
+/// Lists, shows, ends and moves sessions
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Session {
@@ -21,6 +21,7 @@ enum Verb {
     List(List),
     Show(Show),
     End(End),
+    Move(Move),
 }
 
 /// Where a session is in its life.
@@ -98,6 +99,21 @@ struct End {
     ids: Vec<SessionId>,
 }
 
+/// Has a session go on on another server
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stead session move 4f1c0d9a7be2f3a10b5c --to boston
+  stead session move 4f1c0d9a7be2f3a10b5c               where balancing puts it
+
+What runs in it ends, and starts anew there; clients that are attached go there by themselves.")]
+struct Move {
+    /// Its id.
+    id: SessionId,
+    /// The server that is to host it; the best other one when absent.
+    #[arg(long, value_name = "SERVER")]
+    to: Option<ServerName>,
+}
+
 impl Session {
     /// Does what the verb says.
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
@@ -112,6 +128,7 @@ impl Session {
                 Ok(())
             }
             Verb::End(verb) => verb.run(context, &door).await,
+            Verb::Move(verb) => verb.run(context, &door).await,
         }
     }
 }
@@ -191,6 +208,20 @@ impl End {
         context
             .output
             .done(&ended, format!("Ended: {}.", ids.join(" ")));
+        Ok(())
+    }
+}
+
+impl Move {
+    async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
+        let what = format!("session {} was not moved", self.id);
+        let path = format!("{}/move", path(self.id));
+        let body = SessionMove {
+            to: self.to.map(|to| to.to_string()),
+        };
+        let new: SessionView = door.send(&what, Method::Post, &path, &body).await?;
+        let words = format!("Moved: it goes on as {} on {}.", new.id, new.host);
+        context.output.done(&new, words);
         Ok(())
     }
 }

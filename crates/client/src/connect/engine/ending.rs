@@ -94,6 +94,12 @@ impl Engine {
             self.start_program()?;
             return Ok(None);
         }
+        if self.streams.is_empty() && self.fate.is_some() {
+            // It may have ended because the session did, which may go on elsewhere.
+            self.exit_code = Some(code);
+            self.last_bytes = Some(Instant::now() + END_KNOWN);
+            return Ok(None);
+        }
         if self.streams.is_empty() {
             return Ok(Some(End::ViewerExited(code)));
         }

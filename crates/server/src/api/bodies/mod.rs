@@ -28,7 +28,7 @@ pub use group::{
 pub use pause::{GroupPause, Pause, PauseRequest};
 pub use records::{
     App, AppChange, Offline, OfflineRequest, Override, Password, PasswordRequest, Server, Session,
-    SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,
+    SessionMove, SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,
 };
 pub use recovery::{Recovered, RecoveryRequest};
 pub use reset::{GroupReset, ResetRequest};

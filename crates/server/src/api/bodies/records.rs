@@ -280,6 +280,15 @@ pub struct Session {
     pub version_number: u64,
 }
 
+/// Says where a session is to go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionMove {
+    /// The server that is to host it; the best other one when absent.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
 /// Asks for a token's session of an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
