@@ -324,6 +324,35 @@ async fn the_end_of_a_session_is_noticed_without_a_viewer() {
 }
 
 #[tokio::test]
+async fn whoever_uses_a_session_that_is_moved_goes_with_it() {
+    for used in [false, true] {
+        let group = Group::new(2).await;
+        let mut client = Running::start(group.connect(any_port())).await;
+        let viewer = match used {
+            true => {
+                let mut viewer = client.viewer().await;
+                exchange(&mut viewer, b"here").await;
+                Some(viewer)
+            }
+            false => None,
+        };
+        group.move_on();
+        let event = client.event().await;
+        assert!(
+            matches!(&event, Event::Moved { from, to, reason, .. }
+                if from == "s0" && to == "s1" && reason.starts_with("ann moved it")),
+            "{event:?}"
+        );
+        if let Some(mut viewer) = viewer {
+            let closed = timeout(LONG, viewer.read(&mut [0; 1])).await.unwrap();
+            assert_eq!(closed.unwrap_or(0), 0);
+        }
+        let mut viewer = client.viewer().await;
+        exchange(&mut viewer, b"there").await;
+    }
+}
+
+#[tokio::test]
 async fn the_first_client_is_told_when_another_takes_over() {
     let group = Group::new(2).await;
     let mut first = Running::start(group.connect(any_port())).await;
@@ -451,6 +480,12 @@ async fn a_viewer_program_is_run_and_its_exit_code_is_given_on() {
 
 #[tokio::test]
 async fn a_viewer_program_that_ends_with_its_session_is_run_again() {
+    for moved in [false, true] {
+        runs_again(moved).await;
+    }
+}
+
+async fn runs_again(moved: bool) {
     let mut group = Group::new(2).await;
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("ran");
@@ -469,7 +504,11 @@ async fn a_viewer_program_that_ends_with_its_session_is_run_again() {
         }
     };
     timeout(LONG, ran).await.unwrap();
-    group.kill_host();
-    group.orphan();
+    if moved {
+        group.move_on();
+    } else {
+        group.kill_host();
+        group.orphan();
+    }
     assert_eq!(client.end().await.unwrap(), End::ViewerExited(9));
 }

@@ -129,6 +129,21 @@ impl Group {
         });
     }
 
+    /// An administrator moves the session: its streams end, and another one is made on `s1`.
+    pub(crate) fn move_on(&self) {
+        self.with(|state| {
+            for session in state.sessions.values_mut() {
+                session.state = SessionState::Ended;
+                session.reason = Some(EndReason::Moved {
+                    to: SessionId::from_bytes([9; 10]),
+                    by: "ann".to_owned(),
+                });
+            }
+            state.dead.push(ServerId::from_bytes([1; 16]));
+        });
+        self.reset_streams(ResetCode::SESSION_ENDED);
+    }
+
     /// Every stream is given up with this code.
     pub(crate) fn reset_streams(&self, code: ResetCode) {
         self.with(|state| {
