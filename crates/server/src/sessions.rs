@@ -221,6 +221,7 @@ impl GroupSessions {
         let (user, token) = self
             .check_ticket(&directory, &ticket)
             .map_err(Answer::Refused)?;
+        let token = admitted(&directory, &token, &user.name).map_err(Answer::Refused)?;
         let issued = self.ticket(&user.name, &token).await?;
         Ok(Answer::Renewed {
             ticket: issued.ticket,

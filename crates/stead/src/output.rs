@@ -132,7 +132,9 @@ impl Output {
     pub(crate) fn table(self, columns: &[&str]) -> People {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        if std::io::stdout().is_terminal() {
+        // Some terminals do not say how wide they are.
+        let wide = table.width().is_some_and(|width| width > 0);
+        if wide && std::io::stdout().is_terminal() {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         } else {
             table.set_content_arrangement(ContentArrangement::Disabled);

@@ -1,12 +1,14 @@
 //! `stead select`: the sessions of a token, and which of them it leads to.
 
+mod picker;
+
 use super::{Context, session};
 use crate::door::{Door, Method, escape, with_query};
 use crate::errors::Failure;
 use clap::Args;
 use model::{AppName, ServerName, SessionId, Token, UserName};
 use server::api::bodies::{
-    Server as ServerView, Session as SessionView, SessionRequest, Token as TokenView,
+    Server as ServerView, Session as SessionView, SessionMove, SessionRequest, Token as TokenView,
 };
 use std::cmp::Reverse;
 
@@ -16,12 +18,15 @@ use std::cmp::Reverse;
     arg_required_else_help = true,
     after_help = "A token has two sessions of one application when both sides of a split gave it one. It leads to the one used
 last; the other goes on, and can be chosen here. --to overrides balancing for the token's next session: it is made there now,
-and the client that comes next finds it. A live session elsewhere stays what it is, unless --end says that it ends.
+and the client that comes next finds it. A live session elsewhere stays what it is, unless --move says that it goes on there,
+anew and with whoever uses it, or --end that it ends. Without --list, --session and --to there is a list to choose from.
 
 Examples:
+  stead select --token card.7
   stead select --token card.7 --list
   stead select --token card.7 --session 4f1c0d9a7be2f3a10b5c
   stead select --token card.7 --app desktop --to boston
+  stead select --token card.7 --app desktop --to boston --move
   stead select --token card.7 --app desktop --user ann --to boston --end"
 )]
 pub(crate) struct Select {
@@ -33,16 +38,30 @@ pub(crate) struct Select {
     app: Option<AppName>,
     #[command(flatten)]
     what: What,
-    /// With --to: who uses the session; when absent the user that the token names, or for whom it is registered.
-    #[arg(long, value_name = "USER", requires = "to")]
+    /// Who uses a session that is made; when absent the user that the token names, or for whom it is registered.
+    #[arg(long, value_name = "USER", conflicts_with_all = ["list", "session"])]
     user: Option<UserName>,
     /// With --to: a live session on another server ends.
-    #[arg(long, requires = "to")]
+    #[arg(long, requires = "to", conflicts_with = "move")]
     end: bool,
+    /// With --to: a live session on another server goes on there.
+    #[arg(long, requires = "to")]
+    r#move: bool,
+}
+
+/// What becomes of a live session on another server than the one that is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Elsewhere {
+    /// It stays, and nothing is done.
+    Stays,
+    /// It ends, and another begins.
+    Ends,
+    /// It goes on where was chosen.
+    Moves,
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct What {
     /// List them, the one used last first.
     #[arg(long)]
@@ -68,10 +87,59 @@ impl Select {
         let sessions = self.sessions(&door).await?;
         match (self.what.session, &self.what.to) {
             (Some(id), _) => self.choose(context, &door, &sessions, id).await,
-            (None, Some(to)) => self.lead_to(context, &door, &sessions, to).await,
-            (None, None) => {
+            (None, Some(to)) => {
+                let elsewhere = match (self.r#move, self.end) {
+                    (true, _) => Elsewhere::Moves,
+                    (false, true) => Elsewhere::Ends,
+                    (false, false) => Elsewhere::Stays,
+                };
+                self.lead_to(context, &door, &sessions, to, elsewhere).await
+            }
+            (None, None) if self.what.list => {
                 session::show(context, &sessions);
                 Ok(())
+            }
+            (None, None) => self.pick(context, &door, &sessions).await,
+        }
+    }
+
+    /// Has somebody choose on the terminal.
+    async fn pick(
+        &self,
+        context: &Context,
+        door: &Door,
+        sessions: &[SessionView],
+    ) -> Result<(), Failure> {
+        let failed = format!("nothing was chosen for {}", self.token);
+        let servers: Vec<ServerView> = door.list(&failed, "/v1/servers").await?;
+        let offers = picker::offers(sessions, &servers);
+        match picker::pick(context, &failed, &offers)? {
+            None => {
+                context.output.raw("Nothing was changed.");
+                Ok(())
+            }
+            Some(picker::Offer::Session(session)) => {
+                let id = session.id.parse();
+                let id = id.map_err(|error| Failure::failed(&failed, error))?;
+                self.choose(context, door, sessions, id).await
+            }
+            Some(picker::Offer::Server(server)) => {
+                let to = server.status.name.parse();
+                let to = to.map_err(|error| Failure::failed(&failed, error))?;
+                let Wanted { app, .. } = self.wanted(door, &failed, sessions).await?;
+                let elsewhere = match live(sessions, &app) {
+                    Some(live) if live.host != server.status.name => {
+                        picker::elsewhere(&failed, live)?
+                    }
+                    _ => Some(Elsewhere::Stays),
+                };
+                match elsewhere {
+                    Some(elsewhere) => self.lead_to(context, door, sessions, &to, elsewhere).await,
+                    None => {
+                        context.output.raw("Nothing was changed.");
+                        Ok(())
+                    }
+                }
             }
         }
     }
@@ -117,6 +185,7 @@ impl Select {
         door: &Door,
         sessions: &[SessionView],
         to: &ServerName,
+        elsewhere: Elsewhere,
     ) -> Result<(), Failure> {
         let failed = format!("{} does not lead to {to}", self.token);
         let Wanted { user, app } = self.wanted(door, &failed, sessions).await?;
@@ -132,16 +201,29 @@ impl Select {
             let why = format!("{to} is not reached");
             return Err(Failure::later(failed, why).remedy("see `stead status`"));
         }
-        let live = of_app().find(|one| one.current && one.state != "orphaned");
-        if let Some(live) = live {
-            if !self.end {
-                let why = format!("its session {} of {app} is on {}", live.id, live.host);
-                return Err(Failure::refused(failed, why)
-                    .remedy("leave it there, or say with --end that it ends and another begins"));
-            }
+        if let Some(live) = live(sessions, &app) {
             let path = format!("/v1/sessions/{}", escape(&live.id));
-            let ended: SessionView = door.send(&failed, Method::Delete, &path, &()).await?;
-            tracing::debug!(session = %ended.id, "ended for another");
+            match elsewhere {
+                Elsewhere::Stays => {
+                    let why = format!("its session {} of {app} is on {}", live.id, live.host);
+                    return Err(Failure::refused(failed, why).remedy(
+                        "leave it there, or say with --move that it goes on, or with --end that it ends and another begins",
+                    ));
+                }
+                Elsewhere::Moves => {
+                    let body = SessionMove {
+                        to: Some(to.to_string()),
+                    };
+                    let path = format!("{path}/move");
+                    let moved: SessionView = door.send(&failed, Method::Post, &path, &body).await?;
+                    told(context, &moved);
+                    return Ok(());
+                }
+                Elsewhere::Ends => {
+                    let ended: SessionView = door.send(&failed, Method::Delete, &path, &()).await?;
+                    tracing::debug!(session = %ended.id, "ended for another");
+                }
+            }
         }
         let body = SessionRequest {
             token: self.token.to_string(),
@@ -184,6 +266,12 @@ impl Select {
             app: said(app, "which application", "give --app APP")?,
         })
     }
+}
+
+/// The session of an application that a client would be led to now.
+fn live<'a>(sessions: &'a [SessionView], app: &str) -> Option<&'a SessionView> {
+    let mut of_app = sessions.iter().filter(|one| one.app == app);
+    of_app.find(|one| one.current && one.state != "orphaned")
 }
 
 fn told(context: &Context, chosen: &SessionView) {

@@ -9,11 +9,12 @@
     reason = "a field that is absent is null, and fails the comparison with what was expected"
 )]
 
+mod choosing;
+
 use client::{Api, Call, Target};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use testkit::{Group, Machine, PASSWORD, Process, eventually, seconds, text};
 
@@ -95,8 +96,9 @@ fn what_scripts_rely_on() {
     let token = which_group_is_meant(&group);
     sessions_through_the_api(&group, &token);
     sessions_end(&group);
-    sessions_are_selected(&group);
-    sessions_are_moved(&group);
+    choosing::sessions_are_selected(&group);
+    choosing::sessions_are_moved(&group);
+    choosing::sessions_are_picked(&group);
     every_list(&group);
     status_at_every_server(&group);
     explanations_and_trust(&group);
@@ -394,102 +396,6 @@ fn sessions_end(group: &Group) {
         "{listed}"
     );
     group.fails(0, 4, &["session", "end", "00000000000000000000"]);
-}
-
-/// A server is chosen by hand for a token's next session, and a live one elsewhere ends only where that is said.
-fn sessions_are_selected(group: &Group) {
-    let (second, third) = (group.server(1).name(), group.server(2).name());
-    let chosen = [
-        "select",
-        "--token",
-        "card.chosen",
-        "--app",
-        "shell",
-        "--user",
-        "ann",
-        "--to",
-    ];
-    let to = |server: &str, more: &[&str]| {
-        let words = [&chosen[..], &[server], more].concat();
-        group.json(0, &words)
-    };
-    let first = to(third, &[]);
-    assert_eq!(text(&first, "host"), third);
-    assert_eq!(first["current"], true, "{first}");
-    let told = group.fails(0, 4, &[&chosen[..], &[second]].concat());
-    assert!(told.contains("--end"), "{told}");
-    let next = to(second, &["--end"]);
-    assert_eq!(text(&next, "host"), second);
-    let shown = group.json(0, &["session", "show", &text(&first, "id")]);
-    assert_eq!(text(&shown, "state"), "ended");
-    let same = to(second, &["--end"]);
-    assert_eq!(same["id"], next["id"], "it leads there already");
-    // The client that comes next finds it.
-    let connect = group.connect(None, "ann", "card.chosen", "shell");
-    let ready = testkit::event(&connect, "ready", seconds(30));
-    assert_eq!(text(&ready, "session"), text(&next, "id"));
-    drop(connect);
-    group.json(0, &["session", "end", &text(&next, "id")]);
-    group.fails(0, 2, &["select", "--token", "card.unknown", "--to", second]);
-}
-
-/// A session goes on elsewhere, and with it whoever uses it.
-fn sessions_are_moved(group: &Group) {
-    let (second, third) = (group.server(1).name(), group.server(2).name());
-    let connect = group.connect(None, "ann", "card.mover", "shell");
-    let ready = testkit::event(&connect, "ready", seconds(30));
-    let (first, host) = (text(&ready, "session"), text(&ready, "host"));
-    let other = if host == second { third } else { second };
-    let moved = group.json(0, &["session", "move", &first, "--to", other]);
-    assert_has(&moved, &["id", "token", "user", "app", "host", "state"]);
-    assert_eq!(
-        (text(&moved, "host"), &moved["current"]),
-        (other.to_owned(), &json!(true))
-    );
-    let told = testkit::event(&connect, "moved", seconds(20));
-    assert_eq!(
-        (text(&told, "from"), text(&told, "to"), &told["session"]),
-        (host.clone(), other.to_owned(), &moved["id"])
-    );
-    assert!(text(&told, "reason").contains("moved it"), "{told}");
-    // A viewer that is connected is cut off, and finds the other one where it was.
-    let listen = text(&ready, "listen");
-    let mut viewer = TcpStream::connect(&listen).expect("connected");
-    viewer.write_all(b"here\n").expect("written");
-    read_until(&mut viewer, "here");
-    let again = group.json(0, &["session", "move", &text(&moved, "id")]);
-    assert_ne!(text(&again, "host"), other, "it cannot stay where it is");
-    viewer.read_to_end(&mut Vec::new()).expect("it is closed");
-    let id = text(&again, "id");
-    connect.line(seconds(20), "the second move", |line| {
-        line.contains("\"moved\"") && line.contains(&id)
-    });
-    let mut viewer = TcpStream::connect(&listen).expect("connected");
-    viewer.write_all(b"there\n").expect("written");
-    read_until(&mut viewer, "there");
-    let said = connect.output().join("\n");
-    assert!(!said.contains("session-lost"), "{said}");
-    drop((viewer, connect));
-    let shown = group.json(0, &["session", "show", &first]);
-    assert_eq!(text(&shown, "state"), "ended");
-    assert!(text(&shown, "reason").contains("moved it"), "{shown}");
-    let there = text(&again, "host");
-    group.fails(0, 4, &["session", "move", &id, "--to", &there]);
-    group.fails(0, 4, &["session", "move", &first, "--to", &there]);
-    group.fails(0, 4, &["session", "move", &id, "--to", "nowhere"]);
-    group.json(0, &["session", "end", &id]);
-}
-
-fn read_until(viewer: &mut TcpStream, wanted: &str) {
-    let mut read = Vec::new();
-    let mut buffer = [0; 4096];
-    let patience = viewer.set_read_timeout(Some(seconds(20)));
-    patience.expect("the limit is a time");
-    while !String::from_utf8_lossy(&read).contains(wanted) {
-        let count = viewer.read(&mut buffer).expect("it answers");
-        assert_ne!(count, 0, "closed after {}", String::from_utf8_lossy(&read));
-        read.extend_from_slice(&buffer[..count]);
-    }
 }
 
 fn every_list(group: &Group) {
