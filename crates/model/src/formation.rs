@@ -154,4 +154,14 @@ impl Side {
     pub fn descends_from(&self, other: FormationId) -> bool {
         self.lineage.iter().skip(1).any(|step| step.id == other)
     }
+
+    /// Whether this side's formation gave way to that of `to`. Where each says that the other did (followers without a primary
+    /// went over with what they had, there and later back), nothing is decided.
+    pub fn gave_way_to(&self, to: &Self) -> bool {
+        let has = |winner: &Self, loser: &Self| {
+            let loser = loser.formation();
+            loser.is_some_and(|loser| winner.gave_way.contains(&loser.id))
+        };
+        has(to, self) && !has(self, to)
+    }
 }

@@ -272,7 +272,7 @@ impl Formations {
             if formation.id == own.id || !related(look.own, side) || decided {
                 continue;
             }
-            let gave_way = side.gave_way.contains(&own.id);
+            let gave_way = look.own.gave_way_to(side);
             let descends = side.descends_from(own.id) || gave_way;
             let name = look.directory.name_of(id);
             let why = match (gone, descends) {
@@ -355,7 +355,7 @@ pub fn part(own: &Side, sides: &BTreeMap<ServerId, Side>) -> Part {
     let Some(formation) = own.formation() else {
         return Part::Takes;
     };
-    if acting(sides).any(|(_, _, side)| side.gave_way.contains(&formation.id)) {
+    if acting(sides).any(|(_, _, side)| own.gave_way_to(side)) {
         return Part::None;
     }
     let newer: Vec<&Side> = acting(sides)

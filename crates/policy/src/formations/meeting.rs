@@ -72,22 +72,15 @@ impl Both<'_> {
     /// was not there.
     fn decided_before(&self) -> Option<Meeting> {
         let Self { mine, theirs, .. } = self;
-        let gave_way = |winner: &Side, loser: &Side| {
-            let loser = loser.formation();
-            loser.is_some_and(|loser| winner.gave_way.contains(&loser.id))
-        };
         let why = |falls: &str, stands: &str| {
             let detail = format!("{falls} gave way to {stands} before");
             reason("gave-way", true, detail)
         };
-        match (
-            gave_way(self.own, self.other),
-            gave_way(self.other, self.own),
-        ) {
-            (true, false) => Some(Meeting::Stays(why(theirs, mine))),
-            (false, true) => Some(Meeting::GivesWay(why(mine, theirs))),
-            _ => None,
+        if self.other.gave_way_to(self.own) {
+            return Some(Meeting::Stays(why(theirs, mine)));
         }
+        let falls = self.own.gave_way_to(self.other);
+        falls.then(|| Meeting::GivesWay(why(mine, theirs)))
     }
 
     /// With an empty backup list every server stands alone until the primary that they lost is there again, or an administrator

@@ -106,6 +106,10 @@ fn what_gave_way_before_does_not_stand_later() {
         assert_eq!(words(meet(&back, &older, true)).0, "gives way");
         assert_eq!(words(meet(&older, &back, true)).0, "stays");
         assert_eq!(room::refusal(&older, &BTreeMap::new(), &back), None);
+        // Followers went from one to the other and back: neither was given up.
+        back.gave_way = vec![older.lineage[0].id];
+        assert_eq!(part(&back, &sides(&older)), Part::Takes);
+        assert_ne!(words(meet(&back, &older, false)).0, "gives way");
     }
 }
 
