@@ -169,6 +169,7 @@ impl Office {
             leader: look.leader,
             acting: look.acting,
             voters: &counted,
+            joint: &[],
             peers: &peers,
         };
         self.failback.handle(&view, automatic, now, look.calendar)

@@ -11,7 +11,7 @@ use crate::view::View;
 use crate::words;
 use model::{FormationId, FormationRef, ResilienceMode, ServerId, Side};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long the first change waits after a formation was made by hand.
@@ -288,13 +288,31 @@ fn elects_itself(
             remedy: "wait until its primary sends it",
         };
     }
-    let quorum = view.directory.group().mode == ResilienceMode::Quorum && is_quorum(voters, there);
+    let all = match view.joint {
+        [] => is_quorum(voters, there),
+        each => each.iter().all(|voters| is_quorum(voters, there)),
+    };
+    let quorum = view.directory.group().mode == ResilienceMode::Quorum && all;
     let answering = voters.iter().filter(|id| there(**id)).count();
     let protection: Protection = protection(view);
+    let must = match view.joint {
+        [] => needed(voters.len()).to_string(),
+        each => {
+            let names = |voters: &BTreeSet<ServerId>| {
+                let mut names: Vec<String> = voters.iter().map(|id| view.name(*id)).collect();
+                names.sort();
+                words::list(&names)
+            };
+            let each: Vec<String> = each
+                .iter()
+                .map(|voters| format!("{} of {}", needed(voters.len()), names(voters)))
+                .collect();
+            format!("as the voters are being changed, {}", words::list(&each))
+        }
+    };
     let detail = format!(
-        "{answering} of {} answer, and {} must: {}",
+        "{answering} of {} answer, and {must} must: {}",
         words::count(words::len(voters.len()), "voter"),
-        needed(voters.len()),
         protection.sentence
     );
     Check {

@@ -30,6 +30,9 @@ pub struct View<'a> {
     pub acting: bool,
     /// Who counts now, see [`counted`].
     pub voters: &'a BTreeSet<ServerId>,
+    /// In the middle of a change of the voters those of before and those of afterwards: a majority of each has to agree. Empty at
+    /// other times.
+    pub joint: &'a [BTreeSet<ServerId>],
     /// What is known of the others. This server itself needs no entry, except for its lag and clock.
     pub peers: &'a BTreeMap<ServerId, Peer>,
 }

@@ -114,6 +114,9 @@ pub struct Status {
     pub learners: BTreeSet<ServerId>,
     /// Whether a change of the voters is under way.
     pub members_changing: bool,
+    /// In the middle of such a change those that count before and those that count afterwards: a majority of each has to agree.
+    /// Empty at other times.
+    pub joint: Vec<BTreeSet<ServerId>>,
     /// The number of the last entry in the log.
     pub last_entry: u64,
     /// The number of the last entry that a quorum has, as far as this server knows.
@@ -288,6 +291,7 @@ impl Replica {
             voters: state.voters(),
             learners: BTreeSet::new(),
             members_changing: false,
+            joint: Vec::new(),
             last_entry: ground.log.ends().1.map_or(0, |id| id.index),
             committed: state.applied,
             applied: state.applied,
@@ -320,7 +324,11 @@ impl Replica {
             status.voters.remove(&self.me());
         }
         status.learners = members.learner_ids().collect();
-        status.members_changing = members.get_joint_config().len() > 1
+        status.joint = match members.get_joint_config().as_slice() {
+            joint @ [_, _, ..] => joint.to_vec(),
+            _ => Vec::new(),
+        };
+        status.members_changing = !status.joint.is_empty()
             || metrics.membership_config != metrics.committed_membership_config;
         status.committed = metrics
             .cluster_committed

@@ -49,6 +49,7 @@ impl Node {
             leader: self.leader(),
             acting: status.acting.is_yes(),
             voters: &counted,
+            joint: &status.joint,
             peers: &peers,
         })
     }

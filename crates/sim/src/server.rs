@@ -383,6 +383,7 @@ impl Server {
             leader: self.leader(directory.settings().grace_period(), &status),
             acting: self.acts(&status.acting),
             voters: &counted,
+            joint: &status.joint,
             peers: &peers,
         })
     }

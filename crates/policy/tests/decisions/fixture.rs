@@ -235,6 +235,7 @@ pub(crate) struct Seen {
     pub(crate) me: ServerId,
     pub(crate) leader: Option<ServerId>,
     pub(crate) voters: BTreeSet<ServerId>,
+    pub(crate) joint: Vec<BTreeSet<ServerId>>,
     pub(crate) peers: BTreeMap<ServerId, Peer>,
 }
 
@@ -251,6 +252,7 @@ impl Seen {
             me,
             leader: Some(BOSTON),
             voters: made.voters(),
+            joint: Vec::new(),
             peers: made
                 .servers
                 .iter()
@@ -280,6 +282,7 @@ impl Seen {
             leader: self.leader,
             acting: self.leader == Some(self.me),
             voters: &self.voters,
+            joint: &self.joint,
             peers: &self.peers,
         }
     }

@@ -4,7 +4,7 @@ use crate::fixture::{ALL, BOSTON, DETROIT, Made, NEWYORK, SEATTLE, Seen, made};
 use model::settings::PrimaryReturn;
 use model::{FormationId, FormationRef, IncarnationId, Left, ResilienceMode, ServerId, Side};
 use policy::recovery::{Recovery, recovery};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const LEFT: FormationRef = FormationRef {
     id: FormationId::from_bytes([9; 16]),
@@ -111,5 +111,33 @@ fn nobody_that_may_lead_holds_anything() {
     assert!(
         printed.contains("no server that could be primary holds the directory"),
         "{printed}"
+    );
+}
+
+/// One of three is being removed and another one loses its disk: a majority of the three answers, but not of the two that are to
+/// be left.
+#[test]
+fn in_the_middle_of_a_change_of_the_voters_both_majorities_have_to_answer() {
+    let three = made().only(&[BOSTON, NEWYORK, DETROIT]);
+    let sides = BTreeMap::from([
+        (BOSTON, holds(None, 0)),
+        (NEWYORK, holds(Some(LEFT), 45)),
+        (DETROIT, holds(Some(LEFT), 45)),
+    ]);
+    let mut seen = Seen::by(NEWYORK, &three);
+    assert_eq!(recovery(&seen.view(), &sides, None).1, None);
+    seen.joint = vec![
+        BTreeSet::from([BOSTON, NEWYORK, DETROIT]),
+        BTreeSet::from([BOSTON, NEWYORK]),
+    ];
+    let (plan, recovery) = recovery(&seen.view(), &sides, None);
+    assert!(
+        matches!(recovery, Some(Recovery::Make { on: NEWYORK, .. })),
+        "{plan}"
+    );
+    let check = &plan.checks[0].detail;
+    assert!(
+        check.contains("as the voters are being changed, 2 of boston, detroit and newyork and 2 of boston and newyork must"),
+        "{check}"
     );
 }
