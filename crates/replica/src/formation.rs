@@ -107,6 +107,20 @@ pub fn current(disk: &SharedDisk, data: &Path) -> Result<Option<FormationId>, Fo
     named(disk, data, CURRENT)
 }
 
+/// Makes durable what a process that was killed may have given its name only: which formation is in force, and what is in its folder.
+/// A server acts by what it reads at its start, so that has to be there after a power loss, too.
+pub(crate) fn settle_names(
+    disk: &SharedDisk,
+    data: &Path,
+    formation: FormationId,
+) -> Result<(), FormationError> {
+    for dir in [data.join(FORMATIONS), folder(data, formation)] {
+        let synced = disk.sync_dir(&dir);
+        synced.map_err(|source| FormationError::Io { path: dir, source })?;
+    }
+    Ok(())
+}
+
 /// The formation that a file names.
 fn named(
     disk: &SharedDisk,

@@ -8,7 +8,7 @@ use crate::clock::Moment;
 use crate::compaction::Limits;
 use crate::core::{Core, Ground, StartError};
 use crate::disk::SharedDisk;
-use crate::formation::{FormationError, current, folder};
+use crate::formation::{FormationError, current, folder, settle_names};
 use crate::inbound::Heard;
 use crate::left_behind::shown_meanwhile;
 use crate::log::{Driver, Log, LogOptions, OpenLogError, Room};
@@ -116,6 +116,7 @@ pub(crate) async fn open_stored(
     options: Options,
 ) -> Result<Stored, OpenError> {
     let formation = current(disk, data)?.ok_or(OpenError::NoFormation)?;
+    settle_names(disk, data, formation)?;
     let dir = folder(data, formation);
     let threads = options.log.driver == Driver::Threads;
     let (there, at) = (disk.clone(), dir.clone());

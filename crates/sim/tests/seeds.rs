@@ -12,6 +12,7 @@ const KEPT: &[u64] = &[
     50527,  // A formation was left for one that lost its disk: nobody went back.
     103198, // A primary that had passed its vote on to one that was lost never asked where the others had gone.
     501164, // A primary that was passing its only vote on asked no tie-breaker.
+    721659, // Killed before a sync, started on what was written, and lost its power: a batch was missing before the last.
     714273, // A voter that was being removed and another's disk: a majority of all answered, of those to be left none.
     700977, // Each of two formations said that the other gave way: followers had come and gone.
 ];

@@ -177,8 +177,13 @@ impl Log {
             .ok_or_else(|| OpenLogError::Missing {
                 dir: dir.to_path_buf(),
             })?;
-        let file = disk
+        let mut file = disk
             .open(&dir.join(segment_name(current.number)))
+            .map_err(io_error)?;
+        // A process that was killed may have written what it had not synced yet. It counts from now on: others are told that it is
+        // here, and more is written behind it. So it has to be here after a power loss, too.
+        file.sync()
+            .and_then(|()| disk.sync_dir(dir))
             .map_err(io_error)?;
         let threads = options.driver == Driver::Threads;
         let reserve = Reserve::new(disk.clone(), dir, options.segment_size, threads);

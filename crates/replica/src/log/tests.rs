@@ -19,6 +19,11 @@ const SMALL: LogOptions = LogOptions {
     },
 };
 
+const THREADS: LogOptions = LogOptions {
+    driver: Driver::Threads,
+    ..SMALL
+};
+
 fn owner() -> LogOwner {
     LogOwner {
         formation: FormationId::from_bytes([1; 16]),
@@ -428,4 +433,45 @@ async fn an_entry_is_on_disk_once_it_is_synced() {
     });
     log.append(vec![entry(1, 2, 100)], Done::Nobody);
     log.until_on_disk(2).await.expect_err("the disk failed");
+}
+
+/// Runs until `until` has passed, and stops like a process that is killed: nothing of it goes on.
+fn run_and_kill(disk: &MemoryDisk, until: Duration, work: impl AsyncFn(&Log)) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let shared: SharedDisk = Arc::new(disk.clone());
+    runtime.block_on(async {
+        let log = Log::open(&shared, Path::new(DIR), SMALL).expect("opened");
+        // The work is given up where it is.
+        let _ = tokio::time::timeout(until, work(&log)).await;
+    });
+}
+
+/// It is killed between writing and syncing a batch, reads the batch at its next start, and loses its power.
+#[test]
+fn what_a_killed_process_had_written_survives_a_power_loss_once_it_was_read() {
+    let before_its_sync = Duration::from_millis(1);
+    for seed in 0..50 {
+        let disk = MemoryDisk::new();
+        let shared: SharedDisk = Arc::new(disk.clone());
+        shared.create_dir(Path::new(DIR)).expect("a folder");
+        Log::create(&shared, Path::new(DIR), owner(), SMALL.segment_size, None).expect("made");
+        for index in 1..=2 {
+            run_and_kill(&disk, before_its_sync, async |log| {
+                assert_eq!(all(log).len() as u64, index - 1, "seed {seed}");
+                let size = 4096;
+                append(log, vec![entry(1, index, size)])
+                    .await
+                    .expect("written");
+            });
+        }
+        let disk = disk.crash(seed);
+        let opened = Log::open(&(Arc::new(disk) as SharedDisk), Path::new(DIR), THREADS);
+        let log = opened.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let kept = all(&log);
+        assert_eq!(kept.first(), Some(&entry(1, 1, 4096)), "seed {seed}");
+    }
 }
