@@ -77,6 +77,26 @@ impl Resumable {
     }
 }
 
+/// What a drain of its server does with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDrain {
+    /// It ends, and another one starts elsewhere in its place.
+    Move,
+    /// It stays until it comes to its own end.
+    Keep,
+}
+
+impl OnDrain {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Move => "move",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 /// An application. Spans are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Application {
@@ -107,6 +127,8 @@ pub struct Application {
     pub env: BTreeMap<String, String>,
     /// Working folder of the command; the session's own folder when absent.
     pub dir: Option<String>,
+    /// What a drain of its server does with a session.
+    pub on_drain: OnDrain,
     /// The number of the change that made or last changed this record.
     pub version_number: u64,
 }
@@ -135,6 +157,7 @@ impl Application {
             users: Vec::new(),
             env: BTreeMap::new(),
             dir: None,
+            on_drain: OnDrain::Move,
             version_number: 0,
         }
     }

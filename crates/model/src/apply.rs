@@ -13,6 +13,7 @@ use std::sync::Arc;
 mod apps;
 mod bounds;
 mod divergence;
+mod draining;
 mod journal;
 mod mode;
 mod moving;
@@ -146,7 +147,8 @@ impl Applying<'_> {
             Command::RemoveServer { server, reason } => {
                 self.remove_server(*server, reason.as_deref())
             }
-            Command::SetMode { server, mode } => self.set_mode(*server, mode),
+            Command::SetMode { servers, mode } => self.set_modes(servers, mode),
+            Command::FinishDrain { server } => self.finish_drain(*server),
             Command::ReportServer { .. } => self.report_server(command),
             Command::TakePrimary {
                 server,

@@ -83,11 +83,11 @@ pub enum Command {
         /// Why, in words.
         reason: Option<String>,
     },
-    /// A server is taken offline or online.
+    /// Servers are taken offline or online, all of them or none.
     SetMode {
         /// Which.
-        server: ServerId,
-        /// Its mode from now on.
+        servers: Vec<ServerId>,
+        /// Their mode from now on.
         mode: Mode,
     },
     /// What a server says of itself when it starts.
@@ -298,6 +298,11 @@ pub enum Command {
         /// Who wants it, in words.
         by: String,
     },
+    /// Nothing is left to be moved from a server that is being drained.
+    FinishDrain {
+        /// Which.
+        server: ServerId,
+    },
     /// Registers a token, or changes what is registered of it.
     PutToken {
         /// The record.
@@ -373,6 +378,7 @@ impl Command {
             | Self::RegisterSessions { .. }
             | Self::OrphanSessions { .. }
             | Self::RecordEvents { .. }
+            | Self::FinishDrain { .. }
             | Self::KeepDivergence { .. } => false,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Always true: at most one session per token and application is current, and every index agrees with its table.
 
-use crate::application::Application;
+use crate::application::{Application, OnDrain};
 use crate::change::{Outcome, Refusal};
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::{Event, EventKind, Severity};
@@ -274,6 +274,36 @@ impl Directory {
     pub fn sessions_on(&self, host: ServerId) -> impl Iterator<Item = &Arc<Session>> + '_ {
         let ids = self.by_host.get(&host).into_iter().flatten();
         ids.filter_map(|id| self.sessions.get(id))
+    }
+
+    /// The sessions on a server that its drain is to move yet: those that were there when it began, can be reached, and are of
+    /// applications that do not keep them. None where it is not being drained.
+    pub fn to_drain<'a>(
+        &'a self,
+        server: &'a Server,
+    ) -> impl Iterator<Item = &'a Arc<Session>> + 'a {
+        let drained = server.mode.drain().map(|_| self.sessions_on(server.id));
+        let sessions = drained.into_iter().flatten();
+        sessions.filter(|session| self.is_to_drain(server, session))
+    }
+
+    /// Whether a session is one of [`Self::to_drain`].
+    pub fn is_to_drain(&self, server: &Server, session: &Session) -> bool {
+        let there = server
+            .mode
+            .drain()
+            .is_some_and(|(_, since)| session.created <= since);
+        let app = self.apps.get(&session.app);
+        there
+            && session.host == server.id
+            && session.is_reachable()
+            && app.is_some_and(|app| app.on_drain == OnDrain::Move)
+    }
+
+    /// The sessions that have ended, newest end first.
+    pub(crate) fn ended_back(&self) -> impl Iterator<Item = &Arc<Session>> + '_ {
+        let ended = self.ended.iter().rev();
+        ended.filter_map(|(_, id)| self.sessions.get(id))
     }
 
     /// The sessions whose records differ from those of an earlier directory, gone ones included. It looks at what changed

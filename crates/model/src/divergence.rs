@@ -10,7 +10,7 @@ use crate::formation::{FormationRef, LINEAGE_LIMIT};
 use crate::id::{FormationId, ServerId};
 use crate::name::{AppName, ServerName, Token, UserName};
 use crate::pause::Pause;
-use crate::server::{Mode, Server, Standing};
+use crate::server::{Drain, Mode, Offline, Server, Standing};
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
 use crate::user::User;
@@ -175,10 +175,24 @@ impl From<&Server> for EditedServer {
         Self {
             name: server.name.clone(),
             standing: server.standing,
-            mode: server.mode.clone(),
+            mode: unfinished(&server.mode),
             power: server.power,
             labels: server.labels.clone(),
         }
+    }
+}
+
+/// How far a drain has come is nothing that people decided.
+fn unfinished(mode: &Mode) -> Mode {
+    match mode {
+        Mode::Online => Mode::Online,
+        Mode::Offline(offline) => Mode::Offline(Offline {
+            drain: offline.drain.as_ref().map(|drain| Drain {
+                deadline: drain.deadline,
+                finished: None,
+            }),
+            ..offline.clone()
+        }),
     }
 }
 

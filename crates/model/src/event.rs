@@ -102,11 +102,13 @@ pub enum EventKind {
     SessionSelected,
     /// The register of tokens was changed.
     TokenChanged,
+    /// Nothing is left to be moved from a server that was being drained.
+    ServerDrained,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -142,6 +144,7 @@ impl EventKind {
         Self::GroupReset,
         Self::SessionSelected,
         Self::TokenChanged,
+        Self::ServerDrained,
     ];
 
     /// The word used everywhere.
@@ -182,6 +185,7 @@ impl EventKind {
             Self::DivergenceDiscarded => "divergence-discarded",
             Self::GroupReset => "group-reset",
             Self::TokenChanged => "token-changed",
+            Self::ServerDrained => "server-drained",
         }
     }
 
@@ -233,6 +237,9 @@ impl EventKind {
             }
             Self::GroupReset => "A server forgot its group and became one of its own.",
             Self::TokenChanged => "A token was registered, changed or taken out of the register.",
+            Self::ServerDrained => {
+                "Nothing is left to be moved from a server that was being drained."
+            }
         }
     }
 }

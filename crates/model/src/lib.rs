@@ -27,7 +27,7 @@ pub mod token;
 pub mod trust;
 pub mod user;
 
-pub use application::{Application, Backend, Resumable};
+pub use application::{Application, Backend, OnDrain, Resumable};
 pub use backups::BackupEdit;
 pub use change::{Applied, Author, Change, Command, Outcome, Refusal};
 pub use difference::{Difference, difference};
@@ -45,7 +45,7 @@ pub use mode::ResilienceMode;
 pub use name::{AppName, GroupName, NameError, RegionName, ServerName, Token, UserName};
 pub use pause::{Pause, PauseChange};
 pub use record::{Group, Key, Record};
-pub use server::{Mode, Server, Standing};
+pub use server::{Drain, Mode, Server, Standing};
 pub use session::{EndReason, Observation, Registration, Seen, Session, SessionState};
 pub use settings::{SettingError, Settings};
 pub use time::UnixMillis;

@@ -64,12 +64,32 @@ pub struct Offline {
     pub since: UnixMillis,
     /// When it ends by itself; never when absent.
     pub until: Option<UnixMillis>,
+    /// Whether its sessions go elsewhere too, those that were there when it began.
+    pub drain: Option<Drain>,
+}
+
+/// A server's sessions go on elsewhere: suspended ones at once, those that are in use when their users move them, at the latest at
+/// the deadline. Sessions of applications that are to be kept stay.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Drain {
+    /// When sessions that are in use are moved whether their users did so or not.
+    pub deadline: UnixMillis,
+    /// When nothing was left to be moved; absent while something is.
+    pub finished: Option<UnixMillis>,
 }
 
 impl Mode {
     /// Whether load balancing gives it new sessions.
     pub fn is_online(&self) -> bool {
         matches!(self, Self::Online)
+    }
+
+    /// The drain, and when it began; none where the server is online, or only gets no new sessions.
+    pub fn drain(&self) -> Option<(&Drain, UnixMillis)> {
+        match self {
+            Self::Online => None,
+            Self::Offline(offline) => Some((offline.drain.as_ref()?, offline.since)),
+        }
     }
 }
 

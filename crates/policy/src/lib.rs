@@ -10,6 +10,7 @@ pub mod advice;
 pub mod backups;
 pub mod campaign;
 pub mod clocks;
+pub mod draining;
 pub mod explanation;
 pub mod failback;
 pub mod formations;

@@ -67,6 +67,8 @@ pub struct Request<'a> {
     pub user_sessions: u32,
     /// A server that was asked for by name: it alone is looked at, offline or not.
     pub asked: Option<ServerId>,
+    /// Whether a server that is offline is not even the last resort.
+    pub online_only: bool,
     /// `balance.method`.
     pub method: BalanceMethod,
     /// The group's feature level.
@@ -219,7 +221,10 @@ fn judge<'a>(request: &Request<'_>, host: &Host<'a>, told: bool) -> Judged<'a> {
         mode_words(&host.server.mode)
     });
     if !online && !by_name {
-        rank = rank.max(Rank::LastResort(LastResort::Offline));
+        rank = rank.max(match request.online_only {
+            true => Rank::Never,
+            false => Rank::LastResort(LastResort::Offline),
+        });
     }
     reasons.add("load", true, || load_words(host));
     Judged {

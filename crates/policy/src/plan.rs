@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The most sessions that an impact names one by one; the rest is counted.
-pub const NAMED_LIMIT: usize = 100;
+pub const NAMED_LIMIT: usize = 1_000;
 
 /// A change of the group's shape, planned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

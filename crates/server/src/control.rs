@@ -112,6 +112,7 @@ async fn about_sessions(node: &Node, request: Request) -> Answer {
                 session,
                 to,
                 by,
+                online_only: false,
             };
             settled(node, node.move_session_here(&wish).await)
         }

@@ -31,7 +31,7 @@ impl OfflineEnds {
             let (node, proposed) = (node.clone(), self.proposed.clone());
             tokio::spawn(async move {
                 let command = Command::SetMode {
-                    server: id,
+                    servers: vec![id],
                     mode: Mode::Online,
                 };
                 if let Err(error) = node.submit(None, node.author(), command).await {

@@ -58,6 +58,8 @@ struct Host {
     primary_since: model::UnixMillis,
     /// The directory at the last look.
     looked_at: Option<Current>,
+    /// The drain of this server of which clients were told to ask; when it began.
+    told_of: Option<model::UnixMillis>,
 }
 
 /// Hosts sessions as long as the server runs.
@@ -72,6 +74,7 @@ pub async fn run(node: Node) {
         launches: Arc::new(Semaphore::new(LAUNCHES)),
         primary_since: node.directory().group().primary_since,
         looked_at: None,
+        told_of: None,
         node: node.clone(),
     };
     let first = node.0.hosting.wanted.set(host.happened.clone()).is_ok();
@@ -133,6 +136,9 @@ impl Host {
             Happened::Linked(session, commands) => {
                 self.launching.remove(&session);
                 self.links.insert(session, commands);
+                if self.told_of.is_some() {
+                    self.order(session, Order::News).await;
+                }
             }
             Happened::Wanted(session) => self.wanted(session),
             Happened::Reconsider => {}
@@ -157,7 +163,23 @@ impl Host {
         for action in self.policy.reconcile(&directory, clock::steady()) {
             self.execute(action).await;
         }
+        self.tell_of_drain(&directory).await;
         self.looked_at = Some(directory);
+    }
+
+    /// Has clients ask what is to become of their sessions when a drain of this server begins, is begun anew, or ends.
+    async fn tell_of_drain(&mut self, directory: &model::Directory) {
+        let server = directory.server(self.node.me());
+        let drain = server.and_then(|server| server.mode.drain());
+        let since = drain.map(|(_, since)| since);
+        if self.told_of == since {
+            return;
+        }
+        self.told_of = since;
+        let sessions: Vec<SessionId> = self.links.keys().copied().collect();
+        for session in sessions {
+            self.order(session, Order::News).await;
+        }
     }
 
     async fn execute(&mut self, action: Action) {

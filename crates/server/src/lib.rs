@@ -12,6 +12,7 @@ mod client_port;
 pub mod clock;
 mod control;
 mod divergence;
+mod draining;
 mod duties;
 mod endpoint;
 mod expiry;

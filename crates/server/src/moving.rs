@@ -24,6 +24,8 @@ pub(crate) struct Move {
     pub(crate) to: Option<ServerId>,
     /// Who wants it, in words.
     pub(crate) by: String,
+    /// Whether a server that is offline is not even the last resort: of a drain.
+    pub(crate) online_only: bool,
 }
 
 impl Node {
@@ -88,6 +90,7 @@ impl Node {
             user: Some(&session.user),
             asked: wish.to,
             leaving: Some(session),
+            online_only: wish.online_only,
         };
         self.place(directory, &question).map_err(unfit)
     }

@@ -11,7 +11,7 @@ use model::{
 };
 use policy::Explanation;
 use policy::placement::{self, Choices, Load};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use wire::control::Request;
@@ -54,6 +54,8 @@ pub(crate) struct Question<'a> {
     pub(crate) asked: Option<ServerId>,
     /// The session in whose place it comes, whose host is not meant.
     pub(crate) leaving: Option<&'a Session>,
+    /// Whether a server that is offline is not even the last resort.
+    pub(crate) online_only: bool,
 }
 
 /// What is known of one host besides its record.
@@ -144,6 +146,7 @@ impl Node {
                     user: Some(&wish.user),
                     asked: wish.host,
                     leaving: None,
+                    online_only: false,
                 };
                 match self.place(&directory, &question) {
                     Ok(host) => host,
@@ -213,6 +216,7 @@ impl Node {
                 _ => 0,
             },
             asked: question.asked,
+            online_only: question.online_only,
             method: directory.settings().balance_method(),
             feature_level: directory.group().feature_level,
             last: memory.last,
@@ -251,9 +255,35 @@ impl Node {
             user: None,
             asked: None,
             leaving: None,
+            online_only: false,
         };
         self.with_question(&directory, &question, |request, hosts, _| {
             placement::place(request, hosts, clock::calendar()).explanation
+        })
+    }
+
+    /// Why no other server than those that are left takes a session of an application now; none: one does.
+    pub(crate) fn no_place_elsewhere(
+        &self,
+        directory: &Directory,
+        app: &Application,
+        left: &BTreeSet<ServerId>,
+    ) -> Option<String> {
+        let question = Question {
+            app,
+            user: None,
+            asked: None,
+            leaving: None,
+            online_only: true,
+        };
+        self.with_question(directory, &question, |request, hosts, _| {
+            let mut others = hosts.to_vec();
+            others.retain(|host| !left.contains(&host.server.id));
+            let placed = placement::place(request, &others, clock::calendar());
+            placed
+                .chosen
+                .is_none()
+                .then(|| unfit(placed.explanation).to_string())
         })
     }
 }

@@ -9,14 +9,16 @@ use crate::streams::StreamError;
 use crate::submit::SubmitError;
 use crate::tickets::{Issued, TicketError};
 use model::{
-    AppName, Author, ChangeId, Directory, EndReason, Outcome, Refusal, ServerId, ServerName,
+    AppName, Author, ChangeId, Directory, EndReason, Mode, Outcome, Refusal, ServerId, ServerName,
     Session, SessionId, SessionState, Token, User, UserName,
 };
 use relay::{AttachTarget, ByteStream, OpenRequest, Pending, Sessions};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::client::{Answer, Credential, Hidden, Opened, Refused, ServerAddress, SessionNews};
+use wire::client::{
+    Answer, Credential, Hidden, Leave, Opened, Refused, ServerAddress, SessionNews,
+};
 use wire::keeper::{Opening, OpeningAnswer};
 
 /// How long a server that may be behind tries to catch up before it refuses something that it does not know.
@@ -243,6 +245,7 @@ impl GroupSessions {
             host: known.map(|known| known.host),
             host_heard: known.is_some_and(|known| self.node.is_heard(known.host)),
             reason: known.and_then(|known| known.reason.as_deref().cloned()),
+            leave: known.and_then(|known| leave(&directory, known)),
         })
     }
 
@@ -446,4 +449,19 @@ impl Node {
             )
             .await
     }
+}
+/// What the drain of a session's host asks of its client.
+fn leave(directory: &Directory, session: &Session) -> Option<Leave> {
+    let host = directory.server(session.host)?;
+    let Mode::Offline(offline) = &host.mode else {
+        return None;
+    };
+    let drain = offline.drain.as_ref()?;
+    let is_to_go = drain.finished.is_none() && directory.is_to_drain(host, session);
+    is_to_go.then(|| Leave {
+        within_ms: u64::try_from(drain.deadline.since(clock::calendar()).as_millis())
+            .unwrap_or(u64::MAX),
+        by: offline.by.clone(),
+        reason: offline.reason.clone(),
+    })
 }

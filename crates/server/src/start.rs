@@ -19,7 +19,7 @@ use crate::placing::Placing;
 use crate::reports::Reports;
 use crate::spool::{self, Spool};
 use crate::tickets::Tickets;
-use crate::{api, duties, office, reporting, reset};
+use crate::{api, draining, duties, office, reporting, reset};
 use arc_swap::ArcSwap;
 use model::{FormationId, IncarnationId};
 use peer::hello::Endpoint;
@@ -381,6 +381,7 @@ impl Server {
         tokio::spawn(duties::run(node.clone()));
         tokio::spawn(crate::formations::run(node.clone()));
         tokio::spawn(reporting::run(node.clone()));
+        tokio::spawn(draining::run(node.clone()));
         tokio::spawn(spool::run(node.clone()));
         tokio::spawn(crate::following::say_hello(node.clone()));
         if node.0.identity.standing.hosts() {

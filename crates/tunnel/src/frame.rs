@@ -11,6 +11,7 @@
 //! RESET  = 0x04     4           code:u32
 //! PING   = 0x05     8           nonce:u64
 //! PONG   = 0x06     8           nonce:u64
+//! NEWS   = 0x80     0
 //! ```
 //!
 //! - `offset` counts the bytes of one direction from 0. FIN takes one position itself: a stream of `n` bytes has its FIN at
@@ -19,6 +20,7 @@
 //!   send DATA up to `delivered + window`, a limit that never goes back either. Before the first ACK of a stream the limit is 0,
 //!   so each end begins every path with an ACK.
 //! - A DATA frame means the same as several smaller ones with the same bytes.
+//! - NEWS says that there is something to know about the session, and to ask a server for it. It may come any number of times.
 //! - Kinds from 0x80 on are optional: who does not know one skips its body (at most 65544 bytes). Any other unknown kind is an error.
 //!
 //! Always true: a [`Decoder`] holds at most 16 bytes of its own, allocates nothing, and answers hostile bytes with an error.
@@ -46,6 +48,7 @@ const FIN: u8 = 0x03;
 const RESET: u8 = 0x04;
 const PING: u8 = 0x05;
 const PONG: u8 = 0x06;
+const NEWS: u8 = 0x80;
 
 /// Why an end gave a stream up, as carried by a RESET frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,6 +130,8 @@ pub enum Frame {
         /// The asker's nonce.
         nonce: u64,
     },
+    /// There is something to know about the session: ask a server.
+    News,
 }
 
 impl fmt::Debug for Frame {
@@ -138,6 +143,7 @@ impl fmt::Debug for Frame {
             Self::Reset { code } => write!(f, "RESET({code})"),
             Self::Ping { nonce } => write!(f, "PING({nonce})"),
             Self::Pong { nonce } => write!(f, "PONG({nonce})"),
+            Self::News => f.write_str("NEWS"),
         }
     }
 }
@@ -165,6 +171,7 @@ impl Frame {
             }
             Self::Ping { nonce } => encode_number(PING, *nonce, out),
             Self::Pong { nonce } => encode_number(PONG, *nonce, out),
+            Self::News => encode_head(NEWS, 0, out),
         }
     }
 }
@@ -304,6 +311,10 @@ impl Decoder {
         if !fits {
             return Err(FrameError::BadLength { kind, length });
         }
+        if kind == NEWS && length == 0 {
+            self.have = 0;
+            return Ok(Head::Frame(Frame::News));
+        }
         if kind >= FIRST_OPTIONAL {
             self.have = 0;
             self.state = State::Skip {
@@ -429,6 +440,7 @@ mod tests {
             }),
             any::<u64>().prop_map(|nonce| Frame::Ping { nonce }),
             any::<u64>().prop_map(|nonce| Frame::Pong { nonce }),
+            Just(Frame::News),
         ]
     }
 
@@ -449,6 +461,7 @@ mod tests {
             },
             Frame::Ping { nonce: 6 },
             Frame::Pong { nonce: 7 },
+            Frame::News,
         ]);
         let expected: &[&[u8]] = &[
             &[1, 0, 0, 10, 0, 0, 0, 0, 0, 0, 1, 2, b'a', b'b'],
@@ -457,6 +470,7 @@ mod tests {
             &[4, 0, 0, 4, 0, 0, 0, 5],
             &[5, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 6],
             &[6, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7],
+            &[0x80, 0, 0, 0],
         ];
         assert_eq!(bytes, expected.concat());
     }

@@ -56,6 +56,8 @@ pub enum Event {
     Finished,
     /// There was no path for `retain`. The stream is given up.
     Expired,
+    /// The peer says that there is something to know about the session; it may say so again without a reason.
+    News,
 }
 
 /// What belongs to one path and ends with it.
@@ -73,6 +75,7 @@ struct Path {
     pong_due: Option<u64>,
     /// Our last PING and when it was sent.
     asked: Option<(u64, Duration)>,
+    news_due: bool,
 }
 
 /// Whether the stream goes on.
@@ -95,6 +98,8 @@ pub struct Stream {
     lost: Duration,
     life: Life,
     finished: bool,
+    /// Whether the peer is to be told that there is news, over every new path too: what was under way may be lost.
+    has_news: bool,
     nonce: u64,
     round_trip: Option<Duration>,
     events: VecDeque<Event>,
@@ -111,6 +116,7 @@ impl Stream {
             lost: now,
             life: Life::Open,
             finished: false,
+            has_news: false,
             nonce: 0,
             round_trip: None,
             events: VecDeque::new(),
@@ -225,6 +231,13 @@ impl Stream {
                 }
                 Ok(())
             }
+            Frame::News => {
+                // However many come, one is enough to make somebody ask.
+                if !self.events.contains(&Event::News) {
+                    self.events.push_back(Event::News);
+                }
+                Ok(())
+            }
             Frame::Reset { code } => {
                 self.give_up(Life::Over);
                 self.events.push_back(Event::Reset { code });
@@ -265,6 +278,9 @@ impl Stream {
             self.inb.announce().encode(out);
             path.ack_due = false;
             path.ack_at = None;
+        }
+        if std::mem::take(&mut path.news_due) {
+            Frame::News.encode(out);
         }
         if path.ping_due {
             path.ping_due = false;
@@ -374,8 +390,17 @@ impl Stream {
             ping_due: true,
             pong_due: None,
             asked: None,
+            news_due: self.has_news,
         });
         Ok(())
+    }
+
+    /// Tells the peer that there is something to know about the session, now and on every path that comes.
+    pub fn tell_news(&mut self) {
+        self.has_news = true;
+        if let Some(path) = &mut self.path {
+            path.news_due = true;
+        }
     }
 
     /// Gives the stream up, both directions; the peer is told over this path or, when there is none, over the next. No effect on a stream that

@@ -541,6 +541,27 @@ mod paths {
     }
 
     #[test]
+    fn news_are_told_once_on_every_path() {
+        let (mut a, mut b) = pair(Config::default());
+        a.tell_news();
+        assert_eq!(sent(&mut a, START), [Frame::News]);
+        assert_eq!(sent(&mut a, START), []);
+        // They may have been lost with it.
+        a.path_lost(START);
+        a.path_replaced(after(50), b.received()).unwrap();
+        let frames = sent(&mut a, after(50));
+        assert!(frames.contains(&Frame::News), "{frames:?}");
+        give(
+            &mut b,
+            after(50),
+            [frames, vec![Frame::News; 1000]].concat(),
+        );
+        assert_eq!(events(&mut b), [Event::News], "one is enough to ask");
+        give(&mut b, after(50), vec![Frame::News]);
+        assert_eq!(events(&mut b), [Event::News]);
+    }
+
+    #[test]
     fn a_frame_cut_in_the_middle_counts_as_far_as_it_arrived() {
         let (mut a, mut b) = pair(Config::default());
         a.write_local(Bytes::from_static(b"0123456789")).unwrap();

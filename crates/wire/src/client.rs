@@ -230,6 +230,19 @@ pub struct SessionNews {
     pub host_heard: bool,
     /// Why it ended.
     pub reason: Option<EndReason>,
+    /// What its client is asked to do, because its host is being drained.
+    pub leave: Option<Leave>,
+}
+
+/// A session is to go on elsewhere; until it is moved its user chooses the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leave {
+    /// How long it may stay at most, in milliseconds.
+    pub within_ms: u64,
+    /// Who asks.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: Option<String>,
 }
 
 /// Why a request was refused.

@@ -197,6 +197,8 @@ pub enum Command {
     Status,
     /// The end was recorded: the folder may go.
     Forget,
+    /// There is something to know about the session: its clients are to ask a server.
+    News,
 }
 
 /// What a keeper tells the server on a control connection.

@@ -63,6 +63,8 @@ pub(crate) struct Carry<L, P> {
     peer_ended_first: bool,
     /// The end of the other direction ends this one too.
     one_ends_both: bool,
+    /// What is done when the session's end says that there is news of the session.
+    on_news: Option<Box<dyn Fn() + Send>>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -105,8 +107,15 @@ where
             local_ended: false,
             peer_ended_first: false,
             one_ends_both,
+            on_news: None,
             timer: Box::pin(sleep_until(start)),
         }
+    }
+
+    /// The same, with something to do whenever the session's end says that there is news of the session.
+    pub(crate) fn with_news(mut self, on_news: impl Fn() + Send + 'static) -> Self {
+        self.on_news = Some(Box::new(on_news));
+        self
     }
 
     /// What the other end is told on a resume.
@@ -375,6 +384,11 @@ where
                     }
                 }
                 Event::Expired => return Some(Halt::Expired),
+                Event::News => {
+                    if let Some(on_news) = &self.on_news {
+                        on_news();
+                    }
+                }
             }
         }
         None

@@ -4,6 +4,7 @@
 //! their own paths ([`super::stream`]); the engine asks what became of the session, moves on when it is lost, and tells the user.
 
 mod ending;
+mod leaving;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -16,7 +17,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
-use wire::client::{Credential, Opened, Refused};
+use wire::client::{Credential, Leave, Opened, Refused};
 
 use super::event::Event;
 use super::fate::Fate;
@@ -26,6 +27,7 @@ use super::shared::{Shared, Signal, Standing};
 use super::stream::{BoxedViewer, Served, serve};
 use super::viewer::Doors;
 use super::{ConnectError, End};
+use leaving::Due;
 
 /// Stands for a session without viewers among the streams that have no path.
 const IDLE: u64 = u64::MAX;
@@ -47,6 +49,10 @@ enum Wake {
     Fate(Result<Fate, Refused>),
     /// The token has another session, or will not get one.
     Opened(Result<Opened, OpenError>),
+    /// It is known what the session's host asks of its client.
+    Asked(Option<Leave>),
+    /// The user is to be told again that the session is moved soon.
+    Remind,
     /// The viewer program has exited.
     Exited(io::Result<std::process::ExitStatus>),
     /// Streams have had their time after the viewer program's end.
@@ -84,6 +90,10 @@ pub(super) struct Engine {
     watch: Watch,
     leaving: Option<Leaving>,
     opening: Option<Later<Result<Opened, OpenError>>>,
+    /// What the host asks for is being found out.
+    asking: Option<Later<Option<Leave>>>,
+    /// The session is to go elsewhere.
+    due: Option<Due>,
     program: Option<Child>,
     /// The generation that the program was started for.
     program_generation: u64,
@@ -131,6 +141,8 @@ impl Engine {
             watch: Watch::Off,
             leaving: None,
             opening: None,
+            asking: None,
+            due: None,
             program: None,
             program_generation: 0,
             exit_code: None,
@@ -183,6 +195,12 @@ impl Engine {
                 None => std::future::pending().await,
             }
         };
+        let reminder = async {
+            match self.due.as_ref().and_then(|due| due.remind_at) {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             Some(signal) = self.signals.recv() => Wake::Signal(signal),
@@ -197,6 +215,8 @@ impl Engine {
             noticed = self.watch.next() => Wake::Noticed(noticed),
             fate = due(&mut self.fate) => { self.fate = None; Wake::Fate(fate) }
             opened = due(&mut self.opening) => { self.opening = None; Wake::Opened(opened) }
+            leave = due(&mut self.asking) => { self.asking = None; Wake::Asked(leave) }
+            () = reminder => Wake::Remind,
             viewer = self.doors.next() => Wake::Viewer(viewer),
             exited = program => Wake::Exited(exited),
             () = last_bytes => Wake::LastBytes,
@@ -221,6 +241,14 @@ impl Engine {
             Wake::Noticed(noticed) => self.noticed(noticed),
             Wake::Fate(fate) => self.decided(fate),
             Wake::Opened(opened) => self.opened(opened),
+            Wake::Asked(leave) => {
+                self.asked_to_leave(leave);
+                Ok(None)
+            }
+            Wake::Remind => {
+                self.remind();
+                Ok(None)
+            }
             Wake::Exited(status) => self.exited(status),
             Wake::LastBytes => {
                 self.last_bytes = None;
@@ -267,6 +295,7 @@ impl Engine {
             Signal::Attached { stream, via } | Signal::Resumed { stream, via } => {
                 self.find(stream, Some(via))
             }
+            Signal::News { generation } => self.ask_what_is_wanted(generation),
         }
     }
 
@@ -332,6 +361,14 @@ impl Engine {
         }
     }
 
+    /// What the session's host asks of its client, once more.
+    fn ask_what_is_wanted(&mut self, generation: u64) {
+        let (shared, standing) = (self.shared.clone(), self.standing());
+        if generation == standing.generation && standing.is_live {
+            self.asking = Some(Box::pin(async move { shared.leave(standing).await }));
+        }
+    }
+
     fn ask_for_fate(&mut self, until: Option<Instant>) {
         let (shared, standing) = (self.shared.clone(), self.standing());
         self.fate = Some(Box::pin(async move { shared.fate(standing, until).await }));
@@ -375,6 +412,7 @@ impl Engine {
     fn leave(&mut self, reason: String) -> Option<End> {
         let standing = self.standing();
         let trouble = self.trouble.take();
+        (self.asking, self.due) = (None, None);
         self.pathless.clear();
         let nothing_left = self.only_stream && self.streams.is_empty();
         let end = nothing_left.then(|| End::SessionLost {

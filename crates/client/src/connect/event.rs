@@ -52,6 +52,27 @@ pub enum Event {
         /// Why the other was left.
         reason: String,
     },
+    /// The session's host is being drained: the session goes on elsewhere, anew, and until then its user chooses the moment
+    /// (`stead select`). Said again as the time runs out.
+    MoveDue {
+        /// The session.
+        session: String,
+        /// Its host.
+        host: String,
+        /// How long it may stay at most, in milliseconds.
+        within_ms: u64,
+        /// Who asks.
+        by: String,
+        /// Why, in their words; empty when they gave no reason.
+        reason: String,
+    },
+    /// The session stays where it is after all: its host is not being drained any more.
+    MoveCancelled {
+        /// The session.
+        session: String,
+        /// Its host.
+        host: String,
+    },
     /// Another client with this token has taken the session over.
     TakenOver {
         /// The session.
@@ -117,6 +138,25 @@ mod tests {
         assert_eq!(
             text(&path),
             r#"{"event":"path-lost","session":"00aa","host":"boston"}"#
+        );
+        let due = Event::MoveDue {
+            session: session.clone(),
+            host: "boston".to_owned(),
+            within_ms: 60_000,
+            by: "ann".to_owned(),
+            reason: "new disks".to_owned(),
+        };
+        assert_eq!(
+            text(&due),
+            r#"{"event":"move-due","session":"00aa","host":"boston","within_ms":60000,"by":"ann","reason":"new disks"}"#
+        );
+        let cancelled = Event::MoveCancelled {
+            session: session.clone(),
+            host: "boston".to_owned(),
+        };
+        assert_eq!(
+            text(&cancelled),
+            r#"{"event":"move-cancelled","session":"00aa","host":"boston"}"#
         );
         assert_eq!(
             text(&Event::TakenOver { session }),

@@ -89,6 +89,7 @@ mod tests {
             host: None,
             host_heard: true,
             reason,
+            leave: None,
         }
     }
 

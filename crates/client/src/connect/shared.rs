@@ -11,7 +11,7 @@ use rand::RngExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wire::client::{
-    Answer, ClientId, Hidden, Opened, Refused, Request, ServerAddress, SessionNews,
+    Answer, ClientId, Hidden, Leave, Opened, Refused, Request, ServerAddress, SessionNews,
 };
 
 use super::fate::{Fate, Tried, judge};
@@ -43,6 +43,8 @@ pub(crate) enum Signal {
     },
     /// It has a new path.
     Resumed { stream: u64, via: ServerId },
+    /// There is something to know about the session.
+    News { generation: u64 },
 }
 
 /// A ticket and when it stops being valid, by this machine's monotonic clock.
@@ -270,6 +272,26 @@ impl Shared {
             } else {
                 backoff.wait(&mut rand::rng())
             };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Asks what the session's host wants of its client. Many are told to ask at the same moment, so they spread.
+    pub(crate) async fn leave(&self, standing: Standing) -> Option<Leave> {
+        let apart = rand::rng().random_range(0..1000);
+        tokio::time::sleep(Duration::from_millis(apart)).await;
+        let mut conversation = None;
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+        loop {
+            match self.news(&mut conversation, standing).await {
+                Ok(news) => return news.leave,
+                Err(AskError::Refused(_)) => return None,
+                Err(error) => {
+                    tracing::debug!(%error, "what the host wants is not known yet");
+                    conversation = None;
+                }
+            }
+            let wait = backoff.wait(&mut rand::rng());
             tokio::time::sleep(wait).await;
         }
     }

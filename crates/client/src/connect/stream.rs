@@ -67,20 +67,21 @@ pub(crate) async fn serve<V: Viewer>(
         Ok(first) => first,
         Err(refused) => return Served::Refused(refused),
     };
-    let Attached {
-        path,
-        mut via,
-        mut claim,
-        dead_after,
-        retain,
-    } = attached;
+    let (mut via, mut claim) = (attached.via, attached.claim);
     tracing::debug!(%via, number, "a viewer is attached");
     let config = Config {
-        dead_after,
-        retain,
+        dead_after: attached.dead_after,
+        retain: attached.retain,
         ..Config::default()
     };
-    let mut carry = Carry::new(viewer, path, config, one_ends_both);
+    let teller = (shared.clone(), standing.generation);
+    let on_news = move || {
+        teller.0.tell(Signal::News {
+            generation: teller.1,
+        })
+    };
+    let carry = Carry::new(viewer, attached.path, config, one_ends_both);
+    let mut carry = carry.with_news(on_news);
     loop {
         let direct = tokio::select! {
             halt = carry.run() => match halt {

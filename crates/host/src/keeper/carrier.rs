@@ -46,6 +46,8 @@ pub(crate) enum Order {
     Reset(ResetCode),
     /// The session is over: what the backend has sent is still delivered.
     SessionEnded,
+    /// There is something to know about the session.
+    News,
 }
 
 /// What a stream tells of itself.
@@ -331,6 +333,8 @@ impl Carrier {
                     self.news.push_back(News::Finished);
                 }
                 Event::Reset { .. } | Event::Expired => self.backend = None,
+                // Clients have none for keepers.
+                Event::News => {}
             }
         }
         if self.backend.as_ref().is_some_and(|backend| backend.failed) && self.stream.held() == 0 {
@@ -430,6 +434,7 @@ impl Carrier {
             }
             Order::Reset(code) => self.reset(code),
             Order::SessionEnded => self.ending = true,
+            Order::News => self.stream.tell_news(),
         }
     }
 

@@ -348,6 +348,7 @@ impl Session {
         match command {
             Command::End { reason } => self.end(reason),
             Command::Status => self.tell(),
+            Command::News => self.streams.tell_news(),
             Command::Forget => match self.life {
                 Life::Ended { .. } => {
                     self.forgotten = true;

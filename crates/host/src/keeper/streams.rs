@@ -32,6 +32,8 @@ pub(crate) struct Streams {
     client: Option<ClientId>,
     /// Order of attaching, to know which finished stream is the oldest.
     count: u64,
+    /// Whether there is something to know about the session: every new stream is told so, too.
+    has_news: bool,
     happenings: mpsc::Sender<Happening>,
 }
 
@@ -81,6 +83,7 @@ impl Streams {
             kept: BTreeMap::new(),
             client: None,
             count: 0,
+            has_news: false,
             happenings,
         }
     }
@@ -156,6 +159,9 @@ impl Streams {
             finished: false,
             number: self.count,
         };
+        if self.has_news {
+            kept.order(Order::News);
+        }
         self.kept.insert(stream, kept);
     }
 
@@ -232,6 +238,14 @@ impl Streams {
             }
         }
         true
+    }
+
+    /// There is something to know about the session.
+    pub(crate) fn tell_news(&mut self) {
+        self.has_news = true;
+        for kept in self.kept.values() {
+            kept.order(Order::News);
+        }
     }
 
     /// The session is over: what backends have sent is still delivered.

@@ -2,13 +2,14 @@
 //!
 //! Always true: somebody counts; names and addresses are unique; the group works at the lowest feature level of its members.
 
+use super::draining::check_words;
 use super::{Applying, bounds};
 use crate::change::{Command, Kind, Outcome, Refusal};
 use crate::divergence::EditedServer;
 use crate::event::{EventKind, Severity};
 use crate::id::{IncarnationId, InvitationId, ServerId};
 use crate::name::NAME_LIMIT;
-use crate::server::{Mode, Offline, Server};
+use crate::server::{Mode, Server};
 use crate::session::EndReason;
 use crate::time::UnixMillis;
 use crate::trust::Invitation;
@@ -36,7 +37,7 @@ impl Applying<'_> {
         })
     }
 
-    fn put_server(&mut self, server: Server) {
+    pub(super) fn put_server(&mut self, server: Server) {
         let record = Server {
             version_number: self.number,
             ..server
@@ -256,55 +257,6 @@ impl Applying<'_> {
         self.directory.removed.insert(id, self.at);
     }
 
-    pub(super) fn set_mode(&mut self, id: ServerId, mode: &Mode) -> Result<Outcome, Refusal> {
-        let server = self.member(id)?;
-        let mode = match mode {
-            Mode::Online => Mode::Online,
-            Mode::Offline(offline) => {
-                bounds::line("by", &offline.by, bounds::REMARK)?;
-                bounds::line(
-                    "reason",
-                    offline.reason.as_deref().unwrap_or_default(),
-                    bounds::REMARK,
-                )?;
-                if offline.until.is_some_and(|until| until <= self.at) {
-                    return Err(bounds::invalid("until", "that time has passed already"));
-                }
-                Mode::Offline(Offline {
-                    since: self.at,
-                    ..offline.clone()
-                })
-            }
-        };
-        if mode == server.mode {
-            return Ok(Outcome::Done);
-        }
-        let mut fields = vec![(
-            "mode",
-            if mode.is_online() {
-                "online"
-            } else {
-                "offline"
-            }
-            .to_owned(),
-        )];
-        if let Mode::Offline(offline) = &mode {
-            fields.push(("by", offline.by.clone()));
-            fields.extend(offline.reason.clone().map(|reason| ("reason", reason)));
-            fields.extend(
-                offline
-                    .until
-                    .map(|until| ("until_unix_ms", until.0.to_string())),
-            );
-        }
-        self.put_server(Server {
-            mode,
-            ..(*server).clone()
-        });
-        self.event(EventKind::ServerMode, Severity::Info, &server.name, fields);
-        Ok(Outcome::Done)
-    }
-
     /// Mode, power and labels at once.
     pub(super) fn edit_server(&mut self, id: ServerId, to: &EditedServer) -> Result<(), Refusal> {
         let server = self.member(id)?;
@@ -314,7 +266,7 @@ impl Applying<'_> {
             ..(*server).clone()
         };
         check_server(&record)?;
-        self.set_mode(id, &to.mode)?;
+        self.set_modes(&[id], &to.mode)?;
         let before = self.member(id)?;
         let record = Server {
             mode: before.mode.clone(),
@@ -447,13 +399,6 @@ fn check_server(server: &Server) -> Result<(), Refusal> {
     }
     match &server.mode {
         Mode::Online => Ok(()),
-        Mode::Offline(offline) => {
-            bounds::line("by", &offline.by, bounds::REMARK)?;
-            bounds::line(
-                "reason",
-                offline.reason.as_deref().unwrap_or_default(),
-                bounds::REMARK,
-            )
-        }
+        Mode::Offline(offline) => check_words(offline),
     }
 }

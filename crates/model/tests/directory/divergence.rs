@@ -124,12 +124,13 @@ fn remove_user(name: &str) -> Command {
 
 fn offline(server: ServerId, until: Option<UnixMillis>) -> Command {
     Command::SetMode {
-        server,
+        servers: vec![server],
         mode: Mode::Offline(Offline {
             by: "ann".to_owned(),
             reason: None,
             since: START,
             until,
+            drain: None,
         }),
     }
 }
@@ -254,7 +255,7 @@ fn what_ended_by_itself_is_nobodys_change() {
             change: PauseChange::RunOut,
         },
         Command::SetMode {
-            server: NEWYORK,
+            servers: vec![NEWYORK],
             mode: Mode::Online,
         },
     ]);
@@ -602,7 +603,7 @@ fn changes_by_people_are_told_from_the_others() {
         at: told.now(),
         author,
         command: Command::SetMode {
-            server: NEWYORK,
+            servers: vec![NEWYORK],
             mode: Mode::Online,
         },
     };

@@ -73,6 +73,7 @@ pub(crate) fn offline(by: &str, reason: Option<&str>) -> Mode {
         reason: reason.map(str::to_owned),
         since: AT,
         until: None,
+        drain: None,
     })
 }
 
@@ -125,6 +126,7 @@ pub(crate) fn session(number: u8, host: ServerId, state: SessionState) -> Sessio
 pub(crate) struct Made {
     pub(crate) group: Group,
     pub(crate) servers: Vec<Server>,
+    pub(crate) apps: Vec<Application>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) settings: Vec<(&'static str, &'static str)>,
 }
@@ -174,6 +176,7 @@ pub(crate) fn made() -> Made {
             server(DETROIT, Standing::Voter),
             server(SEATTLE, Standing::Witness),
         ],
+        apps: Vec::new(),
         sessions: Vec::new(),
         settings: Vec::new(),
     }
@@ -201,6 +204,8 @@ impl Made {
                 .iter()
                 .map(|server| Record::Server(Arc::new(server.clone()))),
         );
+        let apps = self.apps.iter().cloned();
+        records.extend(apps.map(|app| Record::Application(Arc::new(app))));
         records.extend(
             self.sessions
                 .iter()

@@ -8,6 +8,7 @@
 
 mod advice;
 mod campaign;
+mod draining;
 mod failback;
 mod fixture;
 mod formations;

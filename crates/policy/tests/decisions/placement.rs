@@ -44,6 +44,7 @@ fn request(app: &Application) -> Request<'_> {
         user: None,
         user_sessions: 0,
         asked: None,
+        online_only: false,
         method: BalanceMethod::LeastLoad,
         feature_level: 1,
         last: None,

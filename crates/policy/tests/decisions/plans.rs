@@ -206,7 +206,11 @@ fn a_removal_names_what_is_lost() {
     let mode = Some(ResilienceMode::Availability);
     let plan = removal(&seen.view(), DETROIT, mode);
     assert_eq!((plan.impact.kept, plan.impact.lost.count), (1, 120));
-    assert_eq!(plan.impact.lost.sessions.len(), NAMED_LIMIT);
+    assert_eq!(plan.impact.lost.sessions.len(), 120);
+    let one = session(1, DETROIT, SessionState::Active);
+    let many = Affected::from_sessions(std::iter::repeat_n(&one, NAMED_LIMIT + 1));
+    assert_eq!(many.count, NAMED_LIMIT as u64 + 1);
+    assert_eq!(many.sessions.len(), NAMED_LIMIT);
     made.sessions.retain(|session| session.id.as_bytes()[9] < 3);
     let seen = Seen::by(BOSTON, &made);
     insta::assert_snapshot!(removal(&seen.view(), DETROIT, mode));

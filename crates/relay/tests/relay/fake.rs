@@ -87,6 +87,7 @@ impl Sessions for House {
                 host: None,
                 host_heard: true,
                 reason: None,
+                leave: None,
             }),
             Err(refused) => Answer::Refused(refused),
         }

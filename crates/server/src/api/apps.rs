@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::settings::value::nearest;
-use model::{AppName, Application, Backend, Command, Directory, Resumable};
+use model::{AppName, Application, Backend, Command, Directory, OnDrain, Resumable};
 
 /// Lists the applications.
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = Vec<App>)))]
@@ -132,6 +132,9 @@ fn changed(mut app: Application, request: &AppChange) -> Result<Application, Pro
     app.users = request.users.clone().unwrap_or(app.users);
     app.env = request.env.clone().unwrap_or(app.env);
     app.dir = request.dir.clone().unwrap_or(app.dir);
+    if let Some(word) = &request.on_drain {
+        app.on_drain = on_drain(word)?;
+    }
     Ok(app)
 }
 
@@ -146,17 +149,38 @@ fn backend(text: &str) -> Result<Backend, Problem> {
 
 fn resumable(word: &str) -> Result<Resumable, Problem> {
     let all = [Resumable::Always, Resumable::Attached, Resumable::Never];
-    all.into_iter()
-        .find(|resumable| resumable.as_str() == word)
-        .ok_or_else(|| {
-            let problem = Problem::invalid(format!(
-                "{word:?} does not fit resumable, which is always, attached or never"
-            ));
-            match nearest(word, all.map(Resumable::as_str)) {
-                Some(near) => problem.remedy(format!("the nearest is {near}")),
-                None => problem,
-            }
-        })
+    one_of("resumable", word, all, Resumable::as_str)
+}
+
+fn on_drain(word: &str) -> Result<OnDrain, Problem> {
+    one_of(
+        "on_drain",
+        word,
+        [OnDrain::Move, OnDrain::Keep],
+        OnDrain::as_str,
+    )
+}
+
+/// What a word stands for, among all there are.
+fn one_of<T: Copy, const N: usize>(
+    field: &str,
+    word: &str,
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> Result<T, Problem> {
+    if let Some(found) = all.into_iter().find(|one| name(*one) == word) {
+        return Ok(found);
+    }
+    let names = all.map(name);
+    let is = match names.split_last() {
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    };
+    let problem = Problem::invalid(format!("{word:?} does not fit {field}, which is {is}"));
+    Err(match nearest(word, names) {
+        Some(near) => problem.remedy(format!("the nearest is {near}")),
+        None => problem,
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use super::bodies::{Attention, View, rfc3339};
 use super::show::{Moment, by_name};
 use crate::node::{Heard, Node};
-use model::{Divergence, FormationRef, Left, Mode, Pause, Server, UnixMillis};
+use model::{Directory, Divergence, FormationRef, Left, Mode, Pause, Server, UnixMillis};
 use policy::Protection;
 use policy::failback::Outlook;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(super) fn attention(
         let found = [
             reached(node, moment, server, heard),
             voting(server),
-            mode(server),
+            mode(&moment.directory, server),
             clock(node, server, heard),
             expiry(
                 node.now(),
@@ -231,7 +231,7 @@ fn voting(server: &Server) -> Option<Attention> {
     })
 }
 
-fn mode(server: &Server) -> Option<Attention> {
+fn mode(directory: &Directory, server: &Server) -> Option<Attention> {
     let Mode::Offline(offline) = &server.mode else {
         return None;
     };
@@ -240,7 +240,17 @@ fn mode(server: &Server) -> Option<Attention> {
         .until
         .map_or_else(|| "somebody takes it online".to_owned(), rfc3339);
     let (name, since, by) = (&server.name, rfc3339(offline.since), &offline.by);
-    let what = format!("{name} is offline since {since} by {by} until {until}: {reason}");
+    let drain = offline.drain.as_ref().map_or_else(String::new, |drain| {
+        let left = directory.to_drain(server).count();
+        match drain.finished {
+            Some(at) => format!("; it was drained at {}", rfc3339(at)),
+            None => format!(
+                "; it is being drained, {left} sessions are to be moved yet, at the latest at {}",
+                rfc3339(drain.deadline)
+            ),
+        }
+    });
+    let what = format!("{name} is offline since {since} by {by} until {until}: {reason}{drain}");
     Some(warning(what).remedy(format!("stead server online {name}")))
 }
 

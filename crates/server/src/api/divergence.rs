@@ -3,7 +3,7 @@
 //! Always true: no password's hash goes out. A formation is named by its number, its id, or the beginning of its id.
 
 use super::bodies::{
-    self, DivergedRecord, DivergenceDecision, DivergenceRequest, Offline, RefusedRecord, rfc3339,
+    self, DivergedRecord, DivergenceDecision, DivergenceRequest, RefusedRecord, rfc3339,
 };
 use super::caller::Caller;
 use super::extract::{Asked, Body, Named};
@@ -363,12 +363,7 @@ fn value(directory: &Directory, content: &Content) -> Value {
 fn edited(server: &EditedServer) -> Value {
     let offline = match &server.mode {
         Mode::Online => None,
-        Mode::Offline(offline) => Some(Offline {
-            by: offline.by.clone(),
-            reason: offline.reason.clone(),
-            since: rfc3339(offline.since),
-            until: offline.until.map(rfc3339),
-        }),
+        Mode::Offline(offline) => Some(show::offline(offline, 0)),
     };
     json!({
         "name": server.name,

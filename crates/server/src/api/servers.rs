@@ -2,23 +2,26 @@
 
 use super::bodies::{OfflineRequest, Server};
 use super::caller::Caller;
-use super::extract::{IfMatch, MaybeBody, Named, tagged};
-use super::group::id_of;
+use super::extract::{Asked, IfMatch, MaybeBody, Named, tagged};
+use super::group::{DryRun, id_of, shown as shown_plan};
 use super::problem::Problem;
 use super::show::{Moment, by_name, server_named};
 use crate::node::Node;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use model::server::Offline;
-use model::{Command, Mode, ServerName};
+use model::{Application, Command, Drain, Mode, ServerId, ServerName};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The longest reason, in characters.
 pub(super) const REASON_LIMIT: usize = 500;
 /// The longest time that a server can be taken offline for: ten years.
 const SPAN_LIMIT: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// How long sessions in use may stay on a server that is being drained, unless it is said.
+const WITHIN: Duration = Duration::from_secs(300);
 
 /// Lists the servers.
 #[utoipa::path(get, path = "/v1/servers", tag = "servers", responses((status = 200, body = Vec<Server>)))]
@@ -61,51 +64,97 @@ pub(super) async fn online(
     Named(name): Named<ServerName>,
     version: IfMatch,
 ) -> Result<Response, Problem> {
-    set_mode(&node, &caller, &name, version, Mode::Online).await
+    let server = id_of(&node, name.as_str()).await?;
+    let servers = BTreeSet::from([server]);
+    set_mode(
+        &node,
+        &caller,
+        (&name, server),
+        version,
+        servers,
+        Mode::Online,
+    )
+    .await
 }
 
-/// Gives a server no new sessions; those that it has go on.
-#[utoipa::path(post, path = "/v1/servers/{name}/offline", tag = "servers", params(("name" = String, Path, description = "Which server")),
+/// Gives servers no new sessions. Those that they have go on, or go elsewhere where it is asked. It can be planned first
+/// (`?dry_run=true`).
+#[utoipa::path(post, path = "/v1/servers/{name}/offline", tag = "servers", params(("name" = String, Path, description = "Which server"), DryRun),
     request_body = OfflineRequest,
-    responses((status = 200, body = Server), (status = 404, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Server, description = "Done; with dry_run the plan instead"), (status = 404, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn offline(
     State(node): State<Node>,
     caller: Caller,
     Named(name): Named<ServerName>,
     version: IfMatch,
+    Asked(asked): Asked<DryRun>,
     MaybeBody(request): MaybeBody<OfflineRequest>,
 ) -> Result<Response, Problem> {
     let reason = checked_reason(request.reason)?;
-    let span = request.for_s.map(Duration::from_secs);
-    if span.is_some_and(|span| span.is_zero() || span > SPAN_LIMIT) {
-        return Err(Problem::invalid(format!(
-            "for_s is 1 to {}",
-            SPAN_LIMIT.as_secs()
-        )));
+    let span = checked_span("for_s", request.for_s)?;
+    let within = match (request.drain, request.deadline_s) {
+        (false, Some(_)) => {
+            let problem = Problem::invalid("deadline_s is for a drain");
+            return Err(problem.remedy("say drain too, or leave the deadline out"));
+        }
+        (false, None) => None,
+        // At once, if that is said.
+        (true, Some(0)) => Some(Duration::ZERO),
+        (true, given) => Some(checked_span("deadline_s", given)?.unwrap_or(WITHIN)),
+    };
+    let first = id_of(&node, name.as_str()).await?;
+    let mut servers = BTreeSet::from([first]);
+    for also in &request.also {
+        servers.insert(id_of(&node, also).await?);
+    }
+    if asked.dry_run {
+        let directory = node.directory();
+        let wish = policy::draining::Wish {
+            servers: &servers,
+            within,
+        };
+        let elsewhere = |app: &Application| node.no_place_elsewhere(&directory, app, &servers);
+        let plan = node.with_view(|view| policy::draining::drain(view, wish, elsewhere));
+        return Ok(Json(shown_plan(plan)).into_response());
     }
     let since = node.now();
-    let until = span.map(|span| since.after(span));
     let mode = Mode::Offline(Offline {
         by: caller.words(&node),
         reason,
         since,
-        until,
+        until: span.map(|span| since.after(span)),
+        drain: within.map(|within| Drain {
+            deadline: since.after(within),
+            finished: None,
+        }),
     });
-    set_mode(&node, &caller, &name, version, mode).await
+    set_mode(&node, &caller, (&name, first), version, servers, mode).await
+}
+
+fn checked_span(name: &str, seconds: Option<u64>) -> Result<Option<Duration>, Problem> {
+    let span = seconds.map(Duration::from_secs);
+    match span.is_some_and(|span| span.is_zero() || span > SPAN_LIMIT) {
+        true => Err(Problem::invalid(format!(
+            "{name} is 1 to {}",
+            SPAN_LIMIT.as_secs()
+        ))),
+        false => Ok(span),
+    }
 }
 
 async fn set_mode(
     node: &Node,
     caller: &Caller,
-    name: &ServerName,
+    (name, server): (&ServerName, ServerId),
     version: IfMatch,
+    servers: BTreeSet<ServerId>,
     mode: Mode,
 ) -> Result<Response, Problem> {
-    let server = id_of(node, name.as_str()).await?;
     let known = node.directory().server(server).map(|it| it.version_number);
     version.check("the server", known.unwrap_or_default())?;
+    let servers = servers.into_iter().collect();
     caller
-        .change(node, Command::SetMode { server, mode })
+        .change(node, Command::SetMode { servers, mode })
         .await?;
     shown(node, name)
 }

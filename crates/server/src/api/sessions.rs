@@ -251,6 +251,7 @@ pub(super) async fn move_to(
         author: caller.author,
         session: id,
         to,
+        online_only: false,
     };
     let applied = node.move_session(wish).await?;
     let (session, _) = made(applied)?;

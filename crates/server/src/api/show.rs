@@ -3,6 +3,7 @@
 use super::bodies::{self, rfc3339};
 use super::problem::Problem;
 use crate::node::{Current, Heard, Node};
+use model::server::Offline;
 use model::settings::Setting;
 use model::settings::value::nearest;
 use model::{
@@ -126,12 +127,10 @@ impl Moment {
     pub(super) fn whole_server(&self, server: &Server) -> bodies::Server {
         let offline = match &server.mode {
             Mode::Online => None,
-            Mode::Offline(offline) => Some(bodies::Offline {
-                by: offline.by.clone(),
-                reason: offline.reason.clone(),
-                since: rfc3339(offline.since),
-                until: offline.until.map(rfc3339),
-            }),
+            Mode::Offline(it) => {
+                let left = self.directory.to_drain(server).count();
+                Some(offline(it, left))
+            }
         };
         bodies::Server {
             status: self.server(server),
@@ -244,6 +243,21 @@ pub(super) fn user(user: &User) -> bodies::User {
     }
 }
 
+/// Why a server gets no new sessions; `left` of those that it has are to be moved yet.
+pub(super) fn offline(offline: &Offline, left: usize) -> bodies::Offline {
+    bodies::Offline {
+        by: offline.by.clone(),
+        reason: offline.reason.clone(),
+        since: rfc3339(offline.since),
+        until: offline.until.map(rfc3339),
+        drain: offline.drain.as_ref().map(|drain| bodies::Drain {
+            deadline: rfc3339(drain.deadline),
+            finished: drain.finished.map(rfc3339),
+            left: u64::try_from(left).unwrap_or(u64::MAX),
+        }),
+    }
+}
+
 /// An application.
 pub(super) fn app(app: &Application) -> bodies::App {
     bodies::App {
@@ -260,6 +274,7 @@ pub(super) fn app(app: &Application) -> bodies::App {
         users: app.users.clone(),
         env: app.env.clone(),
         dir: app.dir.clone(),
+        on_drain: app.on_drain.as_str().to_owned(),
         version_number: app.version_number,
     }
 }

@@ -263,6 +263,7 @@ mod tests {
             reason: None,
             since: UnixMillis(1),
             until: None,
+            drain: None,
         });
         me.power = 2_000;
         me.standing = Standing::NonVoter;

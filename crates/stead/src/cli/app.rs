@@ -91,6 +91,15 @@ enum Resumable {
     Never,
 }
 
+/// What a drain of its server does with a session
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnDrain {
+    /// It ends, and another one starts elsewhere in its place.
+    Move,
+    /// It stays until it comes to its own end.
+    Keep,
+}
+
 #[derive(Debug, clap::Args)]
 struct Fields {
     /// The command of one session; `@pty ` in front runs it on a terminal of its own. Without a command the backend is a running server.
@@ -129,6 +138,9 @@ struct Fields {
     /// Working folder of the command; the session's own when absent.
     #[arg(long, value_name = "DIR")]
     dir: Option<String>,
+    /// What a drain of its server does with a session (`stead server offline --drain`); `move` when nothing is said.
+    #[arg(long, value_enum)]
+    on_drain: Option<OnDrain>,
 }
 
 impl Fields {
@@ -158,6 +170,13 @@ impl Fields {
             users: given(self.users),
             env: pairs(self.env),
             dir: self.dir.map(|dir| Some(dir).filter(|dir| !dir.is_empty())),
+            on_drain: self.on_drain.map(|on_drain| {
+                match on_drain {
+                    OnDrain::Move => "move",
+                    OnDrain::Keep => "keep",
+                }
+                .to_owned()
+            }),
         }
     }
 }
@@ -246,6 +265,7 @@ fn facts(app: &AppView) -> String {
                 .clone()
                 .unwrap_or_else(|| "the session's own".to_owned()),
         ),
+        ("on drain", app.on_drain.clone()),
     ])
 }
 

@@ -186,6 +186,14 @@ impl Told {
     }
 }
 
+/// A span that only has to be about right.
+fn span_words(span: Duration) -> String {
+    match span.as_secs() {
+        0..=99 => format!("{} s", span.as_secs()),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
 fn words(event: &Event) -> String {
     match event {
         Event::Ready {
@@ -212,6 +220,25 @@ fn words(event: &Event) -> String {
             format!(
                 "moved from {from} to {to} after {outage_ms} ms: this is the new session {session}"
             )
+        }
+        Event::MoveDue {
+            host,
+            within_ms,
+            by,
+            reason,
+            ..
+        } => {
+            let left = span_words(Duration::from_millis(*within_ms));
+            let why = match reason.as_str() {
+                "" => String::new(),
+                reason => format!(" ({reason})"),
+            };
+            format!(
+                "{by} takes {host} out of use{why}: in {left} this session ends and another one starts elsewhere; save what you have, `stead select` moves it earlier"
+            )
+        }
+        Event::MoveCancelled { host, .. } => {
+            format!("{host} stays in use: this session is not moved")
         }
         Event::TakenOver { .. } => {
             "another client with this token has taken the session over".to_owned()

@@ -261,7 +261,7 @@ impl Remove {
     }
 }
 
-fn show_plan(output: Output, plan: &Plan) -> Result<(), Failure> {
+pub(crate) fn show_plan(output: Output, plan: &Plan) -> Result<(), Failure> {
     output.show(plan, |plan| plan_text(output, plan));
     Ok(())
 }

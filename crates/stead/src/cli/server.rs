@@ -2,11 +2,14 @@
 
 use super::{Context, values};
 use crate::door::{Door, Method, escape};
-use crate::errors::Failure;
+use crate::errors::{Exit, Failure};
 use clap::Subcommand;
 use model::ServerName;
-use server::api::bodies::{OfflineRequest, Server as ServerView};
-use std::time::Duration;
+use server::api::bodies::{Drain, OfflineRequest, Plan, Server as ServerView};
+use std::time::{Duration, Instant};
+
+/// How often it is looked whether a drain has come to its end.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Lists servers, and takes them offline and online for load balancing
 #[derive(Debug, clap::Args)]
@@ -49,19 +52,36 @@ struct Online {
     name: ServerName,
 }
 
-/// Gives a server no new sessions; those that it has go on
+/// Gives servers no new sessions; those that they have go on, or elsewhere
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  stead server offline boston --reason 'new disks' --for 4h")]
+  stead server offline boston --reason 'new disks' --for 4h
+  stead server offline boston --drain --dry-run          what would become of its sessions, by name
+  stead server offline boston chicago --drain --deadline 10m --wait --reason 'new disks'
+
+With --drain sessions without a client end and start on another server at once; users of the others are asked to move, and at the deadline they are moved. Sessions of applications that are kept (stead app set NAME --on-drain keep) stay. `stead server online` ends it.")]
 struct Offline {
-    /// Which server.
-    name: ServerName,
-    /// Why; shown wherever the server is.
+    /// Which servers; all of them or none.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<ServerName>,
+    /// Why; shown wherever the servers are, and to whoever is asked to move.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// After what time it is online again by itself, as in 30m or 4h.
+    /// After what time they are online again by themselves, as in 30m or 4h.
     #[arg(long = "for", value_name = "TIME", value_parser = values::span)]
     span: Option<Duration>,
+    /// Have their sessions go elsewhere, too.
+    #[arg(long)]
+    drain: bool,
+    /// How long sessions in use may stay, 5m when nothing is said; 0s moves them at once.
+    #[arg(long, value_name = "TIME", value_parser = values::span, requires = "drain")]
+    deadline: Option<Duration>,
+    /// Wait until nothing is left to be moved, and say how long it took.
+    #[arg(long, requires = "drain", conflicts_with = "dry_run")]
+    wait: bool,
+    /// Only say what would happen, session by session.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Server {
@@ -91,23 +111,112 @@ impl Server {
 
 impl Offline {
     async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
-        let what = format!("{} was not taken offline", self.name);
-        let path = format!("/v1/servers/{}/offline", escape(self.name.as_str()));
-        let request = OfflineRequest {
-            reason: self.reason,
-            for_s: self.span.map(|span| span.as_secs().max(1)),
+        let all: Vec<&str> = self.names.iter().map(ServerName::as_str).collect();
+        let Some((first, also)) = all.split_first() else {
+            return Ok(());
         };
+        let what = format!("{} not taken offline", were(&all));
+        let path = format!("/v1/servers/{}/offline", escape(first));
+        let request = OfflineRequest {
+            reason: self.reason.clone(),
+            for_s: self.span.map(|span| span.as_secs().max(1)),
+            drain: self.drain,
+            deadline_s: self.deadline.map(|span| span.as_secs()),
+            also: also.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        if self.dry_run {
+            let path = format!("{path}?dry_run=true");
+            let plan: Plan = door.send(&what, Method::Post, &path, &request).await?;
+            return super::group::show_plan(context.output, &plan);
+        }
+        let began = Instant::now();
         let server: ServerView = door.send(&what, Method::Post, &path, &request).await?;
-        let until = server
-            .offline
-            .as_ref()
-            .and_then(|offline| offline.until.clone());
-        let until = until.map_or("somebody takes it online".to_owned(), |until| {
-            format!("{until} or somebody takes it online")
-        });
-        let (name, sessions) = (&server.status.name, server.status.sessions);
-        context.output.done(&server, format!("{name} is offline: it gets no new sessions until {until}. Its {sessions} sessions go on."));
+        let mut servers = vec![server];
+        for name in also {
+            servers.push(shown(door, name).await?);
+        }
+        if self.wait {
+            for server in &mut servers {
+                wait_until_drained(door, server).await?;
+            }
+        }
+        let words = match self.wait {
+            true => {
+                let took = began.elapsed().as_millis();
+                format!("{} drained after {took} ms: {}", were(&all), left(&servers))
+            }
+            false => servers.iter().map(said).collect::<Vec<_>>().join("\n"),
+        };
+        match servers.as_slice() {
+            [one] => context.output.done(one, words),
+            several => context.output.done(&several, words),
+        }
         Ok(())
+    }
+}
+
+fn were(names: &[&str]) -> String {
+    match names {
+        [one] => format!("{one} was"),
+        several => format!("{} were", several.join(", ")),
+    }
+}
+
+/// How many sessions are there yet, in words.
+fn left(servers: &[ServerView]) -> String {
+    let left: Vec<String> = servers
+        .iter()
+        .map(|server| {
+            format!(
+                "{} sessions stay on {}",
+                server.status.sessions, server.status.name
+            )
+        })
+        .collect();
+    left.join(", ") + "."
+}
+
+/// What was done with one server.
+fn said(server: &ServerView) -> String {
+    let offline = server.offline.as_ref();
+    let until = offline.and_then(|offline| offline.until.clone());
+    let until = until.map_or("somebody takes it online".to_owned(), |until| {
+        format!("{until} or somebody takes it online")
+    });
+    let (name, sessions) = (&server.status.name, server.status.sessions);
+    let what = match offline.and_then(|offline| offline.drain.as_ref()) {
+        None => format!("Its {sessions} sessions go on."),
+        Some(drain) => format!(
+            "{} of its {sessions} sessions are moved, those in use at the latest at {}.",
+            drain.left, drain.deadline
+        ),
+    };
+    format!("{name} is offline: it gets no new sessions until {until}. {what}")
+}
+
+async fn shown(door: &Door, name: &str) -> Result<ServerView, Failure> {
+    let path = format!("/v1/servers/{}", escape(name));
+    door.get(&format!("{name} was not shown"), &path).await
+}
+
+/// Waits until nothing is left to be moved from a server.
+async fn wait_until_drained(door: &Door, server: &mut ServerView) -> Result<(), Failure> {
+    let name = server.status.name.clone();
+    loop {
+        let Some(drain) = server.offline.as_ref().and_then(|it| it.drain.as_ref()) else {
+            let why = "somebody took it online, or offline without a drain";
+            return Err(Failure::failed(format!("{name} was not drained"), why));
+        };
+        if drain.finished.is_some() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+        match shown(door, &name).await {
+            Ok(now) => *server = now,
+            // A server that is stopped meanwhile, or a primary that is lost, does not end the drain.
+            Err(failure) if failure.exit == Exit::Later => {}
+            Err(failure) => return Err(failure),
+        }
     }
 }
 
@@ -123,8 +232,7 @@ async fn list(context: &Context, door: &Door) -> Result<(), Failure> {
 }
 
 async fn show(context: &Context, door: &Door, name: &ServerName) -> Result<(), Failure> {
-    let path = format!("/v1/servers/{}", escape(name.as_str()));
-    let server: ServerView = door.get(&format!("{name} was not shown"), &path).await?;
+    let server = shown(door, name.as_str()).await?;
     context.output.show(&server, |server| {
         let status = &server.status;
         let yes = |flag: bool| if flag { "yes" } else { "no" }.to_owned();
@@ -136,8 +244,18 @@ async fn show(context: &Context, door: &Door, name: &ServerName) -> Result<(), F
                     .until
                     .as_deref()
                     .unwrap_or("somebody takes it online");
+                let drain = match &offline.drain {
+                    None => String::new(),
+                    Some(Drain {
+                        finished: Some(at), ..
+                    }) => format!("; drained at {at}"),
+                    Some(drain) => format!(
+                        "; being drained, {} sessions to be moved by {}",
+                        drain.left, drain.deadline
+                    ),
+                };
                 format!(
-                    "offline since {} by {} until {until}: {reason}",
+                    "offline since {} by {} until {until}: {reason}{drain}",
                     offline.since, offline.by
                 )
             }

@@ -175,6 +175,13 @@ fn tell(stage: &Stage, app: &str, event: &Event) {
             "moved",
             format!("a new session on {to} after {outage_ms} ms, no password asked"),
         ),
+        Event::MoveDue { host, by, .. } => (
+            "move-due",
+            format!("{by} takes {host} out of use; the session goes elsewhere soon"),
+        ),
+        Event::MoveCancelled { host, .. } => {
+            ("move-cancelled", format!("{host} stays in use after all"))
+        }
         Event::TakenOver { .. } => ("taken-over", "taken over by another client".to_owned()),
         Event::Ended { reason } => ("ended", format!("ended: {reason}")),
     };

@@ -193,6 +193,7 @@ impl State {
             host: known.map(|known| known.host),
             host_heard: known.is_some_and(|known| !self.dead.contains(&known.host)),
             reason: known.and_then(|known| known.reason.clone()),
+            leave: None,
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) async fn run(
                 Event::PathDead => path = None,
                 Event::PeerFinished => local.shutdown().await.unwrap(),
                 Event::Reset { .. } | Event::Expired => over = true,
-                Event::Finished => {}
+                Event::Finished | Event::News => {}
             }
         }
         if over {

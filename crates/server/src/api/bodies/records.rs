@@ -39,9 +39,22 @@ pub struct Offline {
     pub since: String,
     /// When it ends by itself; absent when it does not.
     pub until: Option<String>,
+    /// How its sessions go elsewhere; absent where they stay.
+    pub drain: Option<Drain>,
 }
 
-/// Takes a server offline.
+/// How the sessions of a server go elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Drain {
+    /// When those in use are moved whether their users did so or not.
+    pub deadline: String,
+    /// When nothing was left to be moved; absent while something is.
+    pub finished: Option<String>,
+    /// How many are to be moved yet.
+    pub left: u64,
+}
+
+/// Takes servers offline.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OfflineRequest {
@@ -49,6 +62,13 @@ pub struct OfflineRequest {
     pub reason: Option<String>,
     /// After how many seconds it ends by itself; absent: when somebody takes the server online.
     pub for_s: Option<u64>,
+    /// Whether the sessions that are there go elsewhere: those without a client at once, those in use by the deadline. Sessions of
+    /// applications that are kept (`on_drain`) stay.
+    pub drain: bool,
+    /// After how many seconds sessions in use are moved whether their users did so or not; 0: at once; absent: 300.
+    pub deadline_s: Option<u64>,
+    /// Other servers that are taken offline with this one, all of them or none.
+    pub also: Vec<String>,
 }
 
 /// A setting.
@@ -198,6 +218,8 @@ pub struct App {
     pub env: BTreeMap<String, String>,
     /// Working folder of the command.
     pub dir: Option<String>,
+    /// What a drain of its server does with a session: `move` or `keep`.
+    pub on_drain: String,
     /// The number of the change that made or last changed the record.
     pub version_number: u64,
 }
@@ -247,6 +269,9 @@ pub struct AppChange {
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub dir: Option<Option<String>>,
+    /// What a drain of its server does with a session: `move` or `keep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_drain: Option<String>,
 }
 
 /// A session.
