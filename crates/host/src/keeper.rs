@@ -23,6 +23,7 @@ mod room;
 mod session;
 mod streams;
 mod terminal;
+mod traffic;
 mod waiting;
 
 use std::fs;

@@ -3,7 +3,7 @@
 mod viewer;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use host::{Found, Notices, discover, open_stream};
@@ -578,6 +578,26 @@ async fn sessions_without_clients_end_as_their_application_says() {
             "{resumable:?}"
         );
     }
+}
+
+/// A client is attached all the time; bytes put the end off.
+#[tokio::test]
+async fn a_session_through_which_nothing_passes_ends() {
+    let mut place = Place::new();
+    let mut app = app(Some("@pty /bin/cat"), &[]);
+    app.idle_timeout_ms = Some(1_000);
+    let mut launched = place.launch(app).await;
+    let mut viewer = Viewer::attach(&launched.dir, 1).await;
+    let start = Instant::now();
+    let mut asked = 0;
+    while start.elapsed() < Duration::from_millis(1_500) {
+        asked += 1;
+        let word = format!("word-{asked}.");
+        viewer.ask(&format!("{word}\n"), &word).await;
+    }
+    let last = Instant::now();
+    assert_eq!(ended(&mut launched.notices).await, EndReason::Idle);
+    assert!(last.elapsed() >= Duration::from_millis(900), "{last:?}");
 }
 
 #[tokio::test]

@@ -78,10 +78,11 @@ impl Resumable {
 }
 
 /// What a drain of its server does with a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDrain {
     /// It ends, and another one starts elsewhere in its place.
+    #[default]
     Move,
     /// It stays until it comes to its own end.
     Keep,
@@ -115,6 +116,9 @@ pub struct Application {
     pub detach_timeout_ms: u64,
     /// When a session without a client ends; never when absent.
     pub suspended_timeout_ms: Option<u64>,
+    /// When a session through which no byte passes ends, whether a client is attached or not; never when absent.
+    #[serde(default)]
+    pub idle_timeout_ms: Option<u64>,
     /// The most sessions of one user.
     pub max_per_user: Option<u32>,
     /// The most sessions on one server.
@@ -128,6 +132,7 @@ pub struct Application {
     /// Working folder of the command; the session's own folder when absent.
     pub dir: Option<String>,
     /// What a drain of its server does with a session.
+    #[serde(default)]
     pub on_drain: OnDrain,
     /// The number of the change that made or last changed this record.
     pub version_number: u64,
@@ -138,6 +143,8 @@ impl Application {
     pub const READY_TIMEOUT_LIMIT_MS: u64 = 600_000;
     /// The time that a backend is given when nothing else was said.
     pub const READY_TIMEOUT_DEFAULT_MS: u64 = 30_000;
+    /// The shortest time without traffic after which a session ends.
+    pub const IDLE_TIMEOUT_LEAST_MS: u64 = 1_000;
     /// The most characters of a command.
     pub const LAUNCH_LIMIT: usize = 4096;
 
@@ -151,6 +158,7 @@ impl Application {
             resumable: Resumable::Always,
             detach_timeout_ms: 60_000,
             suspended_timeout_ms: None,
+            idle_timeout_ms: None,
             max_per_user: None,
             max_per_server: None,
             hosts: BTreeMap::new(),

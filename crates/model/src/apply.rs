@@ -149,6 +149,12 @@ impl Applying<'_> {
             }
             Command::SetMode { servers, mode } => self.set_modes(servers, mode),
             Command::FinishDrain { server } => self.finish_drain(*server),
+            Command::EditServer {
+                server,
+                power,
+                labels,
+                external,
+            } => self.change_server(*server, *power, labels, external.as_deref()),
             Command::ReportServer { .. } => self.report_server(command),
             Command::TakePrimary {
                 server,

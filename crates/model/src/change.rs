@@ -10,13 +10,14 @@ use crate::formation::ChangeName;
 use crate::id::{ChangeId, FormationId, IncarnationId, InvitationId, ServerId, SessionId};
 use crate::name::{AppName, Token, UserName};
 use crate::pause::PauseChange;
-use crate::server::{Mode, Server};
+use crate::server::{ExternalAddress, Mode, Server};
 use crate::session::{Observation, Registration};
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
 use crate::trust::Invitation;
 use crate::user::User;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod refusal;
@@ -89,6 +90,17 @@ pub enum Command {
         servers: Vec<ServerId>,
         /// Their mode from now on.
         mode: Mode,
+    },
+    /// What people say of a server is changed; what is absent stays.
+    EditServer {
+        /// Which.
+        server: ServerId,
+        /// Its power rating, in thousandths.
+        power: Option<u32>,
+        /// Labels that it gets, and, without a value, those that it loses.
+        labels: BTreeMap<String, Option<String>>,
+        /// All its external addresses.
+        external: Option<Vec<ExternalAddress>>,
     },
     /// What a server says of itself when it starts.
     ReportServer {
@@ -352,6 +364,7 @@ impl Command {
             Self::AdmitServer { .. }
             | Self::RemoveServer { .. }
             | Self::SetMode { .. }
+            | Self::EditServer { .. }
             | Self::SetBackups { .. }
             | Self::EditBackups { .. }
             | Self::SetSetting { .. }

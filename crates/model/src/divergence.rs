@@ -10,7 +10,7 @@ use crate::formation::{FormationRef, LINEAGE_LIMIT};
 use crate::id::{FormationId, ServerId};
 use crate::name::{AppName, ServerName, Token, UserName};
 use crate::pause::Pause;
-use crate::server::{Drain, Mode, Offline, Server, Standing};
+use crate::server::{Drain, ExternalAddress, Mode, Offline, Server, Standing};
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
 use crate::user::User;
@@ -168,6 +168,8 @@ pub struct EditedServer {
     pub power: u32,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Where clients of some networks reach it.
+    pub external: Vec<ExternalAddress>,
 }
 
 impl From<&Server> for EditedServer {
@@ -178,6 +180,7 @@ impl From<&Server> for EditedServer {
             mode: unfinished(&server.mode),
             power: server.power,
             labels: server.labels.clone(),
+            external: server.external.clone(),
         }
     }
 }

@@ -41,11 +41,12 @@ pub use formation::{
 pub use id::{
     ChangeId, FormationId, GroupId, IncarnationId, InvitationId, ServerId, SessionId, StreamId,
 };
+pub use ipnet::IpNet;
 pub use mode::ResilienceMode;
 pub use name::{AppName, GroupName, NameError, RegionName, ServerName, Token, UserName};
 pub use pause::{Pause, PauseChange};
 pub use record::{Group, Key, Record};
-pub use server::{Drain, Mode, Server, Standing};
+pub use server::{Drain, ExternalAddress, Mode, Server, Standing};
 pub use session::{EndReason, Observation, Registration, Seen, Session, SessionState};
 pub use settings::{SettingError, Settings};
 pub use time::UnixMillis;

@@ -3,8 +3,10 @@
 use crate::id::{IncarnationId, ServerId};
 use crate::name::ServerName;
 use crate::time::UnixMillis;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// What a server was asked to be when it joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,6 +95,15 @@ impl Mode {
     }
 }
 
+/// Where clients of a network reach a server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExternalAddress {
+    /// The clients' addresses, as a server sees them.
+    pub network: IpNet,
+    /// `host:port`.
+    pub address: String,
+}
+
 /// A member of the group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
@@ -114,6 +125,8 @@ pub struct Server {
     pub power: u32,
     /// What application host selectors choose by.
     pub labels: BTreeMap<String, String>,
+    /// Where clients of some networks reach it instead of at `client_address`; the first whose network a client is in.
+    pub external: Vec<ExternalAddress>,
     /// The version of the program that it runs.
     pub version: String,
     /// The newest feature level that it can work at.
@@ -135,6 +148,15 @@ impl Server {
     pub const POWER_DEFAULT: u32 = 1000;
     /// The power ratings that make sense.
     pub const POWER_RANGE: std::ops::RangeInclusive<u32> = 100..=1_000_000;
+
+    /// Where a client reaches it; `client` is the client's address, as a server sees it.
+    pub fn address_for(&self, client: IpAddr) -> &str {
+        // An IPv4 client of a socket that speaks both has an IPv6 address that stands for it.
+        let client = client.to_canonical();
+        let mut fitting = self.external.iter();
+        let first = fitting.find(|external| external.network.contains(&client));
+        first.map_or(&self.client_address, |external| &external.address)
+    }
 
     /// The first label of `selector` that this server lacks; none when it matches.
     pub fn lacks_label<'a>(

@@ -75,6 +75,8 @@ pub enum EndReason {
         /// Who wanted it.
         by: String,
     },
+    /// Nothing passed through it for longer than the application allows.
+    Idle,
 }
 
 impl fmt::Display for EndReason {
@@ -96,6 +98,9 @@ impl fmt::Display for EndReason {
             Self::ByHand { by } => write!(f, "{by} ended it"),
             Self::TimedOut => {
                 f.write_str("it had no client for longer than its application allows")
+            }
+            Self::Idle => {
+                f.write_str("nothing passed through it for longer than its application allows")
             }
             Self::LostWithHost => f.write_str("its host came back without it"),
             Self::Superseded { by } => write!(

@@ -234,7 +234,7 @@ impl<'a, IO: ByteStream> Conversation<'a, IO> {
             Request::Find { token, app, ticket } => sessions.find(&token, &app, &ticket),
             Request::Ask { session, ticket } => sessions.ask(session, &ticket),
             Request::Renew { ticket } => {
-                working.push_back(sessions.renew(ticket));
+                working.push_back(sessions.renew(ticket, self.visitor.from));
                 return Ok(None);
             }
             Request::Open {

@@ -62,8 +62,9 @@ pub trait Sessions: Send + Sync {
     /// Says what has become of a session: [`Answer::State`], [`Answer::Refused`] or [`Answer::ComeBack`].
     fn ask(&self, session: SessionId, ticket: &Hidden) -> Answer;
 
-    /// A new ticket for one that holds: [`Answer::Renewed`], [`Answer::Refused`] or [`Answer::ComeBack`].
-    fn renew(&self, ticket: Hidden) -> Pending<'_, Answer>;
+    /// A new ticket for one that holds, and the servers as a client at `from` reaches them: [`Answer::Renewed`],
+    /// [`Answer::Refused`] or [`Answer::ComeBack`].
+    fn renew(&self, ticket: Hidden, from: SocketAddr) -> Pending<'_, Answer>;
 
     /// Whether a client with this ticket may have a stream to this session.
     fn attach_target(

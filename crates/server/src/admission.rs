@@ -349,6 +349,7 @@ fn record(
         mode: Mode::Online,
         power: Server::POWER_DEFAULT,
         labels: BTreeMap::new(),
+        external: Vec::new(),
         version: request.version.clone(),
         feature_level: request.feature_level,
         incarnation: request.incarnation,

@@ -329,6 +329,7 @@ pub(crate) fn first_server(
         mode: Mode::Online,
         power: 1000,
         labels: BTreeMap::new(),
+        external: Vec::new(),
         version: VERSION.to_owned(),
         feature_level: FEATURE_LEVEL,
         incarnation: identity.incarnation,

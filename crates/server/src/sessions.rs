@@ -13,7 +13,7 @@ use model::{
     Session, SessionId, SessionState, Token, User, UserName,
 };
 use relay::{AttachTarget, ByteStream, OpenRequest, Pending, Sessions};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::client::{
@@ -86,7 +86,7 @@ impl GroupSessions {
             host,
             ticket: issued.ticket,
             expires: issued.expires,
-            servers: addresses(&directory, host),
+            servers: addresses(&directory, host, request.from.ip()),
         })))
     }
 
@@ -218,7 +218,7 @@ impl GroupSessions {
         })
     }
 
-    async fn renew_ticket(&self, ticket: Hidden) -> Result<Answer, Answer> {
+    async fn renew_ticket(&self, ticket: Hidden, from: SocketAddr) -> Result<Answer, Answer> {
         let directory = self.node.directory();
         let (user, token) = self
             .check_ticket(&directory, &ticket)
@@ -228,7 +228,7 @@ impl GroupSessions {
         Ok(Answer::Renewed {
             ticket: issued.ticket,
             expires: issued.expires,
-            servers: addresses(&directory, self.node.me()),
+            servers: addresses(&directory, self.node.me(), from.ip()),
         })
     }
 
@@ -350,14 +350,18 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// All servers and where clients reach them, `first` at the head.
-pub(crate) fn addresses(directory: &Directory, first: ServerId) -> Vec<ServerAddress> {
+/// All servers and where a client reaches them, `first` at the head.
+pub(crate) fn addresses(
+    directory: &Directory,
+    first: ServerId,
+    client: IpAddr,
+) -> Vec<ServerAddress> {
     let mut all: Vec<ServerAddress> = directory
         .servers()
         .map(|server| ServerAddress {
             server: server.id,
             name: server.name.clone(),
-            address: server.client_address.clone(),
+            address: server.address_for(client).to_owned(),
         })
         .collect();
     all.sort_by_key(|address| address.server != first);
@@ -401,8 +405,8 @@ impl Sessions for GroupSessions {
             .map_or_else(Answer::Refused, Answer::State)
     }
 
-    fn renew(&self, ticket: Hidden) -> Pending<'_, Answer> {
-        Box::pin(async move { either(self.renew_ticket(ticket).await) })
+    fn renew(&self, ticket: Hidden, from: SocketAddr) -> Pending<'_, Answer> {
+        Box::pin(async move { either(self.renew_ticket(ticket, from).await) })
     }
 
     fn attach_target(

@@ -50,6 +50,7 @@ pub(crate) fn server(number: u8, standing: Standing) -> Server {
         mode: Mode::Online,
         power: Server::POWER_DEFAULT,
         labels: BTreeMap::new(),
+        external: Vec::new(),
         version: "0.1.0".into(),
         feature_level: model::FEATURE_LEVEL,
         incarnation: incarnation(number, 0),

@@ -9,11 +9,12 @@ use crate::tidy::edges::Floors;
 pub(crate) const CLIPPY: &str = "xtask/pure.clippy.toml";
 
 /// Libraries that compute and do nothing else, as they are used here.
-const PURE_LIBRARIES: [&str; 9] = [
+const PURE_LIBRARIES: [&str; 10] = [
     "bytes",
     "crc32fast",
     "data-encoding",
     "imbl",
+    "ipnet",
     "jiff",
     "postcard",
     "serde",

@@ -20,6 +20,7 @@ use wire::keeper::{OpeningAnswer, OpeningRefusal};
 use super::backend::Socket;
 use super::happening::Happening;
 use super::room::{MOST_READ, Room};
+use super::traffic::Traffic;
 use super::waiting::{at, backend_ready, interest, path_ready};
 use crate::socket::frame;
 
@@ -77,6 +78,7 @@ pub(crate) struct Carrier {
     last_moment: Option<Instant>,
     orders: mpsc::Receiver<Order>,
     happenings: mpsc::Sender<Happening>,
+    traffic: Traffic,
     news: VecDeque<News>,
 }
 
@@ -107,7 +109,7 @@ impl Carrier {
         answer: &OpeningAnswer,
         socket: Socket,
         orders: mpsc::Receiver<Order>,
-        happenings: mpsc::Sender<Happening>,
+        (happenings, traffic): (mpsc::Sender<Happening>, Traffic),
     ) -> Self {
         let mut carrier = Self {
             id,
@@ -126,6 +128,7 @@ impl Carrier {
             last_moment: None,
             orders,
             happenings,
+            traffic,
             news: VecDeque::new(),
         };
         carrier
@@ -179,6 +182,9 @@ impl Carrier {
             let written = self.write_backend(now);
             let read = self.read_backend();
             let path_written = self.write_path(now);
+            if written | read {
+                self.traffic.note();
+            }
             if !(path_read | written | read | path_written) {
                 return false;
             }

@@ -26,10 +26,11 @@ use super::control::{Controls, refuse};
 use super::happening::Happening;
 use super::life::{Life, exit_reason, now};
 use super::output::Output;
-use super::patience::patience;
 use super::places::Places;
 use super::streams::{Asking, Resuming, Streams};
 use super::terminal::Terminal;
+
+mod deadline;
 
 /// Happenings that may wait; who has more to say waits.
 const QUEUE: usize = 256;
@@ -317,6 +318,7 @@ impl Session {
                 let waiting = std::mem::take(waiting);
                 self.life = Life::Running;
                 self.alone = Instant::now();
+                self.streams.traffic().note();
                 self.spare = spare.map(|socket| (socket, Instant::now() + SPARE));
                 self.tell();
                 for asking in waiting {
@@ -414,30 +416,6 @@ impl Session {
         self.terminal = None;
         self.streams.end();
         self.tell();
-    }
-
-    fn handle_deadline(&mut self) {
-        if let Life::Running = self.life {
-            self.end(EndReason::TimedOut);
-        }
-    }
-
-    /// When something happens if nothing happens.
-    fn deadline(&self) -> Option<Instant> {
-        match &self.life {
-            Life::Starting(_) | Life::Ending(_) => None,
-            Life::Ended { since, .. } => Some(
-                self.leaving
-                    .map_or(*since + STAY, |leave| leave.min(*since + STAY)),
-            ),
-            Life::Running if self.attached => None,
-            Life::Running => {
-                let retain = Duration::from_millis(self.spec.retain_ms);
-                let open = self.ever_attached.then(|| self.streams.open());
-                let span = patience(&self.spec.app, retain, open)?;
-                Some(self.alone + span)
-            }
-        }
     }
 
     /// Whether the keeper has nothing left to do.

@@ -16,6 +16,7 @@ use super::backend::Socket;
 use super::carrier::{Carrier, News, Order};
 use super::happening::Happening;
 use super::proof::{self, Drawn, Secret};
+use super::traffic::Traffic;
 
 /// The most streams of a session.
 pub(crate) const LIMIT: usize = 64;
@@ -34,6 +35,7 @@ pub(crate) struct Streams {
     count: u64,
     /// Whether there is something to know about the session: every new stream is told so, too.
     has_news: bool,
+    traffic: Traffic,
     happenings: mpsc::Sender<Happening>,
 }
 
@@ -84,6 +86,7 @@ impl Streams {
             client: None,
             count: 0,
             has_news: false,
+            traffic: Traffic::new(),
             happenings,
         }
     }
@@ -91,6 +94,11 @@ impl Streams {
     /// Streams that still carry something.
     pub(crate) fn open(&self) -> usize {
         self.kept.values().filter(|kept| !kept.finished).count()
+    }
+
+    /// When bytes pass.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Whether none is left, the finished ones included.
@@ -146,7 +154,7 @@ impl Streams {
             &answer,
             backend,
             receiver,
-            self.happenings.clone(),
+            (self.happenings.clone(), self.traffic.clone()),
         );
         tokio::spawn(carrier.run());
         self.count += 1;

@@ -121,6 +121,12 @@ fn check(app: &Application) -> Result<(), Refusal> {
             "it must be longer than nothing",
         ));
     }
+    if app
+        .idle_timeout_ms
+        .is_some_and(|span| span < Application::IDLE_TIMEOUT_LEAST_MS)
+    {
+        return Err(bounds::invalid("idle-timeout", "it must be at least 1s"));
+    }
     if app.max_per_user == Some(0) || app.max_per_server == Some(0) {
         return Err(bounds::invalid(
             "max-per-user and max-per-server",

@@ -9,12 +9,15 @@ use crate::divergence::EditedServer;
 use crate::event::{EventKind, Severity};
 use crate::id::{IncarnationId, InvitationId, ServerId};
 use crate::name::NAME_LIMIT;
-use crate::server::{Mode, Server};
+use crate::server::{ExternalAddress, Mode, Server};
 use crate::session::EndReason;
 use crate::time::UnixMillis;
 use crate::trust::Invitation;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The most external addresses of a server.
+const EXTERNAL: usize = 64;
 /// The most labels of a server.
 const LABELS: usize = 64;
 
@@ -257,12 +260,38 @@ impl Applying<'_> {
         self.directory.removed.insert(id, self.at);
     }
 
-    /// Mode, power and labels at once.
+    /// Changes what people say of a server.
+    pub(super) fn change_server(
+        &mut self,
+        id: ServerId,
+        power: Option<u32>,
+        labels: &BTreeMap<String, Option<String>>,
+        external: Option<&[ExternalAddress]>,
+    ) -> Result<Outcome, Refusal> {
+        let server = self.member(id)?;
+        let mut record = (*server).clone();
+        record.power = power.unwrap_or(record.power);
+        for (key, value) in labels {
+            match value {
+                Some(value) => record.labels.insert(key.clone(), value.clone()),
+                None => record.labels.remove(key),
+            };
+        }
+        if let Some(external) = external {
+            record.external = external.to_vec();
+        }
+        check_server(&record)?;
+        self.put_edited(&server, record);
+        Ok(Outcome::Done)
+    }
+
+    /// All that people say of a server, its mode included, at once.
     pub(super) fn edit_server(&mut self, id: ServerId, to: &EditedServer) -> Result<(), Refusal> {
         let server = self.member(id)?;
         let record = Server {
             power: to.power,
             labels: to.labels.clone(),
+            external: to.external.clone(),
             ..(*server).clone()
         };
         check_server(&record)?;
@@ -270,28 +299,30 @@ impl Applying<'_> {
         let before = self.member(id)?;
         let record = Server {
             mode: before.mode.clone(),
+            version_number: before.version_number,
             ..record
         };
-        if record.power != server.power || record.labels != server.labels {
-            let labels: Vec<_> = record
-                .labels
-                .iter()
-                .map(|(k, v)| format!("{k}={v}"))
-                .collect();
-            let labels = labels.join(",");
-            let fields = [
-                ("power", record.power.to_string()),
-                ("labels", bounds::cut(&labels, bounds::REMARK).to_owned()),
-            ];
-            self.put_server(record);
-            self.event(
-                EventKind::ServerChanged,
-                Severity::Info,
-                &server.name,
-                fields,
-            );
-        }
+        self.put_edited(&before, record);
         Ok(())
+    }
+
+    /// Puts in what was changed of a server, if anything was.
+    fn put_edited(&mut self, before: &Server, record: Server) {
+        if record == *before {
+            return;
+        }
+        let list = |items: Vec<String>| bounds::cut(&items.join(","), bounds::REMARK).to_owned();
+        let labels = record.labels.iter().map(|(k, v)| format!("{k}={v}"));
+        let external = record.external.iter();
+        let external = external.map(|it| format!("{}={}", it.network, it.address));
+        let fields = [
+            ("power", record.power.to_string()),
+            ("labels", list(labels.collect())),
+            ("external", list(external.collect())),
+        ];
+        let name = record.name.clone();
+        self.put_server(record);
+        self.event(EventKind::ServerChanged, Severity::Info, &name, fields);
     }
 
     pub(super) fn report_server(&mut self, command: &Command) -> Result<Outcome, Refusal> {
@@ -394,6 +425,12 @@ fn check_server(server: &Server) -> Result<(), Refusal> {
     bounds::address("client address", &server.client_address)?;
     bounds::line("version", &server.version, NAME_LIMIT)?;
     bounds::pairs("labels", &server.labels, LABELS, NAME_LIMIT)?;
+    if server.external.len() > EXTERNAL {
+        return Err(bounds::invalid("external", "there are more than 64"));
+    }
+    for external in &server.external {
+        bounds::address("external address", &external.address)?;
+    }
     if !Server::POWER_RANGE.contains(&server.power) {
         return Err(bounds::invalid("power", "it must be from 0.1 to 1000"));
     }

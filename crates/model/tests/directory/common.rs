@@ -50,6 +50,7 @@ pub(crate) fn server(id: ServerId, name: &str, standing: Standing) -> Server {
         mode: Mode::Online,
         power: Server::POWER_DEFAULT,
         labels: BTreeMap::new(),
+        external: Vec::new(),
         version: "0.1.0".to_owned(),
         feature_level: 1,
         incarnation: IncarnationId::from_bytes([place; 16]),

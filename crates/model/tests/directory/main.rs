@@ -10,5 +10,6 @@ mod common;
 mod divergence;
 mod memory;
 mod plain;
+mod servers;
 mod stories;
 mod twin;

@@ -1,7 +1,6 @@
 //! What happens to a group of four servers, told as transcripts: each change, what came of it, and the events it made.
 
 use crate::common::*;
-use model::server::Offline;
 use model::session::EndReason;
 use model::*;
 use std::fmt::Write;
@@ -80,7 +79,7 @@ impl Transcript {
     }
 
     /// The sessions as they stand.
-    fn sessions(&mut self) {
+    pub(crate) fn sessions(&mut self) {
         for session in self.told.directory.sessions() {
             let current = if session.current { "current" } else { "" };
             let reason = session
@@ -395,77 +394,6 @@ fn a_session_goes_on_on_another_server() {
         go_on(2, 3, SEATTLE),
     );
     story.tell("there is none", go_on(9, 4, SEATTLE));
-    story.sessions();
-    insta::assert_snapshot!(story.text);
-}
-
-/// Two servers are drained together; one application's sessions stay.
-#[test]
-fn servers_are_drained() {
-    let mut story = Transcript::of(Told::four_servers());
-    let kept = Application {
-        on_drain: OnDrain::Keep,
-        ..shell("editor")
-    };
-    story.tell("an editor's sessions stay", put_app(kept, None));
-    let offline = |servers: &[ServerId], until, drain| Command::SetMode {
-        servers: servers.to_vec(),
-        mode: Mode::Offline(Offline {
-            by: "ann".to_owned(),
-            reason: Some("new disks".to_owned()),
-            since: UnixMillis(0),
-            until,
-            drain,
-        }),
-    };
-    let until = |story: &Transcript, ms| UnixMillis(story.told.now().0 + ms);
-    let drain = |deadline| {
-        let finished = None;
-        Some(Drain { deadline, finished })
-    };
-    let shells = create(1, "card.7", "bob", "shell", NEWYORK);
-    story.tell("bob starts a shell", shells);
-    let editor = create(2, "card.7", "bob", "editor", NEWYORK);
-    story.tell("and an editor", editor);
-    let (soon, later) = (until(&story, 60_000), until(&story, 90_000));
-    let unknown = ServerId::from_bytes([0x77; 16]);
-    story.tell(
-        "one of the two is no member: neither goes",
-        offline(&[NEWYORK, unknown], None, drain(later)),
-    );
-    story.tell(
-        "it would be online again before the deadline",
-        offline(&[NEWYORK], Some(soon), drain(later)),
-    );
-    story.tell(
-        "two servers are drained",
-        offline(&[NEWYORK, BOSTON], None, drain(later)),
-    );
-    let finish = |server| Command::FinishDrain { server };
-    story.tell("boston has nothing to move", finish(BOSTON));
-    story.tell("told twice, it is said once", finish(BOSTON));
-    story.tell("newyork has a shell yet", finish(NEWYORK));
-    story.told.wait(1_000);
-    story.tell(
-        "eve asks for newyork by name",
-        create(3, "card.8", "eve", "shell", NEWYORK),
-    );
-    story.tell(
-        "the shell goes on in seattle",
-        Command::MoveSession {
-            session: session_id(1),
-            new: session_id(4),
-            to: SEATTLE,
-            by: "a drain".to_owned(),
-        },
-    );
-    story.tell("whoever came later stays", finish(NEWYORK));
-    let online = |server| Command::SetMode {
-        servers: vec![server],
-        mode: Mode::Online,
-    };
-    story.tell("newyork is back", online(NEWYORK));
-    story.tell("and has nothing to finish", finish(NEWYORK));
     story.sessions();
     insta::assert_snapshot!(story.text);
 }

@@ -57,6 +57,7 @@ pub(crate) fn server(id: ServerId, standing: Standing) -> Server {
         mode: Mode::Online,
         power: Server::POWER_DEFAULT,
         labels: BTreeMap::new(),
+        external: Vec::new(),
         version: "1.0.0".to_owned(),
         feature_level: 1,
         incarnation: IncarnationId::from_bytes([1; 16]),

@@ -93,7 +93,7 @@ impl Sessions for House {
         }
     }
 
-    fn renew(&self, ticket: Hidden) -> Pending<'_, Answer> {
+    fn renew(&self, ticket: Hidden, _: SocketAddr) -> Pending<'_, Answer> {
         Box::pin(async move {
             match ticket_holds(&ticket) {
                 Ok(()) => Answer::Renewed {

@@ -34,6 +34,7 @@ fn server() -> Server {
         mode: Mode::Online,
         power: Server::POWER_DEFAULT,
         labels: BTreeMap::new(),
+        external: Vec::new(),
         version: "0.1.0".into(),
         feature_level: 1,
         incarnation: IncarnationId::from_bytes([1; 16]),

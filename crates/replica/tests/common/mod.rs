@@ -59,6 +59,7 @@ fn server(number: u8) -> Server {
         mode: Mode::Online,
         power: Server::POWER_DEFAULT,
         labels: BTreeMap::new(),
+        external: Vec::new(),
         version: "0.1.0".into(),
         feature_level: model::FEATURE_LEVEL,
         incarnation: IncarnationId::from_bytes([number; 16]),

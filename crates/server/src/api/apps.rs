@@ -126,6 +126,7 @@ fn changed(mut app: Application, request: &AppChange) -> Result<Application, Pro
     app.suspended_timeout_ms = request
         .suspended_timeout_ms
         .unwrap_or(app.suspended_timeout_ms);
+    app.idle_timeout_ms = request.idle_timeout_ms.unwrap_or(app.idle_timeout_ms);
     app.max_per_user = request.max_per_user.unwrap_or(app.max_per_user);
     app.max_per_server = request.max_per_server.unwrap_or(app.max_per_server);
     app.hosts = request.hosts.clone().unwrap_or(app.hosts);

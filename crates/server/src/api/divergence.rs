@@ -372,6 +372,7 @@ fn edited(server: &EditedServer) -> Value {
         "offline": offline,
         "power": f64::from(server.power) / 1000.0,
         "labels": server.labels,
+        "external": show::external(&server.external),
     })
 }
 
@@ -427,6 +428,7 @@ mod tests {
             mode: Mode::Online,
             power: Server::POWER_DEFAULT,
             labels: BTreeMap::new(),
+            external: Vec::new(),
             version: "0.1.0".to_owned(),
             feature_level: 1,
             incarnation: model::IncarnationId::default(),

@@ -22,7 +22,7 @@ use utoipa::{Modify, OpenApi};
     paths(
         health::healthy, health::ready, health::primary, health::secondary, metrics::metrics,
         login::login, document, status::status, explain::explain,
-        servers::list, servers::show, servers::online, servers::offline,
+        servers::list, servers::show, servers::change, servers::online, servers::offline,
         advice::of_resilience,
         settings::list, settings::show, settings::set, settings::unset,
         users::list, users::show, users::add, users::change, users::remove, users::set_password,

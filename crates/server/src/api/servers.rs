@@ -1,8 +1,8 @@
 //! `/v1/servers`: members as hosts of sessions.
 
-use super::bodies::{OfflineRequest, Server};
+use super::bodies::{External, OfflineRequest, Server, ServerChange};
 use super::caller::Caller;
-use super::extract::{Asked, IfMatch, MaybeBody, Named, tagged};
+use super::extract::{Asked, Body, IfMatch, MaybeBody, Named, tagged};
 use super::group::{DryRun, id_of, shown as shown_plan};
 use super::problem::Problem;
 use super::show::{Moment, by_name, server_named};
@@ -12,7 +12,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use model::server::Offline;
-use model::{Application, Command, Drain, Mode, ServerId, ServerName};
+use model::{
+    Application, Command, Drain, ExternalAddress, IpNet, Mode, Server as ServerRecord, ServerId,
+    ServerName,
+};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -53,6 +56,69 @@ fn shown(node: &Node, name: &ServerName) -> Result<Response, Problem> {
         server.version_number,
         &moment.whole_server(server),
     ))
+}
+
+/// Changes what is said of a server; what is absent stays as it is.
+#[utoipa::path(patch, path = "/v1/servers/{name}", tag = "servers", params(("name" = String, Path, description = "Which server")),
+    request_body = ServerChange,
+    responses((status = 200, body = Server), (status = 404, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn change(
+    State(node): State<Node>,
+    caller: Caller,
+    Named(name): Named<ServerName>,
+    version: IfMatch,
+    Body(request): Body<ServerChange>,
+) -> Result<Response, Problem> {
+    let power = request.power.map(checked_power).transpose()?;
+    let external = request.external.map(|external| {
+        let read = external.into_iter().map(read_external);
+        read.collect::<Result<Vec<_>, _>>()
+    });
+    let server = id_of(&node, name.as_str()).await?;
+    let known = node.directory().server(server).map(|it| it.version_number);
+    version.check("the server", known.unwrap_or_default())?;
+    let command = Command::EditServer {
+        server,
+        power,
+        labels: request.labels,
+        external: external.transpose()?,
+    };
+    caller.change(&node, command).await?;
+    shown(&node, &name)
+}
+
+/// A power rating in thousandths, if it is one.
+fn checked_power(power: f64) -> Result<u32, Problem> {
+    let (least, most) = (
+        *ServerRecord::POWER_RANGE.start(),
+        *ServerRecord::POWER_RANGE.end(),
+    );
+    let thousandths = (power * 1000.0).round();
+    let fits = (f64::from(least)..=f64::from(most)).contains(&thousandths);
+    if !fits {
+        return Err(Problem::invalid(format!(
+            "a power rating of {power} does not fit: it is from 0.1 to 1000"
+        )));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is a whole number in the range of power ratings"
+    )]
+    Ok(thousandths as u32)
+}
+
+fn read_external(external: External) -> Result<ExternalAddress, Problem> {
+    let External { network, address } = external;
+    match network.parse::<IpNet>() {
+        Ok(network) => Ok(ExternalAddress {
+            network: network.trunc(),
+            address,
+        }),
+        Err(_) => Err(Problem::invalid(format!(
+            "{network:?} is no network, as 10.0.0.0/8 or 2001:db8::/32 is"
+        ))),
+    }
 }
 
 /// Gives a server new sessions again.

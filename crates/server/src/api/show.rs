@@ -3,7 +3,7 @@
 use super::bodies::{self, rfc3339};
 use super::problem::Problem;
 use crate::node::{Current, Heard, Node};
-use model::server::Offline;
+use model::server::{ExternalAddress, Offline};
 use model::settings::Setting;
 use model::settings::value::nearest;
 use model::{
@@ -139,6 +139,7 @@ impl Moment {
             offline,
             power: f64::from(server.power) / 1000.0,
             labels: server.labels.clone(),
+            external: external(&server.external),
             joined: rfc3339(server.joined),
             version_number: server.version_number,
         }
@@ -243,6 +244,15 @@ pub(super) fn user(user: &User) -> bodies::User {
     }
 }
 
+/// Where clients of some networks reach a server.
+pub(super) fn external(external: &[ExternalAddress]) -> Vec<bodies::External> {
+    let shown = external.iter().map(|external| bodies::External {
+        network: external.network.to_string(),
+        address: external.address.clone(),
+    });
+    shown.collect()
+}
+
 /// Why a server gets no new sessions; `left` of those that it has are to be moved yet.
 pub(super) fn offline(offline: &Offline, left: usize) -> bodies::Offline {
     bodies::Offline {
@@ -268,6 +278,7 @@ pub(super) fn app(app: &Application) -> bodies::App {
         resumable: app.resumable.as_str().to_owned(),
         detach_timeout_ms: app.detach_timeout_ms,
         suspended_timeout_ms: app.suspended_timeout_ms,
+        idle_timeout_ms: app.idle_timeout_ms,
         max_per_user: app.max_per_user,
         max_per_server: app.max_per_server,
         hosts: app.hosts.clone(),

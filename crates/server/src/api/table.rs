@@ -124,6 +124,7 @@ fn of_group() -> Vec<Route> {
     vec![
         to("/v1/servers", GET, VIEWER, servers::list),
         to("/v1/servers/{name}", GET, VIEWER, servers::show),
+        to("/v1/servers/{name}", PATCH, ADMIN, servers::change),
         to("/v1/servers/{name}/online", POST, OPERATOR, servers::online),
         to(
             "/v1/servers/{name}/offline",

@@ -103,6 +103,7 @@ fn went_on(known: &Server, founder: Server) -> Server {
         mode: known.mode.clone(),
         power: known.power,
         labels: known.labels.clone(),
+        external: known.external.clone(),
         joined: known.joined,
         version_number: known.version_number,
         ..founder
@@ -185,6 +186,7 @@ mod tests {
             mode: Mode::Online,
             power: Server::POWER_DEFAULT,
             labels: BTreeMap::new(),
+            external: Vec::new(),
             version: "1".to_owned(),
             feature_level: model::FEATURE_LEVEL,
             incarnation: IncarnationId::from_bytes([4; 16]),

@@ -120,6 +120,9 @@ struct Fields {
     /// When a session without a client ends, or `never`.
     #[arg(long, value_name = "TIME|never", value_parser = values::span_or_never)]
     suspended_timeout: Option<Limit<u64>>,
+    /// When a session through which no byte passes ends, with a client or without, or `never`.
+    #[arg(long, value_name = "TIME|never", value_parser = values::span_or_never)]
+    idle_timeout: Option<Limit<u64>>,
     /// The most sessions of one user, or `any`.
     #[arg(long, value_name = "NUMBER|any", value_parser = values::number_or_any)]
     max_per_user: Option<Limit<u32>>,
@@ -164,6 +167,7 @@ impl Fields {
             }),
             detach_timeout_ms: self.detach_timeout.map(values::millis),
             suspended_timeout_ms: self.suspended_timeout.map(|limit| limit.0),
+            idle_timeout_ms: self.idle_timeout.map(|limit| limit.0),
             max_per_user: self.max_per_user.map(|limit| limit.0),
             max_per_server: self.max_per_server.map(|limit| limit.0),
             hosts: pairs(self.hosts),
@@ -227,6 +231,7 @@ fn facts(app: &AppView) -> String {
     };
     let limit =
         |limit: Option<u32>| limit.map_or("any number".to_owned(), |limit| limit.to_string());
+    let span = |span: Option<u64>| span.map_or("never".to_owned(), |span| format!("{span} ms"));
     let users = if app.users.is_empty() {
         "all".to_owned()
     } else {
@@ -249,11 +254,8 @@ fn facts(app: &AppView) -> String {
         ("ready timeout", format!("{} ms", app.ready_timeout_ms)),
         ("resumable", app.resumable.clone()),
         ("detach timeout", format!("{} ms", app.detach_timeout_ms)),
-        (
-            "suspended timeout",
-            app.suspended_timeout_ms
-                .map_or("never".to_owned(), |limit| format!("{limit} ms")),
-        ),
+        ("suspended timeout", span(app.suspended_timeout_ms)),
+        ("idle timeout", span(app.idle_timeout_ms)),
         ("per user", limit(app.max_per_user)),
         ("per server", limit(app.max_per_server)),
         ("hosts", hosts),

@@ -1,11 +1,14 @@
 //! `stead server`: the members as hosts of sessions.
 
+use super::records::{Record, given};
 use super::{Context, values};
 use crate::door::{Door, Method, escape};
 use crate::errors::{Exit, Failure};
 use clap::Subcommand;
 use model::ServerName;
-use server::api::bodies::{Drain, OfflineRequest, Plan, Server as ServerView};
+use server::api::bodies::{
+    Drain, External, OfflineRequest, Plan, Server as ServerView, ServerChange,
+};
 use std::time::{Duration, Instant};
 
 /// How often it is looked whether a drain has come to its end.
@@ -23,6 +26,7 @@ pub(crate) struct Server {
 enum Verb {
     List(List),
     Show(Show),
+    Set(Set),
     Online(Online),
     Offline(Offline),
 }
@@ -41,6 +45,35 @@ struct List {}
 struct Show {
     /// Which server.
     name: ServerName,
+}
+
+/// Changes what load balancing and clients go by; what is not said stays
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stead server set boston --power 2 --label rack=a
+  stead server set boston --no-label rack
+  stead server set boston --external 10.0.0.0/8=10.1.0.4:5443 --external 0.0.0.0/0=boston.example.org:443
+  stead server set boston --no-external
+
+A client is told the first external address whose network it is in, and the server's own address where it is in none.")]
+struct Set {
+    /// Which server.
+    name: ServerName,
+    /// Power rating, 0.1 to 1000: a server with 2 gets twice as many sessions as one with 1.
+    #[arg(long, value_name = "NUMBER")]
+    power: Option<f64>,
+    /// A label that applications choose hosts by; may be given several times.
+    #[arg(long = "label", value_name = "LABEL=VALUE", value_parser = values::pair)]
+    labels: Vec<(String, String)>,
+    /// A label to take away; may be given several times.
+    #[arg(long = "no-label", value_name = "LABEL")]
+    no_labels: Vec<String>,
+    /// Where clients of a network reach it, in place of all there were; may be given several times, the first that fits wins.
+    #[arg(long = "external", value_name = "NETWORK=ADDRESS", value_parser = values::pair, conflicts_with = "no_external")]
+    external: Vec<(String, String)>,
+    /// Clients of all networks reach it at its own address.
+    #[arg(long)]
+    no_external: bool,
 }
 
 /// Gives a server new sessions again
@@ -91,6 +124,7 @@ impl Server {
         match self.verb {
             Verb::List(_) => list(context, &door).await,
             Verb::Show(Show { name }) => show(context, &door, &name).await,
+            Verb::Set(verb) => verb.run(context, &door).await,
             Verb::Online(Online { name }) => {
                 let what = format!("{name} was not taken online");
                 let path = format!("/v1/servers/{}/online", escape(name.as_str()));
@@ -106,6 +140,36 @@ impl Server {
             }
             Verb::Offline(verb) => verb.run(context, &door).await,
         }
+    }
+}
+
+impl Set {
+    async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
+        let record = Record {
+            kind: "server",
+            set: "stead server set",
+            name: &self.name,
+            path: format!("/v1/servers/{}", escape(self.name.as_str())),
+        };
+        let gone = self.no_labels.into_iter().map(|key| (key, None));
+        let labels = self
+            .labels
+            .into_iter()
+            .map(|(key, value)| (key, Some(value)));
+        let external = self.external.into_iter();
+        let external = external.map(|(network, address)| External { network, address });
+        let change = ServerChange {
+            power: self.power,
+            labels: gone.chain(labels).collect(),
+            external: match self.no_external {
+                true => Some(Vec::new()),
+                false => given(external.collect()),
+            },
+        };
+        let server: ServerView = record.change(door, &change).await?;
+        let words = format!("Server {} was changed.", server.status.name);
+        context.output.done(&server, words);
+        Ok(())
     }
 }
 
@@ -265,6 +329,10 @@ async fn show(context: &Context, door: &Door, name: &ServerName) -> Result<(), F
             .iter()
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
+        let external = server.external.iter();
+        let external: Vec<String> = external
+            .map(|it| format!("{}={}", it.network, it.address))
+            .collect();
         let facts = [
             ("name", status.name.clone()),
             ("id", status.id.clone()),
@@ -276,6 +344,7 @@ async fn show(context: &Context, door: &Door, name: &ServerName) -> Result<(), F
             ("sessions", status.sessions.to_string()),
             ("power", server.power.to_string()),
             ("labels", labels.join(" ")),
+            ("external", external.join(" ")),
             ("peers at", server.peer_address.clone()),
             ("clients at", server.client_address.clone()),
             ("version", status.version.clone()),

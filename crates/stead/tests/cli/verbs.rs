@@ -188,11 +188,17 @@ fn applications_and_sessions() {
         "any",
         "--suspended-timeout",
         "8h",
+        "--idle-timeout",
+        "30m",
+        "--on-drain",
+        "keep",
         "--env",
         "LANG=C",
     ]);
     assert_eq!(app["max_per_user"], Value::Null);
     assert_eq!(app["suspended_timeout_ms"], 8 * 3_600_000);
+    assert_eq!(app["idle_timeout_ms"], 1_800_000);
+    assert_eq!(app["on_drain"], "keep");
     assert_eq!(app["env"]["LANG"], "C");
     assert_eq!(app["launch"], "Xvnc -rfbunixpath {socket}");
     assert_eq!(server.json(&["app", "show", "desktop"]), app);

@@ -44,6 +44,48 @@ pub(super) fn sessions_are_selected(group: &Group) {
     group.fails(0, 2, &["select", "--token", "card.unknown", "--to", second]);
 }
 
+/// Labels and external addresses are said of a server, and taken back; an application goes where the labels are.
+pub(super) fn servers_are_described(group: &Group) {
+    let third = group.server(2).name();
+    let set = ["server", "set", third];
+    let words = [
+        "--power",
+        "2.5",
+        "--label",
+        "rack=a",
+        "--external",
+        "10.0.0.7/8=ten:443",
+    ];
+    let server = group.json(0, &[&set[..], &words].concat());
+    assert_eq!(server["power"], 2.5, "{server}");
+    assert_eq!(server["labels"], json!({ "rack": "a" }));
+    let external = json!([{ "network": "10.0.0.0/8", "address": "ten:443" }]);
+    assert_eq!(server["external"], external);
+    let app = ["--launch", "@pty /bin/cat", "--hosts", "rack=a"];
+    group.json(0, &[&["app", "add", "racked"][..], &app].concat());
+    let choose = [
+        "select",
+        "--token",
+        "card.racked",
+        "--app",
+        "racked",
+        "--user",
+        "ann",
+        "--to",
+    ];
+    let refused = group.fails(0, 4, &[&choose[..], &[group.server(1).name()]].concat());
+    assert!(refused.contains("rack=a, which it lacks"), "{refused}");
+    let session = group.json(0, &[&choose[..], &[third]].concat());
+    group.json(0, &["session", "end", &text(&session, "id")]);
+    let words = ["--power", "1", "--no-label", "rack", "--no-external"];
+    let server = group.json(0, &[&set[..], &words].concat());
+    let rest = (&server["power"], &server["labels"], &server["external"]);
+    assert_eq!(rest, (&json!(1.0), &json!({}), &json!([])));
+    group.fails(0, 2, &set);
+    group.fails(0, 4, &[&set[..], &["--power", "0"]].concat());
+    group.fails(0, 4, &[&set[..], &["--external", "ten=ten:443"]].concat());
+}
+
 /// On a terminal a token's sessions and the servers are offered by number.
 pub(super) fn sessions_are_picked(group: &Group) {
     let token = [

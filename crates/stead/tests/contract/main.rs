@@ -102,6 +102,7 @@ fn what_scripts_rely_on() {
     choosing::sessions_are_selected(&group);
     choosing::sessions_are_moved(&group);
     choosing::sessions_are_picked(&group);
+    choosing::servers_are_described(&group);
     every_list(&group);
     status_at_every_server(&group);
     explanations_and_trust(&group);

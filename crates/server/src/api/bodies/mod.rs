@@ -27,8 +27,9 @@ pub use group::{
 };
 pub use pause::{GroupPause, Pause, PauseRequest};
 pub use records::{
-    App, AppChange, Drain, Offline, OfflineRequest, Override, Password, PasswordRequest, Server,
-    Session, SessionMove, SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,
+    App, AppChange, Drain, External, Offline, OfflineRequest, Override, Password, PasswordRequest,
+    Server, ServerChange, Session, SessionMove, SessionRequest, Setting, SettingValue, User,
+    UserChange, UserCreation,
 };
 pub use recovery::{Recovered, RecoveryRequest};
 pub use reset::{GroupReset, ResetRequest};

@@ -22,10 +22,37 @@ pub struct Server {
     pub power: f64,
     /// What application host selectors choose by.
     pub labels: BTreeMap<String, String>,
+    /// Where clients of some networks reach it; the first whose network a client is in.
+    pub external: Vec<External>,
     /// When it joined.
     pub joined: String,
     /// The number of the change that made or last changed the record.
     pub version_number: u64,
+}
+
+/// Where clients of a network reach a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct External {
+    /// The clients' addresses, as `10.0.0.0/8` or `2001:db8::/32`.
+    pub network: String,
+    /// `host:port`.
+    pub address: String,
+}
+
+/// Changes what is said of a server; what is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerChange {
+    /// Power rating for load balancing, 0.1 to 1000; 1 is an ordinary server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power: Option<f64>,
+    /// Labels that it gets; `null` takes one away.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Option<String>>,
+    /// All places where clients of some networks reach it, in the order in which they are tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<Vec<External>>,
 }
 
 /// Why a server gets no new sessions.
@@ -206,6 +233,8 @@ pub struct App {
     pub detach_timeout_ms: u64,
     /// When a session without a client ends; never when absent.
     pub suspended_timeout_ms: Option<u64>,
+    /// When a session through which no byte passes ends, with a client or without; never when absent.
+    pub idle_timeout_ms: Option<u64>,
     /// The most sessions of one user.
     pub max_per_user: Option<u32>,
     /// The most sessions on one server.
@@ -248,6 +277,10 @@ pub struct AppChange {
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
     pub suspended_timeout_ms: Option<Option<u64>>,
+    /// When a session through which no byte passes ends, with a client or without, at least 1 s; `null` for never.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub idle_timeout_ms: Option<Option<u64>>,
     /// The most sessions of one user; `null` for any number.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>)]
