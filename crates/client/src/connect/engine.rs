@@ -50,7 +50,7 @@ enum Wake {
     /// The token has another session, or will not get one.
     Opened(Result<Opened, OpenError>),
     /// It is known what the session's host asks of its client.
-    Asked(Option<Leave>),
+    Asked(Option<Leave>, usize),
     /// The user is to be told again that the session is moved soon.
     Remind,
     /// The viewer program has exited.
@@ -90,8 +90,8 @@ pub(super) struct Engine {
     watch: Watch,
     leaving: Option<Leaving>,
     opening: Option<Later<Result<Opened, OpenError>>>,
-    /// What the host asks for is being found out.
-    asking: Option<Later<Option<Leave>>>,
+    /// What the host asks for is being found out, and how often it was asked before.
+    asking: Option<Later<(Option<Leave>, usize)>>,
     /// The session is to go elsewhere.
     due: Option<Due>,
     program: Option<Child>,
@@ -215,7 +215,7 @@ impl Engine {
             noticed = self.watch.next() => Wake::Noticed(noticed),
             fate = due(&mut self.fate) => { self.fate = None; Wake::Fate(fate) }
             opened = due(&mut self.opening) => { self.opening = None; Wake::Opened(opened) }
-            leave = due(&mut self.asking) => { self.asking = None; Wake::Asked(leave) }
+            (leave, before) = due(&mut self.asking) => { self.asking = None; Wake::Asked(leave, before) }
             () = reminder => Wake::Remind,
             viewer = self.doors.next() => Wake::Viewer(viewer),
             exited = program => Wake::Exited(exited),
@@ -241,8 +241,9 @@ impl Engine {
             Wake::Noticed(noticed) => self.noticed(noticed),
             Wake::Fate(fate) => self.decided(fate),
             Wake::Opened(opened) => self.opened(opened),
-            Wake::Asked(leave) => {
+            Wake::Asked(leave, before) => {
                 self.asked_to_leave(leave);
+                self.ask_what_is_wanted(before + 1);
                 Ok(None)
             }
             Wake::Remind => {
@@ -295,7 +296,10 @@ impl Engine {
             Signal::Attached { stream, via } | Signal::Resumed { stream, via } => {
                 self.find(stream, Some(via))
             }
-            Signal::News { generation } => self.ask_what_is_wanted(generation),
+            Signal::News { generation } if generation == self.standing().generation => {
+                self.ask_what_is_wanted(0);
+            }
+            Signal::News { .. } => {}
         }
     }
 
@@ -358,14 +362,6 @@ impl Engine {
                     via,
                 });
             }
-        }
-    }
-
-    /// What the session's host asks of its client, once more.
-    fn ask_what_is_wanted(&mut self, generation: u64) {
-        let (shared, standing) = (self.shared.clone(), self.standing());
-        if generation == standing.generation && standing.is_live {
-            self.asking = Some(Box::pin(async move { shared.leave(standing).await }));
         }
     }
 

@@ -276,10 +276,8 @@ impl Shared {
         }
     }
 
-    /// Asks what the session's host wants of its client. Many are told to ask at the same moment, so they spread.
+    /// Asks what the session's host wants of its client.
     pub(crate) async fn leave(&self, standing: Standing) -> Option<Leave> {
-        let apart = rand::rng().random_range(0..1000);
-        tokio::time::sleep(Duration::from_millis(apart)).await;
         let mut conversation = None;
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         loop {

@@ -1,7 +1,9 @@
 //! A session that its host's drain moves soon: what its user is told, and when.
 
+use std::ops::Range;
 use std::time::Duration;
 
+use rand::RngExt;
 use tokio::time::Instant;
 use wire::client::Leave;
 
@@ -15,6 +17,10 @@ const REMINDERS: [Duration; 5] = [
     Duration::from_secs(30),
     Duration::from_secs(10),
 ];
+
+/// When the servers are asked after the host's keeper said that there is news. Many clients are told at the same moment, so they
+/// spread; and a server that is asked may be behind the host, so it is asked again.
+const ASKED_AFTER: [Range<u64>; 3] = [0..1_000, 1_500..2_500, 4_000..6_000];
 
 /// What the session's host asked for.
 #[derive(Debug)]
@@ -33,6 +39,21 @@ fn next_reminder(left: Duration) -> Option<Duration> {
 }
 
 impl Engine {
+    /// Finds out what the session's host asks for, unless it was asked often enough.
+    pub(super) fn ask_what_is_wanted(&mut self, before: usize) {
+        let (shared, standing) = (self.shared.clone(), self.standing());
+        let Some(after) = ASKED_AFTER.get(before).cloned() else {
+            return;
+        };
+        if standing.is_live {
+            self.asking = Some(Box::pin(async move {
+                let wait = rand::rng().random_range(after);
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                (shared.leave(standing).await, before)
+            }));
+        }
+    }
+
     /// It is known what the session's host asks for.
     pub(super) fn asked_to_leave(&mut self, leave: Option<Leave>) {
         let Some(leave) = leave else {
