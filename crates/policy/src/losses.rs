@@ -41,7 +41,24 @@ pub fn is_quorum(voters: &BTreeSet<ServerId>, there: impl Fn(ServerId) -> bool) 
 
 /// What the group can lose now.
 pub fn protection(view: &View<'_>) -> Protection {
-    protection_after(view, view.voters, None)
+    let mut protection = protection_after(view, view.voters, None);
+    let spare = |voters: &BTreeSet<ServerId>| {
+        let there = voters.iter().filter(|voter| view.reaches(**voter)).count();
+        small(there.saturating_sub(needed(voters.len())))
+    };
+    if let Some(least) = view.joint.iter().map(spare).min()
+        && least < protection.can_lose
+    {
+        protection.can_lose = least;
+        protection.sentence = format!(
+            "survives the loss of {} while the voters are being changed: a majority of those of before and one of those of afterwards have to agree",
+            match least {
+                0 => "no server".to_owned(),
+                _ => format!("any {}", words::count(u64::from(least), "server")),
+            }
+        );
+    }
+    protection
 }
 
 /// What the group could lose if these were the voters, and `leaving` had left.

@@ -63,6 +63,19 @@ fn protection_in_words() {
 }
 
 #[test]
+fn while_voters_are_changed_both_majorities_count() {
+    let made = three();
+    let mut seen = Seen::by(BOSTON, &made);
+    assert_eq!(protection(&seen.view()).can_lose, 1);
+    // The only vote that counts is being passed on.
+    seen.joint = vec![BTreeSet::from([BOSTON]), BTreeSet::from([NEWYORK])];
+    let changing = protection(&seen.view());
+    assert_eq!(changing.can_lose, 0);
+    let sentence = "survives the loss of no server while the voters are being changed";
+    assert!(changing.sentence.starts_with(sentence), "{changing:?}");
+}
+
+#[test]
 fn a_group_on_its_way_to_three_is_not_scolded_for_two() {
     let mut made = three();
     made.server(DETROIT).voting = false;

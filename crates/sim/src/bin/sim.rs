@@ -4,14 +4,17 @@
 use clap::Parser;
 use model::ResilienceMode;
 use sim::{Failed, Planted, Plot, Report, run};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// How often is said how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(30);
+
+/// A story that takes longer is named.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Runs the simulation.
 #[derive(Debug, Parser)]
@@ -158,6 +161,26 @@ fn one(plot: Plot) -> ExitCode {
     }
 }
 
+/// The stories that are being told, by seed, and since when.
+type UnderWay = Mutex<BTreeMap<u64, Instant>>;
+
+fn under_way(begun: &UnderWay) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+    begun.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names stories that do not seem to come to an end, each once, until nobody tells any more.
+#[expect(clippy::print_stderr, reason = "nobody else could say so")]
+fn name_long_ones(begun: &UnderWay, nobody_left: &mpsc::Receiver<()>) {
+    let mut named = BTreeSet::new();
+    while nobody_left.recv_timeout(SAY_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+        for (seed, since) in &*under_way(begun) {
+            if since.elapsed() > LONG && named.insert(*seed) {
+                eprintln!("seed {seed} has been told for {LONG:?}: does it come to an end?");
+            }
+        }
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "how far it is, beside what it came to")]
 fn many(arguments: &Arguments, plot: impl Fn(u64) -> Plot + Sync) -> Sum {
     let sum = Mutex::new(Sum::default());
@@ -165,13 +188,16 @@ fn many(arguments: &Arguments, plot: impl Fn(u64) -> Plot + Sync) -> Sum {
     let end = arguments.from.saturating_add(arguments.seeds);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let said = Mutex::new(Instant::now());
+    let begun = Mutex::default();
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end {
                 return;
             }
+            under_way(&begun).insert(seed, Instant::now());
             let told = run(plot(seed));
+            under_way(&begun).remove(&seed);
             if let Err(failed) = &told {
                 eprintln!("{:.300}", failed.to_string());
             }
@@ -187,9 +213,16 @@ fn many(arguments: &Arguments, plot: impl Fn(u64) -> Plot + Sync) -> Sum {
         }
     };
     std::thread::scope(|scope| {
+        let (over, nobody_left) = mpsc::channel::<()>();
         for _ in 0..threads {
-            scope.spawn(work);
+            let over = over.clone();
+            scope.spawn(move || {
+                work();
+                drop(over);
+            });
         }
+        drop(over);
+        name_long_ones(&begun, &nobody_left);
     });
     sum.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
