@@ -7,7 +7,7 @@
 //! Always true: one keeper in a folder; no server, client, signal but SIGKILL or full disk ends it before its session has ended; after
 //! the end it stays until a server has taken notice, 10 minutes at the most, and the reason stays in the folder.
 
-mod backend;
+pub mod backend;
 mod carrier;
 mod command;
 mod control;
@@ -16,7 +16,7 @@ mod happening;
 mod life;
 mod output;
 mod patience;
-mod places;
+pub(crate) mod places;
 mod processes;
 mod proof;
 mod room;

@@ -14,10 +14,13 @@ pub mod keeper;
 pub mod launch;
 pub mod link;
 pub mod load;
+pub mod running;
 mod scope;
 mod socket;
 
 pub use discover::{Found, discover, remove};
+pub use keeper::backend::{NoBackend, Socket as BackendSocket};
 pub use launch::{LaunchError, Launched, launch};
 pub use link::{Commands, LinkError, Notices, connect, open_stream};
 pub use load::{Load, LoadMeter};
+pub use running::connect_running;

@@ -134,6 +134,9 @@ pub struct Application {
     /// What a drain of its server does with a session.
     #[serde(default)]
     pub on_drain: OnDrain,
+    /// Whether its backends expect a header of the PROXY protocol, version 2, that says who the client is.
+    #[serde(default)]
+    pub proxy_protocol: bool,
     /// The number of the change that made or last changed this record.
     pub version_number: u64,
 }
@@ -166,6 +169,7 @@ impl Application {
             env: BTreeMap::new(),
             dir: None,
             on_drain: OnDrain::Move,
+            proxy_protocol: false,
             version_number: 0,
         }
     }

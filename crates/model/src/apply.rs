@@ -14,6 +14,7 @@ mod apps;
 mod bounds;
 mod divergence;
 mod draining;
+mod gateways;
 mod journal;
 mod mode;
 mod moving;
@@ -201,6 +202,14 @@ impl Applying<'_> {
                 events,
             } => self.record_events(*server, *first, events),
             Command::EditBackups { edit, reason } => self.edit_backups(*edit, reason.as_deref()),
+            Command::PutGateway { gateway, expect } => self.put_gateway(gateway, *expect),
+            Command::RemoveGateway { name } => self.remove_gateway(name),
+            Command::BindToken {
+                session,
+                token,
+                app,
+                host,
+            } => self.bind_token(*session, token, app, *host),
             Command::PutToken { token, expect } => self.put_token(token, *expect),
             Command::RemoveToken { token } => self.remove_token(token),
             Command::SetAuthority { authority } => self.set_authority(authority),

@@ -7,8 +7,9 @@ use crate::backups::BackupEdit;
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::{Event, Reason};
 use crate::formation::ChangeName;
+use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, IncarnationId, InvitationId, ServerId, SessionId};
-use crate::name::{AppName, Token, UserName};
+use crate::name::{AppName, GatewayName, Token, UserName};
 use crate::pause::PauseChange;
 use crate::server::{ExternalAddress, Mode, Server};
 use crate::session::{Observation, Registration};
@@ -327,6 +328,29 @@ pub enum Command {
         /// Which, not by an alias.
         token: Token,
     },
+    /// Makes or changes a gateway.
+    PutGateway {
+        /// The record.
+        gateway: Box<Gateway>,
+        /// Absent: it must not exist. Present: it must be at this version.
+        expect: Option<u64>,
+    },
+    /// Removes a gateway; its clients' sessions stay.
+    RemoveGateway {
+        /// Which.
+        name: GatewayName,
+    },
+    /// Makes the current session of a token that a gateway's client claims, unless there is one that is not orphaned.
+    BindToken {
+        /// Its id.
+        session: SessionId,
+        /// What is claimed.
+        token: Token,
+        /// What it leads to: an application that launches nothing.
+        app: AppName,
+        /// Where placement put it.
+        host: ServerId,
+    },
 }
 
 impl Command {
@@ -378,6 +402,8 @@ impl Command {
             | Self::EndSession { .. }
             | Self::SelectSession { .. }
             | Self::MoveSession { .. }
+            | Self::PutGateway { .. }
+            | Self::RemoveGateway { .. }
             | Self::PutToken { .. }
             | Self::RemoveToken { .. }
             | Self::SetAuthority { .. }
@@ -387,6 +413,8 @@ impl Command {
             Self::SetVoting { .. }
             | Self::ReportServer { .. }
             | Self::TakePrimary { .. }
+            // What strangers claim is nobody's doing.
+            | Self::BindToken { .. }
             | Self::ObserveSessions { .. }
             | Self::RegisterSessions { .. }
             | Self::OrphanSessions { .. }

@@ -79,6 +79,9 @@ pub fn difference<'a>(
         .chain(table(&before.tokens, &after.tokens, |_, record| {
             Record::Token(record.clone())
         }))
+        .chain(table(&before.gateways, &after.gateways, |_, record| {
+            Record::Gateway(record.clone())
+        }))
 }
 
 fn table<'a, K: Ord, V: PartialEq>(

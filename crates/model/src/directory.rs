@@ -7,8 +7,9 @@ use crate::change::{Outcome, Refusal};
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::{Event, EventKind, Severity};
 use crate::formation::ChangeName;
+use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, InvitationId, ServerId, SessionId};
-use crate::name::{AppName, Token, UserName};
+use crate::name::{AppName, GatewayName, Token, UserName};
 use crate::record::Group;
 use crate::server::Server;
 use crate::session::Session;
@@ -66,6 +67,7 @@ pub struct Directory {
     pub(crate) tokens: OrdMap<Token, Arc<RegisteredToken>>,
     /// The tokens of which these are other names.
     pub(crate) aliases: OrdMap<Token, Token>,
+    pub(crate) gateways: OrdMap<GatewayName, Arc<Gateway>>,
 }
 
 impl Directory {
@@ -119,6 +121,7 @@ impl Directory {
             diverged: OrdMap::new(),
             tokens: OrdMap::new(),
             aliases: OrdMap::new(),
+            gateways: OrdMap::new(),
         }
     }
 

@@ -7,8 +7,9 @@
 use crate::application::Application;
 use crate::directory::Directory;
 use crate::formation::{FormationRef, LINEAGE_LIMIT};
+use crate::gateway::Gateway;
 use crate::id::{FormationId, ServerId};
-use crate::name::{AppName, ServerName, Token, UserName};
+use crate::name::{AppName, GatewayName, ServerName, Token, UserName};
 use crate::pause::Pause;
 use crate::server::{Drain, ExternalAddress, Mode, Offline, Server, Standing};
 use crate::time::UnixMillis;
@@ -114,10 +115,12 @@ pub enum Subject {
     Pause,
     /// A registered token.
     Token(Token),
+    /// A gateway.
+    Gateway(GatewayName),
 }
 
 /// The text form, with servers by their ids: `setting:KEY`, `setting:KEY@SERVER`, `user:NAME`, `app:NAME`, `server:SERVER`,
-/// `removed:SERVER`, `backups`, `pause`, `token:TOKEN`.
+/// `removed:SERVER`, `backups`, `pause`, `token:TOKEN`, `gateway:NAME`.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -130,6 +133,7 @@ impl fmt::Display for Subject {
             Self::Backups => f.write_str("backups"),
             Self::Pause => f.write_str("pause"),
             Self::Token(token) => write!(f, "token:{token}"),
+            Self::Gateway(name) => write!(f, "gateway:{name}"),
         }
     }
 }
@@ -153,6 +157,8 @@ pub enum Content {
     Pause(Pause),
     /// What is registered of a token.
     Token(Arc<RegisteredToken>),
+    /// The gateway.
+    Gateway(Arc<Gateway>),
 }
 
 /// What people edit of a server's record, with what it takes to know it again.
@@ -211,6 +217,7 @@ impl Content {
             (Subject::User(name), Self::User(user)) => user.name == *name,
             (Subject::Application(name), Self::Application(app)) => app.name == *name,
             (Subject::Token(name), Self::Token(token)) => token.token == *name,
+            (Subject::Gateway(name), Self::Gateway(gateway)) => gateway.name == *name,
             _ => false,
         }
     }
@@ -259,6 +266,13 @@ impl Content {
                 };
                 one == **other
             }
+            (Self::Gateway(one), Self::Gateway(other)) => {
+                let one = Gateway {
+                    version_number: other.version_number,
+                    ..(**one).clone()
+                };
+                one == **other
+            }
             (one, other) => one == other,
         }
     }
@@ -293,6 +307,7 @@ impl Directory {
             Subject::Backups => Some(Content::Backups(self.group().backups.clone())),
             Subject::Pause => self.group().pause.clone().map(Content::Pause),
             Subject::Token(token) => self.tokens.get(token).cloned().map(Content::Token),
+            Subject::Gateway(name) => self.gateways.get(name).cloned().map(Content::Gateway),
         };
         found.and_then(|content| content.at(now))
     }
@@ -351,6 +366,8 @@ fn changed(before: Option<&Directory>, after: &Directory) -> BTreeSet<Subject> {
     found.extend(keys.into_iter().map(Subject::Application));
     let keys = self::keys(before.map(|one| &one.tokens), &after.tokens);
     found.extend(keys.into_iter().map(Subject::Token));
+    let keys = self::keys(before.map(|one| &one.gateways), &after.gateways);
+    found.extend(keys.into_iter().map(Subject::Gateway));
     // Settings are few: every one that is set on either side is looked at.
     let settings = before.into_iter().chain([after]);
     let settings = settings.flat_map(|one| one.settings.entries());

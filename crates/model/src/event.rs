@@ -104,11 +104,13 @@ pub enum EventKind {
     TokenChanged,
     /// Nothing is left to be moved from a server that was being drained.
     ServerDrained,
+    /// A gateway was added, changed or removed.
+    GatewayChanged,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -145,6 +147,7 @@ impl EventKind {
         Self::SessionSelected,
         Self::TokenChanged,
         Self::ServerDrained,
+        Self::GatewayChanged,
     ];
 
     /// The word used everywhere.
@@ -186,6 +189,7 @@ impl EventKind {
             Self::GroupReset => "group-reset",
             Self::TokenChanged => "token-changed",
             Self::ServerDrained => "server-drained",
+            Self::GatewayChanged => "gateway-changed",
         }
     }
 
@@ -240,6 +244,7 @@ impl EventKind {
             Self::ServerDrained => {
                 "Nothing is left to be moved from a server that was being drained."
             }
+            Self::GatewayChanged => "A gateway was added, changed or removed.",
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod divergence;
 pub mod event;
 pub mod fields;
 pub mod formation;
+pub mod gateway;
 pub mod id;
 mod mode;
 pub mod name;
@@ -38,12 +39,15 @@ pub use fields::Fields;
 pub use formation::{
     Cause, ChangeName, Formation, FormationRef, LINEAGE_LIMIT, Left, Side, common_change,
 };
+pub use gateway::{Gateway, TokenFrom};
 pub use id::{
     ChangeId, FormationId, GroupId, IncarnationId, InvitationId, ServerId, SessionId, StreamId,
 };
 pub use ipnet::IpNet;
 pub use mode::ResilienceMode;
-pub use name::{AppName, GroupName, NameError, RegionName, ServerName, Token, UserName};
+pub use name::{
+    AppName, GatewayName, GroupName, NameError, RegionName, ServerName, Token, UserName,
+};
 pub use pause::{Pause, PauseChange};
 pub use record::{Group, Key, Record};
 pub use server::{Drain, ExternalAddress, Mode, Server, Standing};

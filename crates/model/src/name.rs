@@ -151,6 +151,10 @@ name!(
     AppName, "application name", "._-"
 );
 name!(
+    /// The name of a gateway.
+    GatewayName, "gateway name", "._-"
+);
+name!(
     /// The name of a region: several groups that know of each other.
     RegionName, "region name", "._-"
 );

@@ -7,9 +7,10 @@ use crate::change::{Outcome, Refusal};
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::Event;
 use crate::formation::Formation;
+use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, GroupId, InvitationId, ServerId, SessionId};
 use crate::mode::ResilienceMode;
-use crate::name::{AppName, GroupName, Token, UserName};
+use crate::name::{AppName, GatewayName, GroupName, Token, UserName};
 use crate::pause::Pause;
 use crate::server::Server;
 use crate::session::Session;
@@ -51,6 +52,8 @@ pub enum Record {
     Diverged(Arc<Diverged>),
     /// A registered token.
     Token(Arc<RegisteredToken>),
+    /// A gateway.
+    Gateway(Arc<Gateway>),
 }
 
 /// What tells a record from the others of all tables.
@@ -84,6 +87,8 @@ pub enum Key {
     Diverged(FormationId, Subject),
     /// A registered token.
     Token(Token),
+    /// A gateway.
+    Gateway(GatewayName),
 }
 
 impl Record {
@@ -104,6 +109,7 @@ impl Record {
             Self::Divergence(record) => Key::Divergence(record.formation.id),
             Self::Diverged(record) => Key::Diverged(record.formation, record.subject.clone()),
             Self::Token(record) => Key::Token(record.token.clone()),
+            Self::Gateway(record) => Key::Gateway(record.name.clone()),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::time::UnixMillis;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a server was asked to be when it joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -156,6 +156,21 @@ impl Server {
         let mut fitting = self.external.iter();
         let first = fitting.find(|external| external.network.contains(&client));
         first.map_or(&self.client_address, |external| &external.address)
+    }
+
+    /// Whether a client is near: it has an external address for the client's network, or its own is in the same /24 or, with IPv6,
+    /// /64.
+    pub fn is_near(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        let mut external = self.external.iter();
+        if external.any(|external| external.network.contains(&client)) {
+            return true;
+        }
+        let own = self.client_address.parse::<SocketAddr>();
+        let own = own.ok().map(|own| own.ip().to_canonical());
+        let prefix = if client.is_ipv4() { 24 } else { 64 };
+        let network = own.and_then(|own| IpNet::new(own, prefix).ok());
+        network.is_some_and(|network| network.contains(&client))
     }
 
     /// The first label of `selector` that this server lacks; none when it matches.

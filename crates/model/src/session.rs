@@ -7,6 +7,7 @@ use crate::name::{AppName, Token, UserName};
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where a session is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -147,6 +148,13 @@ pub struct Session {
 }
 
 impl Session {
+    /// Where its client is, or was when it was last attached, as far as that is known.
+    pub fn client_address(&self) -> Option<IpAddr> {
+        let client = self.client.as_deref()?;
+        let with_port = client.parse::<SocketAddr>().map(|client| client.ip());
+        with_port.or_else(|_| client.parse()).ok()
+    }
+
     /// The most bytes of a client's address that are kept.
     pub const CLIENT_LIMIT: usize = 256;
     /// The most bytes that are kept of what a command printed before it failed to start.

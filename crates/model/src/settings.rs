@@ -8,7 +8,7 @@ mod choices;
 pub mod value;
 
 pub use catalogue::{CATALOGUE, Setting};
-pub use choices::{BalanceMethod, ModeChoice, PrimaryReturn, Unregistered};
+pub use choices::{BalanceMethod, ModeChoice, PrimaryReturn, SubnetAffinity, Unregistered};
 pub use value::{Kind, Value};
 
 use crate::id::ServerId;
@@ -342,6 +342,15 @@ impl Settings {
         }
     }
 
+    /// `balance.subnet-affinity`.
+    pub fn subnet_affinity(&self) -> SubnetAffinity {
+        match self.known("balance.subnet-affinity", None) {
+            Value::Choice("prefer") => SubnetAffinity::Prefer,
+            Value::Choice("require") => SubnetAffinity::Require,
+            _ => SubnetAffinity::None,
+        }
+    }
+
     /// `resilience.mode`.
     pub fn mode_choice(&self) -> ModeChoice {
         match self.known("resilience.mode", None) {
@@ -441,6 +450,11 @@ impl Settings {
             ),
             other => unreachable!("invariant: a rate in the catalogue, found {other:?}"),
         }
+    }
+
+    /// `gateway.retain`, of one server or the group.
+    pub fn gateway_retain(&self, on: Option<ServerId>) -> Duration {
+        self.duration("gateway.retain", on)
     }
 
     /// `sessions.history`, in sessions.

@@ -8,15 +8,21 @@
 //! [`Hosting::reconcile`].
 
 use model::session::{Observation, Registration, Seen};
-use model::{Directory, EndReason, ServerId, Session, SessionId, SessionState};
+use model::{Directory, EndReason, ServerId, Session, SessionId, SessionState, UnixMillis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 mod keeper;
+mod timers;
 mod todo;
+mod visits;
 
 pub use keeper::{Keeper, Phase};
+pub use visits::{FLEETING, LINGER, STAY};
+
+use timers::Timers;
 use todo::{Todo, difference, is_same, registration};
+use visits::Visits;
 
 /// How often something that the directory does not show yet is said again.
 pub const REPEAT: Duration = Duration::from_secs(1);
@@ -35,6 +41,35 @@ pub enum Event {
     },
     /// A keeper says how things are.
     Keeper(SessionId, Box<Keeper>),
+    /// A session that is only a binding of its token to a running server is here, without a keeper.
+    Bound {
+        /// Which.
+        session: SessionId,
+        /// What its keeper would say.
+        keeper: Box<Keeper>,
+        /// Since when it is known here.
+        since: Duration,
+    },
+    /// A client came to a session through a gateway.
+    Visited {
+        /// Which session.
+        session: SessionId,
+        /// The client's address, without its port.
+        client: String,
+        /// The time by this machine's clock.
+        at: UnixMillis,
+        /// When.
+        now: Duration,
+    },
+    /// A client that came through a gateway has gone.
+    Left {
+        /// From which session.
+        session: SessionId,
+        /// The time by this machine's clock.
+        at: UnixMillis,
+        /// When.
+        now: Duration,
+    },
     /// A keeper could not be started.
     NotStarted {
         /// For which session.
@@ -107,6 +142,11 @@ pub struct Hosting {
     looked_at: Option<Directory>,
     /// Sessions to look at whether their records change or not.
     unsettled: BTreeSet<SessionId>,
+    /// Sessions without a keeper, and since when they are known.
+    bare: BTreeMap<SessionId, Duration>,
+    /// Who came to sessions through gateways.
+    visits: BTreeMap<SessionId, Visits>,
+    timers: Timers,
 }
 
 impl Hosting {
@@ -128,6 +168,9 @@ impl Hosting {
             wake: None,
             looked_at: None,
             unsettled: BTreeSet::new(),
+            bare: BTreeMap::new(),
+            visits: BTreeMap::new(),
+            timers: Timers::default(),
         }
     }
 
@@ -141,13 +184,33 @@ impl Hosting {
                 }
                 self.looked_at = None;
             }
-            Event::Keeper(session, keeper) => self.spoke(session, *keeper),
+            Event::Keeper(session, keeper) => {
+                self.bare.remove(&session);
+                self.spoke(session, *keeper);
+            }
+            Event::Bound {
+                session,
+                keeper,
+                since,
+            } => {
+                self.bare.insert(session, since);
+                self.spoke(session, *keeper);
+            }
+            Event::Visited {
+                session,
+                client,
+                at,
+                now,
+            } => self.visit(session, client, at, now),
+            Event::Left { session, at, now } => self.leave(session, at, now),
             Event::NotStarted { session, detail } => {
                 self.went(session, EndReason::FailedToStart { detail });
             }
             Event::Lost { session, reason } => self.went(session, reason),
             Event::Forgotten(session) => {
                 self.keepers.remove(&session);
+                self.visits.remove(&session);
+                self.timers.clear(session);
                 self.gone.remove(&session);
                 self.over.remove(&session);
                 self.told.remove(&session);
@@ -185,6 +248,8 @@ impl Hosting {
     }
 
     fn went(&mut self, session: SessionId, reason: EndReason) {
+        self.bare.remove(&session);
+        self.timers.clear(session);
         self.unsettled.insert(session);
         self.registering.remove(&session);
         self.starting.remove(&session);
@@ -213,7 +278,8 @@ impl Hosting {
 
     /// When to look again, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.wake
+        let waits = [self.wake, self.timers.first()];
+        waits.into_iter().flatten().min()
     }
 
     /// What is to be done now, in this order: call it after events, when sessions of this host changed in the directory, and
@@ -224,6 +290,7 @@ impl Hosting {
         if self.view.is_none() {
             return Vec::new();
         }
+        self.unsettled.extend(self.timers.take_due(now));
         let sessions = self.may_need_something(directory);
         for session in sessions.iter().filter_map(|id| directory.session(*id)) {
             if session.host == self.me && session.is_live() && !self.knows(session.id) {
@@ -335,6 +402,7 @@ impl Hosting {
         now: Duration,
         todo: &mut Todo,
     ) {
+        let keeper = &*self.with_visitors(id, keeper, now);
         match directory.session(id) {
             Some(session) if session.host != self.me => {
                 if self.up_to_date {
@@ -344,6 +412,8 @@ impl Hosting {
             Some(session) if session.is_live() => {
                 if session.state == SessionState::Orphaned {
                     self.register(id, keeper, now, todo);
+                } else if let Some(reason) = self.overdue(directory, session, now) {
+                    self.end(id, reason, now, todo);
                 } else if let Some(seen) = difference(session, keeper) {
                     self.say(id, seen, now, todo);
                 } else {

@@ -6,8 +6,9 @@
 
 use crate::explanation::{Candidate, Explanation, reason};
 use crate::words;
-use model::settings::BalanceMethod;
+use model::settings::{BalanceMethod, SubnetAffinity};
 use model::{Application, Mode, Reason, Server, ServerId, UnixMillis, UserName};
+use std::net::IpAddr;
 use std::time::Duration;
 
 mod choices;
@@ -69,6 +70,10 @@ pub struct Request<'a> {
     pub asked: Option<ServerId>,
     /// Whether a server that is offline is not even the last resort.
     pub online_only: bool,
+    /// Where its client is, where that is known.
+    pub client: Option<IpAddr>,
+    /// `balance.subnet-affinity`.
+    pub affinity: SubnetAffinity,
     /// `balance.method`.
     pub method: BalanceMethod,
     /// The group's feature level.
@@ -93,6 +98,8 @@ pub struct Placement {
 enum Rank {
     /// Nothing speaks against it.
     Ready,
+    /// The client is not near: only when nobody is.
+    Far,
     /// It is offline, or its start failed lately: only when there is nothing better.
     LastResort(LastResort),
     /// It cannot be used.
@@ -202,6 +209,15 @@ fn judge<'a>(request: &Request<'_>, host: &Host<'a>, told: bool) -> Judged<'a> {
     } else {
         Rank::Never
     };
+    if let Some(client) = request
+        .client
+        .filter(|_| request.affinity == SubnetAffinity::Prefer)
+        && !by_name
+    {
+        let near = host.server.is_near(client);
+        reasons.add("subnet-affinity", near, || near_words(client, near));
+        rank = rank.max(if near { Rank::Ready } else { Rank::Far });
+    }
     if let Some((ago, left)) = failed_lately(host) {
         reasons.add("start-retry", by_name, || {
             format!(
@@ -260,6 +276,12 @@ fn necessities(request: &Request<'_>, host: &Host<'_>, reasons: &mut Reasons) {
             }
         });
     }
+    if let Some(client) = request.client
+        && request.affinity == SubnetAffinity::Require
+    {
+        let near = server.is_near(client);
+        reasons.add("subnet-affinity", near, || near_words(client, near));
+    }
     let lacks = server.lacks_label(&request.app.hosts);
     reasons.add("labels", lacks.is_none(), || match lacks {
         Some((key, value)) => format!("{app} asks for {key}={value}, which it lacks"),
@@ -299,6 +321,13 @@ fn limits(request: &Request<'_>, host: &Host<'_>, reasons: &mut Reasons) {
 fn failed_lately(host: &Host<'_>) -> Option<(Duration, Duration)> {
     let ago = host.failed_ago.filter(|ago| *ago < host.start_retry)?;
     Some((ago, host.start_retry.saturating_sub(ago)))
+}
+
+fn near_words(client: IpAddr, near: bool) -> String {
+    match near {
+        true => format!("the client's address {client} is near"),
+        false => format!("the client's address {client} is in another network"),
+    }
 }
 
 fn mode_words(mode: &Mode) -> String {
@@ -398,6 +427,7 @@ fn decision(
         Rank::LastResort(LastResort::FailedLately) => {
             "; it failed to start one lately, and no other server can"
         }
+        Rank::Far => "; the client is in another network, and no server is near it",
         Rank::Ready | Rank::Never => "",
     };
     format!("{app}{whose} goes to {name}: {how}{last_resort}")

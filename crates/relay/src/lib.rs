@@ -16,6 +16,7 @@
 pub mod admission;
 pub mod conversation;
 mod frames;
+pub mod gateway;
 pub mod listener;
 pub mod pipe;
 pub mod sessions;

@@ -6,7 +6,7 @@ use crate::keys;
 use crate::moving::Move;
 use crate::node::{Node, not_primary};
 use crate::office::Promotion;
-use crate::placing::Wish;
+use crate::placing::{Whose, Wish};
 use crate::submit::{Attempt, SubmitError};
 use bytes::Bytes;
 use model::{Change, ServerId};
@@ -38,9 +38,9 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             };
             settled(node, node.propose_here(change).await)
         }
-        request @ (Request::OpenSession { .. } | Request::MoveSession { .. }) => {
-            about_sessions(node, request).await
-        }
+        request @ (Request::OpenSession { .. }
+        | Request::BindToken { .. }
+        | Request::MoveSession { .. }) => about_sessions(node, request).await,
         Request::Report(report) => take_report(node, from, *report),
         Request::ReadIndex => read_index(node).await,
         Request::View => Answer::View(Box::new(node.view())),
@@ -88,14 +88,34 @@ async fn about_sessions(node: &Node, request: Request) -> Answer {
             user,
             app,
             host,
+            client,
         } => {
             let wish = Wish {
                 id,
                 author,
                 token,
-                user,
+                whose: Whose::User(user),
                 app,
                 host,
+                client,
+            };
+            settled(node, node.open_session_here(&wish).await)
+        }
+        Request::BindToken {
+            id,
+            author,
+            token,
+            app,
+            client,
+        } => {
+            let wish = Wish {
+                id,
+                author,
+                token,
+                whose: Whose::Claimed,
+                app,
+                host: None,
+                client,
             };
             settled(node, node.open_session_here(&wish).await)
         }

@@ -8,7 +8,7 @@ mod account;
 mod binding;
 mod keepers;
 
-pub use account::Hosting;
+pub use account::{Hosting, Visit};
 pub(crate) use binding::is_binding;
 
 use crate::clock;
@@ -41,6 +41,8 @@ enum Happened {
     Broke(SessionId),
     /// A client wants to attach.
     Wanted(SessionId),
+    /// The backend of a session without a keeper accepts nobody.
+    NotAccepted(SessionId, String),
     /// Something was told to the policy already.
     Reconsider,
 }
@@ -141,6 +143,7 @@ impl Host {
                 }
             }
             Happened::Wanted(session) => self.wanted(session),
+            Happened::NotAccepted(session, detail) => self.not_accepted(session, detail),
             Happened::Reconsider => {}
             Happened::Broke(session) => {
                 self.links.remove(&session);

@@ -19,6 +19,7 @@ mod expiry;
 mod following;
 mod formations;
 pub mod found;
+mod gateways;
 mod hosting;
 pub mod identity;
 pub mod joining;

@@ -91,6 +91,7 @@ impl Node {
             asked: wish.to,
             leaving: Some(session),
             online_only: wish.online_only,
+            client: session.client_address(),
         };
         self.place(directory, &question).map_err(unfit)
     }

@@ -15,6 +15,7 @@ pub(crate) use current::nobody_in;
 pub use sight::{Consistency, Heard};
 
 use crate::clock;
+use crate::gateways::Gateways;
 use crate::hosting::Hosting;
 use crate::identity::Identity;
 use crate::login::Logins;
@@ -68,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) spool: Spool,
     pub(crate) placing: Placing,
     pub(crate) hosting: Hosting,
+    pub(crate) gateways: Gateways,
     pub(crate) decision: Mutex<Option<Explanation>>,
     pub(crate) leaving: Mutex<Option<ServerId>>,
     /// How far a reset has come.
@@ -199,7 +201,10 @@ impl Node {
             Room::Failing(kind) => Some(format!("the disk of its directory fails: {kind}")),
             Room::Ready | Room::Making => None,
         };
-        disk.into_iter().chain(self.0.hosting.warnings()).collect()
+        disk.into_iter()
+            .chain(self.0.hosting.warnings())
+            .chain(self.0.gateways.troubles())
+            .collect()
     }
 
     /// Records something that no change caused.

@@ -12,6 +12,7 @@ use model::{
 use policy::Explanation;
 use policy::placement::{self, Choices, Load};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use wire::control::Request;
@@ -37,12 +38,23 @@ pub struct Wish {
     pub author: Author,
     /// Whose session.
     pub token: Token,
-    /// Who logged in.
-    pub user: UserName,
+    /// Who it is.
+    pub whose: Whose,
     /// Which application.
     pub app: AppName,
     /// A host that was asked for by name.
     pub host: Option<ServerId>,
+    /// Where the client is, where that is known.
+    pub client: Option<IpAddr>,
+}
+
+/// Who wishes for a session.
+#[derive(Debug, Clone)]
+pub enum Whose {
+    /// Who logged in.
+    User(UserName),
+    /// A gateway's client, who claims the token.
+    Claimed,
 }
 
 /// Where a session goes: what is asked.
@@ -56,6 +68,8 @@ pub(crate) struct Question<'a> {
     pub(crate) leaving: Option<&'a Session>,
     /// Whether a server that is offline is not even the last resort.
     pub(crate) online_only: bool,
+    /// Where the client is, where that is known.
+    pub(crate) client: Option<IpAddr>,
 }
 
 /// What is known of one host besides its record.
@@ -82,37 +96,33 @@ impl Node {
     ///
     /// # Errors
     /// What the directory refuses, that no host is fit, or that there is no primary.
-    pub async fn open_session(
-        &self,
-        id: ChangeId,
-        author: Author,
-        token: Token,
-        user: UserName,
-        app: AppName,
-        host: Option<ServerId>,
-    ) -> Result<Applied, SubmitError> {
-        let wish = Wish {
-            id,
-            author,
-            token,
-            user,
-            app,
-            host,
-        };
+    pub async fn open_session(&self, wish: Wish) -> Result<Applied, SubmitError> {
         let Wish {
-            author,
-            token,
-            user,
-            app,
-            ..
-        } = wish.clone();
-        let request = Request::OpenSession {
             id,
             author,
             token,
-            user,
+            whose,
             app,
             host,
+            client,
+        } = wish.clone();
+        let request = match whose {
+            Whose::User(user) => Request::OpenSession {
+                id,
+                author,
+                token,
+                user,
+                app,
+                host,
+                client,
+            },
+            Whose::Claimed => Request::BindToken {
+                id,
+                author,
+                token,
+                app,
+                client,
+            },
         };
         let applied = self
             .carry(request, || self.open_session_here(&wish))
@@ -134,6 +144,14 @@ impl Node {
             };
             return Attempt::Settled(Err(SubmitError::Refused(refusal)));
         };
+        let user = match &wish.whose {
+            Whose::User(user) => Ok(user.clone()),
+            Whose::Claimed => directory.claimed(&wish.token).map(|(_, user)| user),
+        };
+        let user = match user {
+            Ok(user) => user,
+            Err(refusal) => return Attempt::Settled(Err(SubmitError::Refused(refusal))),
+        };
         // A token that has its session gets it wherever it is; nothing is placed.
         let has = directory
             .current_session(directory.canonical(&wish.token), &wish.app)
@@ -143,10 +161,11 @@ impl Node {
             None => {
                 let question = Question {
                     app,
-                    user: Some(&wish.user),
+                    user: Some(&user).filter(|user| !user.is_nobody()),
                     asked: wish.host,
                     leaving: None,
                     online_only: false,
+                    client: wish.client,
                 };
                 match self.place(&directory, &question) {
                     Ok(host) => host,
@@ -155,12 +174,21 @@ impl Node {
             }
         };
         let session = new_session(clock::calendar());
-        let command = Command::CreateSession {
-            session,
-            token: wish.token.clone(),
-            user: wish.user.clone(),
-            app: wish.app.clone(),
-            host,
+        let (token, app) = (wish.token.clone(), wish.app.clone());
+        let command = match &wish.whose {
+            Whose::User(user) => Command::CreateSession {
+                session,
+                token,
+                user: user.clone(),
+                app,
+                host,
+            },
+            Whose::Claimed => Command::BindToken {
+                session,
+                token,
+                app,
+                host,
+            },
         };
         let change = Change {
             id: wish.id,
@@ -217,6 +245,8 @@ impl Node {
             },
             asked: question.asked,
             online_only: question.online_only,
+            client: question.client,
+            affinity: directory.settings().subnet_affinity(),
             method: directory.settings().balance_method(),
             feature_level: directory.group().feature_level,
             last: memory.last,
@@ -256,6 +286,7 @@ impl Node {
             asked: None,
             leaving: None,
             online_only: false,
+            client: None,
         };
         self.with_question(&directory, &question, |request, hosts, _| {
             placement::place(request, hosts, clock::calendar()).explanation
@@ -275,6 +306,7 @@ impl Node {
             asked: None,
             leaving: None,
             online_only: true,
+            client: None,
         };
         self.with_question(directory, &question, |request, hosts, _| {
             let mut others = hosts.to_vec();

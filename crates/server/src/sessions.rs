@@ -5,6 +5,7 @@
 use crate::clock;
 use crate::login::{Lockout, LoginError};
 use crate::node::{Consistency, Current, Node};
+use crate::placing::{Whose, Wish};
 use crate::streams::StreamError;
 use crate::submit::SubmitError;
 use crate::tickets::{Issued, TicketError};
@@ -55,10 +56,10 @@ impl GroupSessions {
             Some(app) => app.clone(),
             None => usual_app(&directory, &token, &user).map_err(refuse)?,
         };
-        let reachable = |session: &Session| session.state != SessionState::Orphaned;
+        // What a gateway's client claimed becomes the user's who logs in, which is a change.
         let found = directory
             .current_session(&token, &app)
-            .filter(|session| reachable(session));
+            .filter(|session| session.state != SessionState::Orphaned && !session.user.is_nobody());
         let (session, host, created) = match found {
             Some(session) if session.user == user.name => (session.id, session.host, false),
             Some(session) => {
@@ -188,7 +189,15 @@ impl GroupSessions {
         let token = request.token.clone();
         let opened = self
             .node
-            .open_session(key, author, token, user.clone(), app.clone(), None)
+            .open_session(Wish {
+                id: key,
+                author,
+                token,
+                whose: Whose::User(user.clone()),
+                app: app.clone(),
+                host: None,
+                client: Some(request.from.ip()),
+            })
             .await;
         match opened.map(|applied| applied.outcome) {
             Ok(Ok(Outcome::Session {
@@ -336,9 +345,11 @@ fn usual_app(directory: &Directory, token: &Token, user: &User) -> Result<AppNam
 fn refused(error: &StreamError, host: &ServerName) -> Refused {
     match error {
         StreamError::NotHere => Refused::NoSession,
-        StreamError::Failed { detail } => Refused::FailedToStart {
-            detail: detail.clone(),
-        },
+        StreamError::Failed { detail } | StreamError::Backend { detail } => {
+            Refused::FailedToStart {
+                detail: detail.clone(),
+            }
+        }
         other => Refused::HostUnreachable {
             host: host.to_string(),
             detail: other.to_string(),

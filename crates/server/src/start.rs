@@ -8,6 +8,7 @@ use crate::client_port::{self, PROTOCOLS};
 use crate::clock;
 use crate::endpoint::{self, EndpointError};
 use crate::found::VERSION;
+use crate::gateways::{self, Gateways};
 use crate::hosting::{self, Hosting};
 use crate::identity::{Identity, IdentityError};
 use crate::links::ConsensusLinks;
@@ -274,6 +275,7 @@ async fn start(
         spool: Spool::default(),
         placing: Placing::default(),
         hosting: Hosting::default(),
+        gateways: Gateways::default(),
         decision: Mutex::default(),
         leaving: Mutex::default(),
         reset: watch::Sender::default(),
@@ -387,6 +389,7 @@ impl Server {
         if node.0.identity.standing.hosts() {
             tokio::spawn(hosting::run(node.clone()));
         }
+        tokio::spawn(gateways::run(node.clone()));
         let doorman = Arc::new(Doorman { node: node.clone() });
         let peer_port = tokio::spawn(self.peer_listener.run(self.endpoint, doorman));
         tokio::spawn(api::serve_local(self.admin, node.clone(), node.stop()));

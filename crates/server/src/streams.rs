@@ -1,14 +1,18 @@
 //! Byte streams to keepers: on this server through their sockets, elsewhere on a connection of their own to the host.
 
+use crate::hosting::Visit;
 use crate::node::Node;
-use host::LinkError;
-use model::{EndReason, Server, SessionId, SessionState};
+use host::{BackendSocket, LinkError};
+use model::{Application, EndReason, Server, Session, SessionId, SessionState};
+use peer::dial::PeerStream;
 use relay::ByteStream;
+use relay::gateway::Socket;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
-use wire::control::{StreamAnswer, StreamOpening};
+use wire::control::{StreamAnswer, StreamOpening, StreamTo};
 use wire::frame::{CLIENT_LIMIT, HEADER};
 use wire::keeper::{Opening, OpeningAnswer};
 
@@ -16,6 +20,11 @@ use wire::keeper::{Opening, OpeningAnswer};
 const SLACK: Duration = Duration::from_secs(5);
 /// How long a stream may take to open when its application is not known.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a session may take to be heard of here that another server speaks of.
+const COMES_WITHIN: Duration = Duration::from_secs(3);
+/// How long a backend that runs already may take to accept a gateway's client.
+const ACCEPTS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why no stream could be opened.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +43,12 @@ pub enum StreamError {
     Keeper {
         /// What was seen.
         why: String,
+    },
+    /// No backend of it accepts.
+    #[error("its backend does not accept: {detail}")]
+    Backend {
+        /// What was tried and seen.
+        detail: String,
     },
     /// The host cannot be reached.
     #[error("it cannot be reached: {0}")]
@@ -129,41 +144,160 @@ impl Node {
         opening: Opening,
     ) -> Result<(OpeningAnswer, Box<dyn ByteStream>), StreamError> {
         let limit = self.start_limit(session) + SLACK;
-        let mut stream = self.dial_stream(host).await?;
-        let answer = timeout(limit, async {
-            write_message(&mut stream, &StreamOpening { session, opening }).await?;
-            read_message::<_, StreamAnswer>(&mut stream).await
-        })
-        .await
-        .map_err(|_| StreamError::TooSlow)??;
+        let to = StreamTo::Keeper(opening);
+        let (answer, stream) = self.ask_host(host, session, to, limit).await?;
         match answer {
             StreamAnswer::Keeper(answer) => Ok((answer, Box::new(stream))),
-            StreamAnswer::NotHere => Err(StreamError::NotHere),
-            StreamAnswer::KeeperUnreachable { why } => Err(StreamError::Keeper { why }),
+            other => Err(no_stream(other)),
+        }
+    }
+
+    async fn ask_host(
+        &self,
+        host: &Server,
+        session: SessionId,
+        to: StreamTo,
+        limit: Duration,
+    ) -> Result<(StreamAnswer, PeerStream), StreamError> {
+        let mut stream = self.dial_stream(host).await?;
+        let asking = timeout(limit, async {
+            write_message(&mut stream, &StreamOpening { session, to }).await?;
+            read_message::<_, StreamAnswer>(&mut stream).await
+        });
+        let answer = asking.await.map_err(|_| StreamError::TooSlow)??;
+        Ok((answer, stream))
+    }
+
+    /// Connects a gateway's client to the backend of a session on another server.
+    ///
+    /// # Errors
+    /// Why there is no way.
+    pub(crate) async fn remote_backend(
+        &self,
+        host: &Server,
+        session: SessionId,
+        client: SocketAddr,
+        reached: SocketAddr,
+    ) -> Result<PeerStream, StreamError> {
+        let to = StreamTo::Backend { client, reached };
+        let limit = COMES_WITHIN + ACCEPTS_WITHIN + SLACK;
+        let (answer, stream) = self.ask_host(host, session, to, limit).await?;
+        match answer {
+            StreamAnswer::Connected => Ok(stream),
+            other => Err(no_stream(other)),
+        }
+    }
+
+    /// Connects a gateway's client to the backend of a session on this server; the session counts as used as long as the visit is
+    /// kept.
+    ///
+    /// # Errors
+    /// The session is not here, or its backend does not accept.
+    pub(crate) async fn local_backend(
+        &self,
+        session: SessionId,
+        client: SocketAddr,
+        reached: SocketAddr,
+    ) -> Result<(Socket, Visit), StreamError> {
+        let (app, known) = self.bound_here(session).await?;
+        let folder = self.session_folder(session);
+        let limit = ACCEPTS_WITHIN.min(Duration::from_millis(app.ready_timeout_ms));
+        let connected = host::connect_running(&app, &known, &folder, limit).await;
+        let socket = match connected {
+            Ok(BackendSocket::Tcp(stream)) => Socket::Tcp(stream),
+            Ok(BackendSocket::Unix(stream)) => Socket::Unix(stream),
+            Err(error) => {
+                let detail = error.detail;
+                self.0.hosting.not_accepted(session, &detail);
+                return Err(StreamError::Backend { detail });
+            }
+        };
+        socket.settle()?;
+        let visit = self.0.hosting.visit(session, client.ip());
+        let mut socket = socket;
+        if app.proxy_protocol {
+            let header = wire::proxy::written(client, reached);
+            socket.write_all(&header).await?;
+        }
+        Ok((socket, visit))
+    }
+
+    /// A session on this server that needs no keeper. The server that asks may have heard of it before this one.
+    async fn bound_here(
+        &self,
+        session: SessionId,
+    ) -> Result<(Arc<Application>, Arc<Session>), StreamError> {
+        let deadline = Instant::now() + COMES_WITHIN;
+        let mut changed = self.directory_changed();
+        loop {
+            changed.borrow_and_update();
+            let directory = self.directory();
+            if let Some(known) = directory.session(session) {
+                let app = directory.app(&known.app);
+                let here = known.host == self.me() && known.is_live();
+                let app = app.filter(|app| here && app.launch.is_none());
+                let app = app.ok_or(StreamError::NotHere)?;
+                return Ok((app.clone(), known.clone()));
+            }
+            if timeout_at(deadline, changed.changed()).await.is_err() {
+                return Err(StreamError::NotHere);
+            }
         }
     }
 
     /// Serves a stream that another member opened for a client that reached it.
-    pub(crate) async fn serve_stream<S: ByteStream>(&self, mut far: S) -> Result<(), StreamError> {
+    pub(crate) async fn serve_stream<S: ByteStream + 'static>(
+        &self,
+        mut far: S,
+    ) -> Result<(), StreamError> {
         let opening: StreamOpening = timeout(SLACK, read_message(&mut far))
             .await
             .map_err(|_| StreamError::TooSlow)??;
-        let (answer, near) = match self.local_stream(opening.session, opening.opening).await {
-            Ok(found) => found,
-            Err(error) => {
-                let answer = match error {
-                    StreamError::NotHere => StreamAnswer::NotHere,
-                    error => StreamAnswer::KeeperUnreachable {
-                        why: error.to_string(),
-                    },
-                };
-                write_message(&mut far, &answer).await?;
-                return Ok(far.shutdown().await?);
+        let StreamOpening { session, to } = opening;
+        let error = match to {
+            StreamTo::Keeper(opening) => match self.local_stream(session, opening).await {
+                Ok((answer, near)) => {
+                    write_message(&mut far, &StreamAnswer::Keeper(answer)).await?;
+                    relay::pipe(far, near, self.stop()).await;
+                    return Ok(());
+                }
+                Err(error) => error,
+            },
+            StreamTo::Backend { client, reached } => {
+                match self.local_backend(session, client, reached).await {
+                    Ok((near, visit)) => {
+                        write_message(&mut far, &StreamAnswer::Connected).await?;
+                        let (visitors, me) = (&self.0.gateways.visitors, self.me());
+                        let (over, visitor) = visitors.enter(session, me, &self.directory(), me);
+                        let far = Box::new(far);
+                        relay::gateway::forward_here(far, near, over, self.stop()).await;
+                        drop((visit, visitor));
+                        return Ok(());
+                    }
+                    Err(error) => error,
+                }
             }
         };
-        write_message(&mut far, &StreamAnswer::Keeper(answer)).await?;
-        relay::pipe(far, near, self.stop()).await;
-        Ok(())
+        let answer = match error {
+            StreamError::NotHere => StreamAnswer::NotHere,
+            StreamError::Backend { detail } => StreamAnswer::NoBackend { detail },
+            error => StreamAnswer::KeeperUnreachable {
+                why: error.to_string(),
+            },
+        };
+        write_message(&mut far, &answer).await?;
+        Ok(far.shutdown().await?)
+    }
+}
+
+fn no_stream(answer: StreamAnswer) -> StreamError {
+    match answer {
+        StreamAnswer::NotHere => StreamError::NotHere,
+        StreamAnswer::KeeperUnreachable { why } => StreamError::Keeper { why },
+        StreamAnswer::NoBackend { detail } => StreamError::Backend { detail },
+        StreamAnswer::Keeper(_) | StreamAnswer::Connected => StreamError::Keeper {
+            why: "it answers something else than it was asked".to_owned(),
+        },
     }
 }
 

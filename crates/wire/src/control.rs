@@ -5,6 +5,7 @@ use model::{
     Record, ServerId, SessionId, Side, Token, UnixMillis, UserName,
 };
 use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::client::Hidden;
 
@@ -34,6 +35,21 @@ pub enum Request {
         app: AppName,
         /// A host that was asked for by name.
         host: Option<ServerId>,
+        /// Where the client is, where that is known.
+        client: Option<IpAddr>,
+    },
+    /// Find or place and make the session of a token that a gateway's client claims; only a primary does.
+    BindToken {
+        /// The idempotency key.
+        id: ChangeId,
+        /// Who asked for it.
+        author: Author,
+        /// What is claimed.
+        token: Token,
+        /// Which application.
+        app: AppName,
+        /// Where the client is, where that is known.
+        client: Option<IpAddr>,
     },
     /// Move a session to that server, or to where placement puts it; only a primary does.
     MoveSession {
@@ -314,8 +330,22 @@ pub struct View {
 pub struct StreamOpening {
     /// Which session.
     pub session: SessionId,
-    /// What the keeper is asked.
-    pub opening: crate::keeper::Opening,
+    /// What is wanted of it.
+    pub to: StreamTo,
+}
+
+/// Where a stream leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamTo {
+    /// To the session's keeper, who is asked this.
+    Keeper(crate::keeper::Opening),
+    /// To the backend itself, for a gateway's client: bytes as they are follow.
+    Backend {
+        /// The client's address.
+        client: SocketAddr,
+        /// The address that it reached.
+        reached: SocketAddr,
+    },
 }
 
 /// The answer to a [`StreamOpening`]; the tunnel's frames follow an accepted one.
@@ -329,5 +359,12 @@ pub enum StreamAnswer {
     KeeperUnreachable {
         /// What was seen.
         why: String,
+    },
+    /// The backend is connected.
+    Connected,
+    /// The backend does not accept.
+    NoBackend {
+        /// What was tried and seen.
+        detail: String,
     },
 }

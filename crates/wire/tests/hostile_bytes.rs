@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
-use wire::{client, control, decode, encode, frame, hello, join, keeper};
+use wire::{client, control, decode, encode, frame, hello, join, keeper, proxy, rdp};
 
 fn survives<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     if let Ok(message) = decode::<T>(bytes) {
@@ -29,6 +29,11 @@ fn all_survive(bytes: &[u8]) {
     survives::<keeper::OpeningAnswer>(bytes);
     survives::<keeper::Command>(bytes);
     survives::<keeper::Notice>(bytes);
+    // What gateways read of clients that speak other people's protocols.
+    let _ = rdp::connection_request(bytes);
+    if let Ok(Some(header)) = proxy::read(bytes) {
+        assert!(header.length <= bytes.len().min(proxy::LIMIT));
+    }
 }
 
 proptest! {
@@ -42,6 +47,20 @@ proptest! {
     #[test]
     fn bytes_that_start_like_a_message(variant in 0u8..32, bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
         let mut message = vec![variant];
+        message.extend(bytes);
+        all_survive(&message);
+    }
+
+    #[test]
+    fn bytes_that_start_like_what_gateways_read(which in 0usize..5, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let starts: [&[u8]; 5] = [
+            b"PROXY TCP4 192.0.2.9 192.0.2.1 ",
+            b"PROXY TCP6 ",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+            b"\r\n\r\n\0\r\nQUIT\n\x21",
+            b"\x03\0\0\x20\x1b\xe0\0\0\0\0\0",
+        ];
+        let mut message = starts[which].to_vec();
         message.extend(bytes);
         all_survive(&message);
     }

@@ -9,7 +9,7 @@ use crate::tidy::edges::Floors;
 pub(crate) const CLIPPY: &str = "xtask/pure.clippy.toml";
 
 /// Libraries that compute and do nothing else, as they are used here.
-const PURE_LIBRARIES: [&str; 10] = [
+const PURE_LIBRARIES: [&str; 11] = [
     "bytes",
     "crc32fast",
     "data-encoding",
@@ -17,6 +17,7 @@ const PURE_LIBRARIES: [&str; 10] = [
     "ipnet",
     "jiff",
     "postcard",
+    "proxy-header",
     "serde",
     "serde_json",
     "thiserror",

@@ -3,6 +3,7 @@
 //! Always true: an attempt to connect takes at most [`CONNECT`]; several backends are tried in order.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,8 +24,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// A connection to a backend.
 #[derive(Debug)]
-pub(crate) enum Socket {
+pub enum Socket {
+    /// A unix socket, or a terminal's.
     Unix(UnixStream),
+    /// TCP, without delay of small writes.
     Tcp(TcpStream),
 }
 
@@ -63,6 +66,24 @@ impl Socket {
         Ok(())
     }
 
+    /// Says to a backend that expects it whose connection this is, before anything else is said.
+    pub(crate) fn introduce(&self, client: &str) -> io::Result<()> {
+        let client: SocketAddr = client
+            .parse()
+            .map_err(|_| io::Error::other("the client has no address"))?;
+        // Which address the client reached its server did not tell.
+        let reached: IpAddr = match client.ip().to_canonical() {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let header = wire::proxy::written(client, SocketAddr::new(reached, 0));
+        // Nothing was written to it yet: there is room.
+        match self.try_write_vectored(&[io::IoSlice::new(&header)])? {
+            count if count == header.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
     /// Whether a reset by the other side may have taken bytes with it that it had sent. A unix socket gives them all first.
     pub(crate) fn reset_loses_bytes(&self) -> bool {
         matches!(self, Self::Tcp(_))
@@ -83,9 +104,9 @@ impl Socket {
 /// What no backend of a session accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
-pub(crate) struct NoBackend {
+pub struct NoBackend {
     /// Each address and what trying it met.
-    pub(crate) detail: String,
+    pub detail: String,
 }
 
 /// Connects to the first backend that accepts.

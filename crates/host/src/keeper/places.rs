@@ -59,6 +59,19 @@ impl Places {
         })
     }
 
+    /// For a backend that runs already. It has no port of the session's own: port 0 is none.
+    pub(crate) fn of_running(dir: &Path, session: &model::Session) -> Self {
+        Self {
+            session: session.id.to_string(),
+            user: session.user.to_string(),
+            token: session.token.to_string(),
+            socket: dir.join("app.sock"),
+            port: 0,
+            dir: dir.to_owned(),
+            short: None,
+        }
+    }
+
     /// Replaces the placeholders of one text.
     pub(crate) fn fill(&self, text: &str) -> Result<String, UnknownPlaceholder> {
         let mut filled = String::with_capacity(text.len());

@@ -273,8 +273,7 @@ impl Session {
             && Instant::now() < until
             && !socket.is_closed()
         {
-            self.streams.attach(asking, socket);
-            return self.note_clients();
+            return self.begin_stream(asking, socket);
         }
         let (places, terminal) = (Arc::clone(&self.places), self.terminal.clone());
         let mut backends = self.spec.app.backends.clone();
@@ -290,15 +289,24 @@ impl Session {
         });
     }
 
+    /// Makes the stream, after the backend was told whose it is, if it wants to know.
+    fn begin_stream(&mut self, asking: Asking, socket: Socket) {
+        if self.spec.app.proxy_protocol
+            && let Err(error) = socket.introduce(&asking.address)
+        {
+            let detail = format!("it did not take the header of the PROXY protocol: {error}");
+            return refuse(asking.path, OpeningRefusal::Backend { detail });
+        }
+        self.streams.attach(asking, socket);
+        self.note_clients();
+    }
+
     fn connected(&mut self, asking: Asking, connected: Result<Socket, NoBackend>) {
         if let Life::Ending(reason) | Life::Ended { reason, .. } = &self.life {
             return refuse(asking.path, OpeningRefusal::Ended(reason.clone()));
         }
         match (connected, self.streams.check(asking.client)) {
-            (Ok(socket), Ok(())) => {
-                self.streams.attach(asking, socket);
-                self.note_clients();
-            }
+            (Ok(socket), Ok(())) => self.begin_stream(asking, socket),
             (_, Err(refusal)) => refuse(asking.path, refusal),
             (Err(error), _) => refuse(
                 asking.path,

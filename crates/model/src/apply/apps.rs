@@ -34,6 +34,9 @@ impl Applying<'_> {
             bounds::room(Kind::Application, self.directory.apps.len(), bounds::APPS)?;
         }
         check(app)?;
+        if app.launch.is_some() {
+            self.check_no_gateway(&app.name)?;
+        }
         let record = Application {
             version_number: self.number,
             ..app.clone()
@@ -57,6 +60,7 @@ impl Applying<'_> {
                 name: name.to_string(),
             });
         }
+        self.check_no_gateway(name)?;
         let sessions = self.directory.count_of_app(name);
         if sessions > 0 {
             return Err(Refusal::InUse {

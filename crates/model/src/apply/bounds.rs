@@ -11,6 +11,8 @@ pub(super) const SERVERS: usize = 128;
 pub(super) const USERS: usize = 1_000_000;
 /// The most registered tokens.
 pub(super) const TOKENS: usize = 2_000_000;
+/// The most gateways.
+pub(super) const GATEWAYS: usize = 1_000;
 /// The most applications.
 pub(super) const APPS: usize = 10_000;
 /// The most sessions, the history included.

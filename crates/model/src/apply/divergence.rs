@@ -274,6 +274,12 @@ impl Applying<'_> {
                 self.put_token(&token, version)
             }
             (Subject::Token(token), _) => self.remove_token(token),
+            (Subject::Gateway(_), Some(Content::Gateway(gateway))) => {
+                let held = self.directory.gateways.get(&gateway.name);
+                let version = held.map(|held| held.version_number);
+                self.put_gateway(&gateway, version)
+            }
+            (Subject::Gateway(name), _) => self.remove_gateway(name),
             (Subject::Server(id), Some(Content::Server(server))) => {
                 if !self.directory.servers.contains_key(id) {
                     return Err(bounds::invalid(

@@ -30,6 +30,9 @@ impl Applying<'_> {
         let token = &self.directory.admitted(token, user)?;
         let (current, other) = self.directory.current_and_other(token, app, user);
         let (current, other) = (current.cloned(), other.cloned());
+        if current.as_ref().is_some_and(|one| one.user.is_nobody()) {
+            self.check_user_limit(&application, user)?;
+        }
         if let Some(outcome) =
             self.go_on((token, user, app), current.as_deref(), other.as_deref())?
         {
@@ -105,7 +108,14 @@ impl Applying<'_> {
             created: false,
         };
         if let Some(session) = current.filter(|session| session.is_reachable()) {
-            if session.user != *user {
+            if session.user.is_nobody() {
+                // Who comes through a gateway claims; who has logged in is known.
+                self.directory.put_session(Session {
+                    user: user.clone(),
+                    version_number: self.number,
+                    ..session.clone()
+                });
+            } else if session.user != *user {
                 return Err(Refusal::OtherUser {
                     token: token.clone(),
                     app: app.clone(),
@@ -176,6 +186,10 @@ impl Applying<'_> {
         app: &Application,
         user: &UserName,
     ) -> Result<(), Refusal> {
+        // Nobody is many.
+        if user.is_nobody() {
+            return Ok(());
+        }
         let most = app
             .max_per_user
             .filter(|most| self.has_as_many(user, &app.name, *most));
@@ -208,7 +222,7 @@ impl Applying<'_> {
     }
 
     /// The session that was current no longer is: another is about to be.
-    fn demote(&mut self, current: Option<&Session>) {
+    pub(super) fn demote(&mut self, current: Option<&Session>) {
         if let Some(session) = current {
             self.directory.put_session(Session {
                 current: false,

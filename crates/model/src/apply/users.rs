@@ -27,6 +27,11 @@ impl Applying<'_> {
         )?;
         if old.is_none() {
             bounds::room(Kind::User, self.directory.users.len(), bounds::USERS)?;
+            if user.name.is_nobody() {
+                let why =
+                    "the sessions of gateways' clients that nobody is known for have this name";
+                return Err(bounds::invalid("name", why));
+            }
         }
         bounds::size("password hash", user.password.0.len(), HASH)?;
         bounds::size("groups of the user", user.groups.len(), GROUPS)?;

@@ -230,6 +230,8 @@ pub enum Kind {
     Diverged,
     /// A registered token.
     Token,
+    /// A gateway.
+    Gateway,
 }
 
 impl std::fmt::Display for Kind {
@@ -244,6 +246,7 @@ impl std::fmt::Display for Kind {
             Self::Divergence => "divergence",
             Self::Diverged => "diverged record",
             Self::Token => "token",
+            Self::Gateway => "gateway",
         })
     }
 }

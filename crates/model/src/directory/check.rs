@@ -14,6 +14,7 @@ impl Directory {
         self.check_journal(&mut found);
         self.check_divergences(&mut found);
         self.check_tokens(&mut found);
+        self.check_gateways(&mut found);
         found
     }
 
@@ -152,6 +153,18 @@ impl Directory {
         }
         if !self.aliases.iter().eq(aliases) {
             found.push("the index of aliases does not agree with the table".to_owned());
+        }
+    }
+
+    fn check_gateways(&self, found: &mut Vec<String>) {
+        for (name, gateway) in &self.gateways {
+            if *name != gateway.name {
+                found.push(format!("gateway {} is kept under {name}", gateway.name));
+            }
+            let app = self.apps.get(&gateway.app);
+            if app.is_none_or(|app| app.launch.is_some()) {
+                found.push(format!("gateway {name} leads nowhere"));
+            }
         }
     }
 

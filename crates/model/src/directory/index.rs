@@ -19,14 +19,14 @@ pub(crate) fn mark(name: &str) -> u64 {
 }
 
 impl Directory {
-    /// Puts a session in, in place of the one of the same id. Its token, user, application and host are those of that one.
+    /// Puts a session in, in place of the one of the same id. Its token, application and host are those of that one.
     pub(crate) fn put_session(&mut self, mut session: Session) {
         match self.sessions.get(&session.id).cloned() {
             None => {
                 self.share_names(&mut session);
                 self.index(&session);
             }
-            Some(old) if old.ended == session.ended => {}
+            Some(old) if old.ended == session.ended && old.user == session.user => {}
             Some(old) => {
                 self.unindex(&old);
                 self.index(&session);

@@ -69,6 +69,7 @@ impl Directory {
             )
             .chain(self.diverged.values().map(|r| Record::Diverged(r.clone())))
             .chain(self.tokens.values().map(|r| Record::Token(r.clone())))
+            .chain(self.gateways.values().map(|r| Record::Gateway(r.clone())))
     }
 
     /// About how many records it consists of: what taking it apart costs. Settings, which are few, are not counted.
@@ -85,6 +86,7 @@ impl Directory {
             + self.divergences.len()
             + self.diverged.len()
             + self.tokens.len()
+            + self.gateways.len()
     }
 
     /// Puts a directory together from its records, in any order, with its indexes.
@@ -145,6 +147,9 @@ impl Directory {
                 self.diverged.insert(key, record);
             }
             Record::Token(record) => self.load_token(record)?,
+            Record::Gateway(record) => {
+                self.gateways.insert(record.name.clone(), record);
+            }
         }
         Ok(())
     }

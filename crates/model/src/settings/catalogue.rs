@@ -64,6 +64,9 @@ const fn count(
 /// The words of `balance.method`.
 pub(super) const METHODS: &[&str] = &["least-load", "least-sessions", "round-robin", "random-two"];
 
+/// The words of `balance.subnet-affinity`.
+pub(super) const AFFINITIES: &[&str] = &["none", "prefer", "require"];
+
 /// The words of `resilience.mode`.
 pub(super) const MODES: &[&str] = &["auto", "availability", "quorum"];
 
@@ -83,6 +86,14 @@ pub static CATALOGUE: &[Setting] = &[
         help: "How the server for a new session is chosen among those that are eligible.",
         per_server: false,
     },
+    Setting {
+        key: "balance.subnet-affinity",
+        kind: Kind::Choice(AFFINITIES),
+        default: "none",
+        unit: "",
+        help: "Whether a new session goes to servers near its client, where there are any, or only there; near is a server with an external address for the client's network, or whose own address is in the same /24 or, with IPv6, /64.",
+        per_server: false,
+    },
     count(
         "events.history",
         (1_000, 10_000_000),
@@ -90,6 +101,17 @@ pub static CATALOGUE: &[Setting] = &[
         "events",
         "How many events the journal keeps; the oldest go first.",
     ),
+    Setting {
+        key: "gateway.retain",
+        kind: Kind::Duration {
+            least: MINUTE,
+            most: 30 * DAY,
+        },
+        default: "8h",
+        unit: "time with unit: ms, s, m, h or d",
+        help: "How long a server remembers a gateway's client that nobody is known for after it has gone, so that it comes to the same server again; one that stayed for less than half a minute, two minutes.",
+        per_server: true,
+    },
     Setting {
         key: "resilience.failover",
         kind: Kind::Bool,

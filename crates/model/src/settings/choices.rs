@@ -39,6 +39,19 @@ pub enum ModeChoice {
     Always(ResilienceMode),
 }
 
+/// Whether new sessions go to servers near their clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubnetAffinity {
+    /// Where a client is does not matter.
+    #[default]
+    None,
+    /// To those that are near, where there are any.
+    Prefer,
+    /// Only to those that are near.
+    Require,
+}
+
 /// What a token that is not registered gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

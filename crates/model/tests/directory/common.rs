@@ -81,6 +81,14 @@ pub(crate) fn shell(name: &str) -> Application {
     }
 }
 
+/// An application that launches nothing.
+pub(crate) fn running(name: &str) -> Application {
+    Application {
+        backends: vec![Backend::Tcp("127.0.0.1:3389".to_owned())],
+        ..Application::named(app_name(name))
+    }
+}
+
 pub(crate) fn invitation(number: u8, standing: Standing, expires: UnixMillis) -> Invitation {
     Invitation {
         id: invitation_id(number),

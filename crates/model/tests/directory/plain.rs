@@ -7,6 +7,7 @@ use model::*;
 use std::collections::BTreeMap;
 
 mod divergence;
+mod gateways;
 mod moving;
 mod tokens;
 
@@ -61,6 +62,7 @@ pub(crate) struct Plain {
     pub(crate) users: Vec<User>,
     pub(crate) apps: Vec<Application>,
     pub(crate) tokens: Vec<RegisteredToken>,
+    pub(crate) gateways: Vec<Gateway>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) invitations: Vec<Invitation>,
     pub(crate) settings: BTreeMap<(String, Option<ServerId>), String>,
@@ -90,6 +92,7 @@ impl Plain {
             users: directory.users().map(|user| (**user).clone()).collect(),
             apps: Vec::new(),
             tokens: Vec::new(),
+            gateways: Vec::new(),
             sessions: Vec::new(),
             invitations: Vec::new(),
             settings: BTreeMap::new(),
@@ -138,6 +141,7 @@ impl Plain {
             "OrphanSessions",
             "ChangePause { change: RunOut",
             "KeepDivergence",
+            "BindToken",
         ];
         !of_servers.iter().any(|word| words.starts_with(word))
     }
@@ -168,6 +172,14 @@ impl Plain {
             Command::RemoveApp { name } => self.remove_app(name),
             Command::PutToken { token, expect } => self.put_token(number, token, *expect),
             Command::RemoveToken { token } => self.remove_token(token),
+            Command::PutGateway { gateway, expect } => self.put_gateway(number, gateway, *expect),
+            Command::RemoveGateway { name } => self.remove_gateway(name),
+            Command::BindToken {
+                session,
+                token,
+                app,
+                host,
+            } => self.bind(number, *session, token, app, *host),
             Command::SetSetting { key, value, on } => self.set(key, Some(value), *on),
             Command::UnsetSetting { key, on } => self.set(key, None, *on),
             Command::CreateSession {
@@ -308,6 +320,9 @@ impl Plain {
     fn put_app(&mut self, number: u64, app: &Application, expect: Option<u64>) -> Answer {
         let old = self.apps.iter().find(|old| old.name == app.name);
         versions(old.map(|old| old.version_number), expect)?;
+        if app.launch.is_some() && self.gateways.iter().any(|one| one.app == app.name) {
+            return Err("invalid");
+        }
         self.apps.retain(|old| old.name != app.name);
         self.apps.push(Application {
             version_number: number,
@@ -319,6 +334,9 @@ impl Plain {
     fn remove_app(&mut self, name: &AppName) -> Answer {
         if !self.apps.iter().any(|app| app.name == *name) {
             return Err("not found");
+        }
+        if self.gateways.iter().any(|one| one.app == *name) {
+            return Err("invalid");
         }
         if self
             .sessions
@@ -381,8 +399,15 @@ impl Plain {
             .iter()
             .filter(mine)
             .find(|s| s.current && reachable(s))
+            .cloned()
         {
-            if current.user != *user {
+            if current.user.as_str() == "nobody" {
+                self.user_room(&application, user)?;
+                let session = self.sessions.iter_mut().find(|s| s.id == current.id);
+                let session = session.unwrap();
+                session.user = user.clone();
+                session.version_number = number;
+            } else if current.user != *user {
                 return Err("other user");
             }
             return Ok(Outcome::Session {
@@ -492,13 +517,7 @@ impl Plain {
         if server.standing == Standing::Witness || !labelled {
             return Err("unfit");
         }
-        let of_user = |s: &&Session| s.user == *user && s.app == app.name && reachable(s);
-        if app
-            .max_per_user
-            .is_some_and(|most| self.sessions.iter().filter(of_user).count() >= most as usize)
-        {
-            return Err("per user");
-        }
+        self.user_room(app, user)?;
         let on_host =
             |s: &&Session| s.host == host && s.app == app.name && s.state != SessionState::Ended;
         if app
@@ -508,6 +527,16 @@ impl Plain {
             return Err("per server");
         }
         Ok(())
+    }
+
+    fn user_room(&self, app: &Application, user: &UserName) -> Result<(), &'static str> {
+        let of_user = |s: &&Session| s.user == *user && s.app == app.name && reachable(s);
+        let has = self.sessions.iter().filter(of_user).count();
+        let full = app.max_per_user.is_some_and(|most| has >= most as usize);
+        match full && user.as_str() != "nobody" {
+            true => Err("per user"),
+            false => Ok(()),
+        }
     }
 
     fn observe(&mut self, number: u64, host: ServerId, observations: &[Observation]) -> Answer {

@@ -836,18 +836,18 @@ fn a_change_is_applied_once() {
     let first = told.tell_as(
         refused,
         Command::RemoveUser {
-            name: user_name("nobody"),
+            name: user_name("nora"),
         },
     );
-    told.all([put_user(user("nobody", Role::User), None)]);
+    told.all([put_user(user("nora", Role::User), None)]);
     let again = told.tell_as(
         refused,
         Command::RemoveUser {
-            name: user_name("nobody"),
+            name: user_name("nora"),
         },
     );
     assert_eq!(again.outcome, first.outcome);
-    assert!(told.directory.user(&user_name("nobody")).is_some());
+    assert!(told.directory.user(&user_name("nora")).is_some());
 }
 
 #[test]

@@ -131,15 +131,33 @@ fn any_app() -> impl Strategy<Value = Application> {
         BTreeMap::new(),
         BTreeMap::from([("rack".to_owned(), "a".to_owned())]),
     ]);
-    (select(&APPS[..]), limits, users, hosts).prop_map(
-        |(name, (max_per_user, max_per_server), users, hosts)| Application {
-            max_per_user,
-            max_per_server,
-            users,
-            hosts,
-            ..shell(name)
+    let launches = select(&[true, true, false][..]);
+    (select(&APPS[..]), limits, users, hosts, launches).prop_map(
+        |(name, (max_per_user, max_per_server), users, hosts, launches)| {
+            let kind = match launches {
+                true => shell(name),
+                false => running(name),
+            };
+            Application {
+                max_per_user,
+                max_per_server,
+                users,
+                hosts,
+                ..kind
+            }
         },
     )
+}
+
+fn any_gateway() -> impl Strategy<Value = Gateway> {
+    let port = select(&[0, 3389, 3389, 3390, 3391][..]);
+    (select(&["g", "h"][..]), port, select(&APPS[..])).prop_map(|(name, port, app)| Gateway {
+        name: GatewayName::new(name).unwrap(),
+        listen: ([0, 0, 0, 0], port).into(),
+        app: app_name(app),
+        token_from: TokenFrom::Sni,
+        version_number: 0,
+    })
 }
 
 fn any_setting() -> impl Strategy<Value = Command> {
@@ -209,6 +227,12 @@ fn session_command() -> impl Strategy<Value = Command> {
                 .into_iter()
                 .map(|(session, seen)| Observation { session: session_id(session), seen })
                 .collect(),
+        }),
+        3 => (any_session(), select(&NAMES[..]), select(&APPS[..]), any_host()).prop_map(|(id, of, app, host)| Command::BindToken {
+            session: session_id(id),
+            token: token(of),
+            app: app_name(app),
+            host,
         }),
         2 => any_host().prop_map(|host| Command::OrphanSessions { host, reasons: Vec::new() }),
         1 => any_session().prop_map(|id| Command::SelectSession { session: session_id(id), by: "ann".to_owned() }),
@@ -321,6 +345,7 @@ fn any_content() -> impl Strategy<Value = (Subject, Content)> {
             (Subject::Application(app.name.clone()), Content::Application(app.into()))
         }),
         3 => any_token().prop_map(|token| (Subject::Token(token.token.clone()), Content::Token(token.into()))),
+        2 => any_gateway().prop_map(|one| (Subject::Gateway(one.name.clone()), Content::Gateway(one.into()))),
         2 => servers.prop_map(|(id, power, label)| {
             let mut server = divergence::EditedServer::from(&server(id, "boston", Standing::Voter));
             server.power = power;
@@ -406,6 +431,10 @@ fn any_step() -> impl Strategy<Value = Step> {
             token: Box::new(token),
             expect: None,
         }),
+        any_gateway().prop_map(|gateway| Command::PutGateway {
+            gateway: Box::new(gateway),
+            expect: None,
+        }),
     ];
     let removal = prop_oneof![
         select(&USERS[..]).prop_map(|name| Command::RemoveUser {
@@ -415,6 +444,7 @@ fn any_step() -> impl Strategy<Value = Step> {
             name: app_name(name)
         }),
         select(&NAMES[..]).prop_map(|name| Command::RemoveToken { token: token(name) }),
+        any_gateway().prop_map(|gateway| Command::RemoveGateway { name: gateway.name }),
     ];
     let complete = proptest::option::of(0..6u64);
     prop_oneof![
@@ -466,6 +496,15 @@ fn command_of(step: &Step, directory: &Directory) -> Command {
                     expect: expected(found, *which),
                 }
             }
+            Command::PutGateway { gateway, .. } => {
+                let found = directory
+                    .gateway(&gateway.name)
+                    .map(|one| one.version_number);
+                Command::PutGateway {
+                    gateway,
+                    expect: expected(found, *which),
+                }
+            }
             other => other,
         },
         Step::Register(host, found, ago) => Command::RegisterSessions {
@@ -497,6 +536,10 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
     prop_assert_eq!(
         owned(directory.apps()),
         sorted(&plain.apps, |app| app.name.clone())
+    );
+    prop_assert_eq!(
+        owned(directory.gateways()),
+        sorted(&plain.gateways, |gateway| gateway.name.clone())
     );
     prop_assert_eq!(
         owned(directory.tokens()),

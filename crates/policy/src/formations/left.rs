@@ -50,5 +50,6 @@ pub fn is_edited(record: &Record) -> bool {
             | Record::User(_)
             | Record::Application(_)
             | Record::Token(_)
+            | Record::Gateway(_)
     )
 }

@@ -679,3 +679,142 @@ proptest! {
         prop_assert_eq!(world.hosting.reconcile(&world.directory, world.now + secs(100)), vec![], "{}", world.told());
     }
 }
+
+/// Sessions of an application that launches nothing, and of somebody whom nobody knows.
+fn bound() -> (World, SessionId, Keeper) {
+    let mut world = World::of(&made());
+    let mut app = Application::named(AppName::new("rdp").unwrap());
+    app.backends = vec!["tcp:127.0.0.1:3389".parse().unwrap()];
+    world.change(Command::PutApp {
+        app: Box::new(app),
+        expect: None,
+    });
+    world.change(Command::BindToken {
+        session: session_id(1),
+        token: Token::new("addr.10.0.0.5").unwrap(),
+        app: AppName::new("rdp").unwrap(),
+        host: NEWYORK,
+    });
+    let keeper = Keeper {
+        token: Token::new("addr.10.0.0.5").unwrap(),
+        user: UserName::nobody(),
+        app: AppName::new("rdp").unwrap(),
+        ..keeper(1, Phase::Running, None)
+    };
+    (world, session_id(1), keeper)
+}
+
+/// A host that is up to date and has registered what it had.
+fn settled(directory: &Directory) -> Hosting {
+    let mut hosting = Hosting::new(NEWYORK);
+    hosting.handle(Event::Found {
+        keepers: BTreeMap::new(),
+        view: directory.newest().number,
+    });
+    hosting.handle(Event::UpToDate);
+    hosting.handle(Event::Registered);
+    hosting
+}
+
+fn visited(session: SessionId, client: &str, now: Duration) -> Event {
+    Event::Visited {
+        session,
+        client: client.to_owned(),
+        at: AT,
+        now,
+    }
+}
+
+fn left(session: SessionId, now: Duration) -> Event {
+    Event::Left {
+        session,
+        at: AT,
+        now,
+    }
+}
+
+fn seen(actions: &[Action]) -> Vec<Seen> {
+    let observed = actions.iter().filter_map(|action| match action {
+        Action::Observe(list) => Some(list.iter().map(|one| one.seen.clone())),
+        _ => None,
+    });
+    observed.flatten().collect()
+}
+
+#[test]
+fn visitors_that_come_and_go_are_told_of_once() {
+    let (mut world, session, keeper) = bound();
+    let mut hosting = settled(&world.directory);
+    hosting.handle(Event::Bound {
+        session,
+        keeper: Box::new(keeper),
+        since: ms(0),
+    });
+    assert_eq!(seen(&hosting.reconcile(&world.directory, ms(0))), []);
+    hosting.handle(visited(session, "10.0.0.5", ms(10)));
+    let active = seen(&hosting.reconcile(&world.directory, ms(20)));
+    let [Seen::Active { client, .. }] = &active[..] else {
+        panic!("{active:?}");
+    };
+    assert_eq!(client, "10.0.0.5");
+    world.change(Command::ObserveSessions {
+        host: NEWYORK,
+        observations: vec![model::Observation {
+            session,
+            seen: active[0].clone(),
+        }],
+    });
+    // A hundred short visits in four seconds change nothing.
+    for visit in 1..100 {
+        hosting.handle(left(session, ms(visit * 40)));
+        assert_eq!(
+            seen(&hosting.reconcile(&world.directory, ms(visit * 40))),
+            []
+        );
+        hosting.handle(visited(session, "10.0.0.5", ms(visit * 40 + 20)));
+        assert_eq!(
+            seen(&hosting.reconcile(&world.directory, ms(visit * 40 + 20))),
+            []
+        );
+    }
+    hosting.handle(left(session, secs(6)));
+    assert_eq!(seen(&hosting.reconcile(&world.directory, secs(6))), []);
+    let lingers = secs(6) + policy::hosting::LINGER;
+    assert_eq!(hosting.poll_timeout(), Some(lingers));
+    assert_eq!(
+        seen(&hosting.reconcile(&world.directory, lingers)),
+        [Seen::Suspended]
+    );
+}
+
+#[test]
+fn who_did_not_stay_is_not_remembered_for_long() {
+    for (stay, kept) in [
+        (secs(1), policy::hosting::FLEETING),
+        (policy::hosting::STAY, secs(8 * 3600)),
+    ] {
+        let (world, session, keeper) = bound();
+        let mut hosting = settled(&world.directory);
+        hosting.handle(Event::Bound {
+            session,
+            keeper: Box::new(keeper),
+            since: ms(0),
+        });
+        hosting.handle(visited(session, "10.0.0.5", secs(1)));
+        let gone = secs(1) + stay;
+        hosting.handle(left(session, gone));
+        let end = gone + kept;
+        let told = hosting.reconcile(&world.directory, end - ms(1));
+        assert!(
+            !told
+                .iter()
+                .any(|one| matches!(one, Action::EndKeeper { .. }))
+        );
+        let told = hosting.reconcile(&world.directory, end);
+        let reason = EndReason::TimedOut;
+        assert!(
+            told.contains(&Action::EndKeeper { session, reason }),
+            "{told:?}"
+        );
+    }
+}

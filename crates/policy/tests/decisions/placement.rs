@@ -3,7 +3,7 @@
 use crate::fixture::{
     ALL, AT, BOSTON, DETROIT, NEWYORK, SEATTLE, app, ms, objections, offline, secs, server,
 };
-use model::settings::BalanceMethod;
+use model::settings::{BalanceMethod, SubnetAffinity};
 use model::{Application, Mode, Server, ServerId, Standing, UserName};
 use policy::placement::{Choices, Host, Load, Placement, Request, choose, place};
 use proptest::prelude::*;
@@ -45,6 +45,8 @@ fn request(app: &Application) -> Request<'_> {
         user_sessions: 0,
         asked: None,
         online_only: false,
+        client: None,
+        affinity: SubnetAffinity::None,
         method: BalanceMethod::LeastLoad,
         feature_level: 1,
         last: None,

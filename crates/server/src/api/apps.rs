@@ -136,6 +136,9 @@ fn changed(mut app: Application, request: &AppChange) -> Result<Application, Pro
     if let Some(word) = &request.on_drain {
         app.on_drain = on_drain(word)?;
     }
+    if let Some(word) = &request.proxy_protocol {
+        app.proxy_protocol = proxy_protocol(word)?;
+    }
     Ok(app)
 }
 
@@ -160,6 +163,11 @@ fn on_drain(word: &str) -> Result<OnDrain, Problem> {
         [OnDrain::Move, OnDrain::Keep],
         OnDrain::as_str,
     )
+}
+
+fn proxy_protocol(word: &str) -> Result<bool, Problem> {
+    let name = |is_on| if is_on { "v2" } else { "none" };
+    one_of("proxy_protocol", word, [false, true], name)
 }
 
 /// What a word stands for, among all there are.

@@ -258,6 +258,7 @@ fn subject(
         Some(("user", text)) => text.parse().ok().map(Subject::User),
         Some(("app", text)) => text.parse().ok().map(Subject::Application),
         Some(("token", text)) => text.parse().ok().map(Subject::Token),
+        Some(("gateway", text)) => text.parse().ok().map(Subject::Gateway),
         Some(("server", text)) => server(text).map(Subject::Server),
         Some(("removed", text)) => server(text).map(Subject::Removed),
         _ => None,
@@ -355,6 +356,7 @@ fn value(directory: &Directory, content: &Content) -> Value {
         Content::User(user) => json(serde_json::to_value(show::user(user))),
         Content::Application(app) => json(serde_json::to_value(show::app(app))),
         Content::Token(token) => json(serde_json::to_value(show::token(token))),
+        Content::Gateway(gateway) => json(serde_json::to_value(show::gateway(gateway, None))),
         Content::Backups(list) => list.iter().map(|id| directory.name_of(*id)).collect(),
         Content::Pause(pause) => json(serde_json::to_value(bodies::Pause::from(pause))),
     }

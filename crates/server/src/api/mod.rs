@@ -14,6 +14,7 @@ mod divergence;
 mod events;
 mod explain;
 mod extract;
+mod gateways;
 mod group;
 mod guard;
 mod health;

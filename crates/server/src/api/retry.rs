@@ -78,6 +78,10 @@ fn at_version(command: Command, version: u64) -> Command {
             app,
             expect: Some(version),
         },
+        Command::PutGateway { gateway, .. } => Command::PutGateway {
+            gateway,
+            expect: Some(version),
+        },
         Command::PutToken { token, .. } => Command::PutToken {
             token,
             expect: Some(version),

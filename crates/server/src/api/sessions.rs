@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::show;
 use crate::moving::Move;
 use crate::node::{Consistency, Node};
+use crate::placing::{Whose, Wish};
 use crate::submit::SubmitError;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -206,7 +207,15 @@ pub(super) async fn open(
     };
     let key = key(&caller)?;
     let applied = node
-        .open_session(key, caller.author, token, user, app, host)
+        .open_session(Wish {
+            id: key,
+            author: caller.author,
+            token,
+            whose: Whose::User(user),
+            app,
+            host,
+            client: None,
+        })
         .await?;
     let (session, created) = made(applied)?;
     let status = match created {

@@ -2,13 +2,14 @@
 
 use super::bodies::{self, rfc3339};
 use super::problem::Problem;
+use crate::gateways::GatewayState;
 use crate::node::{Current, Heard, Node};
 use model::server::{ExternalAddress, Offline};
 use model::settings::Setting;
 use model::settings::value::nearest;
 use model::{
-    Application, Backend, Directory, Fields, Mode, RegisteredToken, ResilienceMode, Server,
-    ServerId, Session, Standing, User,
+    Application, Backend, Directory, Fields, Gateway, Mode, RegisteredToken, ResilienceMode,
+    Server, ServerId, Session, Standing, User,
 };
 use std::collections::BTreeMap;
 use wire::control::Report;
@@ -268,6 +269,22 @@ pub(super) fn offline(offline: &Offline, left: usize) -> bodies::Offline {
     }
 }
 
+/// A gateway, and how it is on this server.
+pub(super) fn gateway(gateway: &Gateway, here: Option<GatewayState>) -> bodies::Gateway {
+    bodies::Gateway {
+        name: gateway.name.to_string(),
+        listen: gateway.listen.to_string(),
+        app: gateway.app.to_string(),
+        token_from: gateway.token_from.to_string(),
+        here: here.map(|here| bodies::GatewayHere {
+            listening: here.error.is_none(),
+            error: here.error,
+            connections: here.connections as u64,
+        }),
+        version_number: gateway.version_number,
+    }
+}
+
 /// An application.
 pub(super) fn app(app: &Application) -> bodies::App {
     bodies::App {
@@ -286,6 +303,7 @@ pub(super) fn app(app: &Application) -> bodies::App {
         env: app.env.clone(),
         dir: app.dir.clone(),
         on_drain: app.on_drain.as_str().to_owned(),
+        proxy_protocol: if app.proxy_protocol { "v2" } else { "none" }.to_owned(),
         version_number: app.version_number,
     }
 }

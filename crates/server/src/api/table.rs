@@ -5,8 +5,8 @@
 
 use super::guard::{Gate, Need, guard};
 use super::{
-    advice, apps, backups, divergence, events, explain, group, health, login, metrics, openapi,
-    pause, recovery, reset, servers, sessions, settings, status, tokens, trust, users,
+    advice, apps, backups, divergence, events, explain, gateways, group, health, login, metrics,
+    openapi, pause, recovery, reset, servers, sessions, settings, status, tokens, trust, users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -105,6 +105,10 @@ fn of_records() -> Vec<Route> {
         to("/v1/tokens/{name}", PUT, ADMIN, tokens::add),
         to("/v1/tokens/{name}", PATCH, ADMIN, tokens::change),
         to("/v1/tokens/{name}", DELETE, ADMIN, tokens::remove),
+        to("/v1/gateways", GET, VIEWER, gateways::list),
+        to("/v1/gateways/{name}", GET, VIEWER, gateways::show),
+        to("/v1/gateways/{name}", PUT, ADMIN, gateways::add),
+        to("/v1/gateways/{name}", DELETE, ADMIN, gateways::remove),
         to("/v1/apps", GET, VIEWER, apps::list),
         to("/v1/apps/{name}", GET, VIEWER, apps::show),
         to("/v1/apps/{name}", PUT, ADMIN, apps::add),

@@ -3,7 +3,9 @@
 use super::Happened;
 use crate::clock;
 use model::{AppName, SessionId, UnixMillis};
+use policy::hosting::Event;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tokio::sync::mpsc;
 
@@ -14,6 +16,33 @@ pub struct Hosting {
     failed: Mutex<BTreeMap<AppName, UnixMillis>>,
     pub(super) wanted: OnceLock<mpsc::UnboundedSender<Happened>>,
 }
+
+/// A gateway's client at a session of this host; it goes when this is dropped.
+#[derive(Debug)]
+pub struct Visit {
+    session: SessionId,
+    happened: Option<mpsc::UnboundedSender<Happened>>,
+}
+
+impl Visit {
+    fn tell(&self, event: Event) {
+        if let Some(happened) = &self.happened {
+            // Nobody listens on a server that stops.
+            let _ = happened.send(Happened::Policy(event));
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.tell(Event::Left {
+            session: self.session,
+            at: clock::calendar(),
+            now: clock::steady(),
+        });
+    }
+}
+
 impl Hosting {
     /// What somebody should know: keepers without a control group of their own, and the like.
     pub fn warnings(&self) -> Vec<String> {
@@ -35,6 +64,28 @@ impl Hosting {
     pub(crate) fn want(&self, session: SessionId) {
         if let Some(wanted) = self.wanted.get() {
             let _ = wanted.send(Happened::Wanted(session));
+        }
+    }
+
+    /// A gateway's client is at a session of this host, as long as what is given is kept.
+    pub(crate) fn visit(&self, session: SessionId, client: IpAddr) -> Visit {
+        let visit = Visit {
+            session,
+            happened: self.wanted.get().cloned(),
+        };
+        visit.tell(Event::Visited {
+            session,
+            client: client.to_canonical().to_string(),
+            at: clock::calendar(),
+            now: clock::steady(),
+        });
+        visit
+    }
+
+    /// No backend of a session without a keeper accepts.
+    pub(crate) fn not_accepted(&self, session: SessionId, detail: &str) {
+        if let Some(wanted) = self.wanted.get() {
+            let _ = wanted.send(Happened::NotAccepted(session, detail.to_owned()));
         }
     }
 

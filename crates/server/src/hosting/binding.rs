@@ -2,6 +2,7 @@
 //! counts as running at once, and its keeper is started by the first client that attaches.
 
 use super::Host;
+use crate::clock;
 use model::{Directory, Session, SessionId, SessionState};
 use policy::hosting::{Event, Keeper, Phase};
 
@@ -30,11 +31,29 @@ impl Host {
     pub(super) fn bind(&mut self, session: &Session) {
         let has_keeper =
             self.launching.contains(&session.id) || self.links.contains_key(&session.id);
-        if !has_keeper {
-            self.bare.insert(session.id);
+        let keeper = Box::new(described(session));
+        if has_keeper {
+            return self.policy.handle(Event::Keeper(session.id, keeper));
         }
-        self.policy
-            .handle(Event::Keeper(session.id, Box::new(described(session))));
+        self.bare.insert(session.id);
+        self.policy.handle(Event::Bound {
+            session: session.id,
+            keeper,
+            since: clock::steady(),
+        });
+    }
+
+    /// A gateway's client found no backend that accepts: if nobody uses the session, it goes on where one does.
+    pub(super) fn not_accepted(&mut self, session: SessionId, detail: String) {
+        let directory = self.node.directory();
+        let known = directory.session(session);
+        if !self.bare.contains(&session) || self.policy.has_visitors(session) {
+            return;
+        }
+        if let Some(known) = known {
+            self.node.0.hosting.note_start(&known.app, true);
+        }
+        self.end_bare(session, &model::EndReason::FailedToStart { detail });
     }
 
     /// Bindings run on without a keeper after a restart of the server; `before` is the directory at the last look.

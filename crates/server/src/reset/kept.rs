@@ -74,7 +74,11 @@ pub(super) fn alone(
     ];
     let stays = old.records().filter(|record| match record {
         Record::Setting(_, on, _) => on.is_none_or(|on| on == me),
-        Record::User(_) | Record::Application(_) | Record::Event(_) | Record::Token(_) => true,
+        Record::User(_)
+        | Record::Application(_)
+        | Record::Event(_)
+        | Record::Token(_)
+        | Record::Gateway(_) => true,
         // Somebody is still to decide on them.
         Record::Divergence(_) | Record::Diverged(_) => true,
         Record::Reported(server, _) => *server == me,

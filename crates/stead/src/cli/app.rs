@@ -100,6 +100,15 @@ enum OnDrain {
     Keep,
 }
 
+/// A header of the PROXY protocol
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProxyProtocol {
+    /// Bytes are passed on as they are.
+    None,
+    /// Version 2.
+    V2,
+}
+
 #[derive(Debug, clap::Args)]
 struct Fields {
     /// The command of one session; `@pty ` in front runs it on a terminal of its own. Without a command the backend is a running server.
@@ -144,6 +153,9 @@ struct Fields {
     /// What a drain of its server does with a session (`stead server offline --drain`); `move` when nothing is said.
     #[arg(long, value_enum)]
     on_drain: Option<OnDrain>,
+    /// The header that says who the client is, which its backends expect of each connection; `none` when nothing is said.
+    #[arg(long, value_enum)]
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl Fields {
@@ -178,6 +190,13 @@ impl Fields {
                 match on_drain {
                     OnDrain::Move => "move",
                     OnDrain::Keep => "keep",
+                }
+                .to_owned()
+            }),
+            proxy_protocol: self.proxy_protocol.map(|version| {
+                match version {
+                    ProxyProtocol::None => "none",
+                    ProxyProtocol::V2 => "v2",
                 }
                 .to_owned()
             }),
@@ -268,6 +287,7 @@ fn facts(app: &AppView) -> String {
                 .unwrap_or_else(|| "the session's own".to_owned()),
         ),
         ("on drain", app.on_drain.clone()),
+        ("PROXY protocol", app.proxy_protocol.clone()),
     ])
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod connect;
 mod event;
 mod explain;
+mod gateway;
 mod global;
 mod group;
 mod init;
@@ -83,6 +84,7 @@ enum Command {
     User(user::User),
     Token(token::Token),
     App(app::App),
+    Gateway(gateway::Gateway),
     Session(session::Session),
     Select(select::Select),
     Connect(connect::Connect),
@@ -123,6 +125,7 @@ fn execute(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Config(command) => wait_for(command.run(context)),
         Command::User(command) => wait_for(command.run(context)),
         Command::Token(command) => wait_for(command.run(context)),
+        Command::Gateway(command) => wait_for(command.run(context)),
         Command::App(command) => wait_for(command.run(context)),
         Command::Session(command) => wait_for(command.run(context)),
         Command::Select(command) => wait_for(command.run(context)),

@@ -133,6 +133,12 @@ impl Plain {
                 self.put_token(number, &token, version)
             }
             (Subject::Token(name), _) => self.remove_token(name),
+            (Subject::Gateway(name), Some(Content::Gateway(gateway))) => {
+                let held = self.gateways.iter().find(|one| one.name == *name);
+                let version = held.map(|one| one.version_number);
+                self.put_gateway(number, &gateway, version)
+            }
+            (Subject::Gateway(name), _) => self.remove_gateway(name),
             (Subject::Server(id), Some(Content::Server(server))) => {
                 self.edit_server(number, *id, &server)
             }
@@ -206,6 +212,10 @@ impl Plain {
                 let token = self.tokens.iter().find(|token| token.token == *name);
                 token.map(|token| Content::Token(token.clone().into()))
             }
+            Subject::Gateway(name) => {
+                let gateway = self.gateways.iter().find(|one| one.name == *name);
+                gateway.map(|one| Content::Gateway(one.clone().into()))
+            }
             Subject::Backups => Some(Content::Backups(self.backups.clone())),
             Subject::Pause => self.pause.clone().map(Content::Pause),
         };
@@ -233,6 +243,11 @@ fn alike(content: &Option<Content>) -> Option<Content> {
             token.version_number = 0;
             token.created = UnixMillis(0);
             Content::Token(token.into())
+        }
+        Content::Gateway(gateway) => {
+            let mut gateway = (*gateway).clone();
+            gateway.version_number = 0;
+            Content::Gateway(gateway.into())
         }
         other => other,
     })

@@ -63,7 +63,7 @@ impl Plain {
         }
     }
 
-    fn unregistered(&self) -> &str {
+    pub(super) fn unregistered(&self) -> &str {
         let set = self.settings.get(&("tokens.unregistered".to_owned(), None));
         set.map_or("allow", String::as_str)
     }

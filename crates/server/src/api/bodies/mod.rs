@@ -6,6 +6,7 @@
 mod advice;
 mod divergence;
 mod events;
+mod gateways;
 mod group;
 mod pause;
 mod records;
@@ -20,6 +21,7 @@ pub use divergence::{
     DivergedRecord, Divergence, DivergenceDecision, DivergenceRequest, RefusedRecord,
 };
 pub use events::{Event, EventKindInfo, ExplainedCandidate, Explanation, Reason};
+pub use gateways::{Gateway, GatewayCreation, GatewayHere};
 pub use group::{
     Backup, BackupAddition, BackupMove, Certificate, Invitation, InvitationRequest, Login,
     LoginRequest, Member, OpenInvitation, Plan, PlanCheck, PlannedSession, Promotion,

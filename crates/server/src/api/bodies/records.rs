@@ -249,6 +249,8 @@ pub struct App {
     pub dir: Option<String>,
     /// What a drain of its server does with a session: `move` or `keep`.
     pub on_drain: String,
+    /// The header of the PROXY protocol that its backends expect of each connection: `none` or `v2`.
+    pub proxy_protocol: String,
     /// The number of the change that made or last changed the record.
     pub version_number: u64,
 }
@@ -305,6 +307,9 @@ pub struct AppChange {
     /// What a drain of its server does with a session: `move` or `keep`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_drain: Option<String>,
+    /// The header of the PROXY protocol that its backends expect of each connection: `none` or `v2`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<String>,
 }
 
 /// A session.
