@@ -48,7 +48,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// Measure Stead beside what it is compared with (failover, changes, lookups; all when none is named), and write
+    /// Measure Stead beside what it is compared with (failover, changes, lookups, gateway; all when none is named), and write
     /// docs/BENCHMARKS.md.
     Bench {
         /// Benches, and options of the crate `bench` behind `--`: `--trials 5 --seconds 2 --dry-run`.

@@ -63,10 +63,11 @@ const FOR_TESTS: [Package; 8] = [
     package("libfaketime", "a server whose clock is ahead"),
 ];
 
-const FOR_BENCHES: [Package; 3] = [
+const FOR_BENCHES: [Package; 4] = [
     service("etcd-server", "measured against", "etcd"),
     package("etcd-client", "etcd's own command line"),
     service("redis-server", "measured against", "redis-server"),
+    service("haproxy", "measured against", "haproxy"),
 ];
 
 /// cargo-deny, in the version whose rules `deny.toml` is written for.

@@ -2,11 +2,12 @@
 //!
 //! What must always be true: both sides of a comparison run in the same run on the same machine, in turn, under the same
 //! load generator; a side that is not installed is reported as missing; a side that refuses work ends the run instead of
-//! counting. Start at the module of a bench: [`failover`], [`changes`], [`lookups`].
+//! counting. Start at the module of a bench: [`failover`], [`changes`], [`lookups`], [`gateway`].
 
 mod changes;
 mod cluster;
 mod failover;
+mod gateway;
 mod http2;
 mod load;
 mod lookups;
@@ -24,6 +25,7 @@ use clap::{Parser, ValueEnum};
 use testkit::{Machine, Node};
 
 use peers::etcd::Etcd;
+use peers::haproxy::Haproxy;
 use peers::redis::Redis;
 use peers::stead::Stead;
 
@@ -58,6 +60,7 @@ enum Name {
     Failover,
     Changes,
     Lookups,
+    Gateway,
 }
 
 impl Options {
@@ -98,6 +101,11 @@ fn main() -> Result<()> {
                 "lookups: from a server's own copy",
                 lookups::run(&machine, &options)?,
             ),
+            Name::Gateway => (
+                "gateway",
+                "gateway: ordinary clients, relayed",
+                gateway::run(&machine, &options)?,
+            ),
         };
         let section = format!("{section}\n{}\n{}\n", versions(&options), report::set_up()?);
         println!("{title}\n\n{section}");
@@ -117,6 +125,7 @@ fn versions(options: &Options) -> String {
         named("Stead", Stead::version(&options.binary)),
         named("etcd", Etcd::version()),
         named("Redis", Redis::version()),
+        named("HAProxy", Haproxy::version()),
     ];
     versions.join(", ") + "."
 }

@@ -1,6 +1,7 @@
 //! The sides of each comparison: Stead, and what it is measured against.
 
 pub(crate) mod etcd;
+pub(crate) mod haproxy;
 pub(crate) mod native;
 pub(crate) mod redis;
 pub(crate) mod stead;

@@ -188,28 +188,18 @@ impl Applying<'_> {
                 complete_to,
             } => self.register_sessions(*host, sessions, *complete_to),
             Command::OrphanSessions { host, reasons } => self.orphan_sessions(*host, reasons),
-            Command::EndSession { session, by } => self.end_session(*session, by),
-            Command::SelectSession { session, by } => self.select_session(*session, by),
-            Command::MoveSession {
-                session,
-                new,
-                to,
-                by,
-            } => self.move_session(*session, *new, *to, by),
+            Command::EndSession { .. }
+            | Command::SelectSession { .. }
+            | Command::MoveSession { .. } => self.by_hand(command),
             Command::RecordEvents {
                 server,
                 first,
                 events,
             } => self.record_events(*server, *first, events),
             Command::EditBackups { edit, reason } => self.edit_backups(*edit, reason.as_deref()),
-            Command::PutGateway { gateway, expect } => self.put_gateway(gateway, *expect),
-            Command::RemoveGateway { name } => self.remove_gateway(name),
-            Command::BindToken {
-                session,
-                token,
-                app,
-                host,
-            } => self.bind_token(*session, token, app, *host),
+            Command::PutGateway { .. }
+            | Command::RemoveGateway { .. }
+            | Command::BindToken { .. } => self.about_gateways(command),
             Command::PutToken { token, expect } => self.put_token(token, *expect),
             Command::RemoveToken { token } => self.remove_token(token),
             Command::SetAuthority { authority } => self.set_authority(authority),

@@ -332,25 +332,6 @@ impl Settings {
         }
     }
 
-    /// `balance.method`.
-    pub fn balance_method(&self) -> BalanceMethod {
-        match self.known("balance.method", None) {
-            Value::Choice("least-sessions") => BalanceMethod::LeastSessions,
-            Value::Choice("round-robin") => BalanceMethod::RoundRobin,
-            Value::Choice("random-two") => BalanceMethod::RandomTwo,
-            _ => BalanceMethod::LeastLoad,
-        }
-    }
-
-    /// `balance.subnet-affinity`.
-    pub fn subnet_affinity(&self) -> SubnetAffinity {
-        match self.known("balance.subnet-affinity", None) {
-            Value::Choice("prefer") => SubnetAffinity::Prefer,
-            Value::Choice("require") => SubnetAffinity::Require,
-            _ => SubnetAffinity::None,
-        }
-    }
-
     /// `resilience.mode`.
     pub fn mode_choice(&self) -> ModeChoice {
         match self.known("resilience.mode", None) {
@@ -465,15 +446,6 @@ impl Settings {
     /// `sessions.start-retry`, of one server or the group.
     pub fn start_retry(&self, on: Option<ServerId>) -> Duration {
         self.duration("sessions.start-retry", on)
-    }
-
-    /// `tokens.unregistered`.
-    pub fn unregistered(&self) -> Unregistered {
-        match self.known("tokens.unregistered", None) {
-            Value::Choice("register") => Unregistered::Register,
-            Value::Choice("refuse") => Unregistered::Refuse,
-            _ => Unregistered::Allow,
-        }
     }
 
     /// `sessions.ticket-lifetime`.

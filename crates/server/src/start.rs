@@ -256,7 +256,6 @@ async fn start(
     links.connect(peers.pool().clone());
     let replica = open_replica(data, &identity, links).await?;
     sight.open(replica.clone());
-    let admin = admin_socket(data)?;
     let bound = Bound {
         peer_address: identity.peer.advertise.clone(),
         client_address: identity.client.advertise.clone(),
@@ -296,7 +295,7 @@ async fn start(
         peer_listener,
         client_listener,
         client_tls,
-        admin,
+        admin: admin_socket(data)?,
     })
 }
 

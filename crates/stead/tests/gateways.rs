@@ -1,14 +1,16 @@
 //! Gateways, as ordinary clients meet them: whom they reach, what they are told, and what becomes of them when servers are lost.
 
-mod common;
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a field that is absent is null, and a test that indexes wrongly fails, as it should"
+)]
 
-use common::{SERVERS, Stage};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use testkit::{Group, GroupPlan, Machine, Node, Process, event, eventually, seconds, text};
+use testkit::{Group, Machine, Network, Node, Process, event, eventually, seconds, text};
 
 /// Says the name of its host, then sends back what it is sent, to the end.
 const NAMED: &str = "127.0.0.1:7100";
@@ -22,9 +24,41 @@ const SNI_PORT: u16 = 8443;
 const PROXY_PORT: u16 = 9000;
 const ADDRESS_PORT: u16 = 9001;
 
+const SERVERS: [&str; 3] = ["boston", "newyork", "detroit"];
+
+/// Three servers, and a client `viewer`.
+struct Stage {
+    group: Group,
+    network: Network,
+}
+
+impl Stage {
+    fn set(machine: &Machine) -> Self {
+        let names: Vec<&str> = SERVERS.into_iter().chain(["viewer"]).collect();
+        let network = Network::new(machine, &names);
+        let plan = Group::of(env!("CARGO_BIN_EXE_stead"));
+        let group = plan.in_network(&network, &SERVERS).start();
+        group.wait_for_voters();
+        group.add_user(0, "ann");
+        Self { group, network }
+    }
+
+    fn viewer(&self) -> &Node {
+        self.network.node("viewer")
+    }
+
+    /// A `stead connect` on the viewer, and where it listens.
+    fn connect(&self, token: &str, app: &str) -> (Process, SocketAddr) {
+        let connect = self.group.connect(Some(self.viewer()), "ann", token, app);
+        let listen = testkit::listening(&connect, seconds(20));
+        (connect, listen)
+    }
+}
+
 #[test]
 fn ordinary_clients_reach_the_host_of_their_token() {
-    let mut stage = Stage::of(Machine::alone(), &SERVERS, GroupPlan::start);
+    let machine = Machine::alone();
+    let mut stage = Stage::set(&machine);
     let _tls = serve_backends(&stage);
     what_makes_no_sense_is_refused(&stage.group);
     a_cookie_leads_to_one_host_whichever_server_is_reached(&stage);

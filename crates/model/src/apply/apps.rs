@@ -4,7 +4,7 @@ use super::{Applying, bounds};
 use crate::application::{Application, Backend};
 use crate::change::{Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
-use crate::name::{AppName, NAME_LIMIT};
+use crate::name::{AppName, NAME_LIMIT, UserName};
 use std::sync::Arc;
 
 /// The most backends of one application.
@@ -76,6 +76,31 @@ impl Applying<'_> {
             [("change", "removed".to_owned())],
         );
         Ok(Outcome::Done)
+    }
+
+    /// An application that a user may start.
+    pub(super) fn allowed_app(
+        &self,
+        user: &UserName,
+        app: &AppName,
+    ) -> Result<Arc<Application>, Refusal> {
+        let application = self.directory.apps.get(app).cloned();
+        let application = application.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::Application,
+            name: app.to_string(),
+        })?;
+        let account = self.directory.users.get(user);
+        let account = account.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::User,
+            name: user.to_string(),
+        })?;
+        if account.disabled || !application.admits(account) {
+            return Err(Refusal::NotAllowed {
+                user: user.clone(),
+                app: app.clone(),
+            });
+        }
+        Ok(application)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Changes of gateways, and the sessions of their clients.
 
 use super::{Applying, bounds};
-use crate::change::{Kind, Outcome, Refusal};
+use crate::change::{Command, Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::gateway::Gateway;
 use crate::id::{ServerId, SessionId};
@@ -9,6 +9,22 @@ use crate::name::{AppName, GatewayName, Token};
 use std::sync::Arc;
 
 impl Applying<'_> {
+    pub(super) fn about_gateways(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::PutGateway { gateway, expect } => self.put_gateway(gateway, *expect),
+            Command::RemoveGateway { name } => self.remove_gateway(name),
+            Command::BindToken {
+                session,
+                token,
+                app,
+                host,
+            } => self.bind_token(*session, token, app, *host),
+            other => {
+                unreachable!("invariant: only what is about gateways comes here, not {other:?}")
+            }
+        }
+    }
+
     pub(super) fn put_gateway(
         &mut self,
         wanted: &Gateway,
@@ -96,7 +112,7 @@ impl Applying<'_> {
 
     /// A gateway's client gets the session of the token that it claims: the one that there is, whoever logged in to it, or
     /// another one.
-    pub(super) fn bind_token(
+    fn bind_token(
         &mut self,
         id: SessionId,
         token: &Token,

@@ -4,11 +4,26 @@
 //! of it; what a user may start nowhere is not moved either.
 
 use super::{Applying, bounds};
-use crate::change::{Kind, Outcome, Refusal};
+use crate::change::{Command, Kind, Outcome, Refusal};
 use crate::id::{ServerId, SessionId};
 use crate::session::EndReason;
 
 impl Applying<'_> {
+    /// What people decide on single sessions.
+    pub(super) fn by_hand(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::EndSession { session, by } => self.end_session(*session, by),
+            Command::SelectSession { session, by } => self.select_session(*session, by),
+            Command::MoveSession {
+                session,
+                new,
+                to,
+                by,
+            } => self.move_session(*session, *new, *to, by),
+            other => unreachable!("invariant: only such changes come here, not {other:?}"),
+        }
+    }
+
     pub(super) fn move_session(
         &mut self,
         id: SessionId,

@@ -135,30 +135,6 @@ impl Applying<'_> {
         Ok(Some(found(other)))
     }
 
-    pub(super) fn allowed_app(
-        &self,
-        user: &UserName,
-        app: &AppName,
-    ) -> Result<Arc<Application>, Refusal> {
-        let application = self.directory.apps.get(app).cloned();
-        let application = application.ok_or_else(|| Refusal::NotFound {
-            kind: Kind::Application,
-            name: app.to_string(),
-        })?;
-        let account = self.directory.users.get(user);
-        let account = account.ok_or_else(|| Refusal::NotFound {
-            kind: Kind::User,
-            name: user.to_string(),
-        })?;
-        if account.disabled || !application.admits(account) {
-            return Err(Refusal::NotAllowed {
-                user: user.clone(),
-                app: app.clone(),
-            });
-        }
-        Ok(application)
-    }
-
     pub(super) fn check_host(&self, app: &Application, host: ServerId) -> Result<(), Refusal> {
         let server = self.directory.servers.get(&host);
         let server = server.ok_or_else(|| Refusal::NotFound {

@@ -1,6 +1,7 @@
 //! The settings that are one word of several, as types.
 
 use crate::mode::ResilienceMode;
+use crate::settings::{Settings, Value};
 use serde::{Deserialize, Serialize};
 
 /// How the server of a new session is chosen.
@@ -75,6 +76,36 @@ impl PrimaryReturn {
         match caution(self) >= caution(other) {
             true => self,
             false => other,
+        }
+    }
+}
+
+impl Settings {
+    /// `balance.method`.
+    pub fn balance_method(&self) -> BalanceMethod {
+        match self.known("balance.method", None) {
+            Value::Choice("least-sessions") => BalanceMethod::LeastSessions,
+            Value::Choice("round-robin") => BalanceMethod::RoundRobin,
+            Value::Choice("random-two") => BalanceMethod::RandomTwo,
+            _ => BalanceMethod::LeastLoad,
+        }
+    }
+
+    /// `balance.subnet-affinity`.
+    pub fn subnet_affinity(&self) -> SubnetAffinity {
+        match self.known("balance.subnet-affinity", None) {
+            Value::Choice("prefer") => SubnetAffinity::Prefer,
+            Value::Choice("require") => SubnetAffinity::Require,
+            _ => SubnetAffinity::None,
+        }
+    }
+
+    /// `tokens.unregistered`.
+    pub fn unregistered(&self) -> Unregistered {
+        match self.known("tokens.unregistered", None) {
+            Value::Choice("register") => Unregistered::Register,
+            Value::Choice("refuse") => Unregistered::Refuse,
+            _ => Unregistered::Allow,
         }
     }
 }

@@ -1,0 +1,359 @@
+//! `gateway`: ordinary clients through a gateway to a backend on the same server, beside HAProxy in TCP mode: bytes, connections,
+//! and what either adds to an answer.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use testkit::{Group, Machine, Network, Node, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::Options;
+use crate::changes::{merged, turn};
+use crate::cluster::{VIEWER, processor};
+use crate::load::{Load, Plan, Service};
+use crate::peers::haproxy::Haproxy;
+use crate::report::{Table, millis, rate};
+
+const SERVER: &str = "server";
+const BACKEND: &str = "127.0.0.1:7200";
+/// Where the backend is reached without anybody in between.
+const DIRECT: u16 = 7200;
+const PORT: u16 = 7300;
+/// Connections that carry bytes at once.
+const STREAMS: usize = 4;
+/// Connections that are opened at once.
+const OPENERS: usize = 32;
+/// Bytes written or read at once.
+const PIECE: usize = 256 * 1024;
+/// Bytes of a question and of its answer.
+const QUESTION: usize = 64;
+const STARTS_WITHIN: Duration = Duration::from_secs(20);
+
+/// A server with a backend, and who relays to it.
+struct Side {
+    name: &'static str,
+    port: u16,
+    network: Network,
+    _relay: Box<dyn std::any::Any>,
+    measured: Measured,
+}
+
+#[derive(Default)]
+struct Measured {
+    bytes_per_second: Vec<f64>,
+    /// Seconds of processor time for each 10⁹ bytes.
+    per_gigabyte: Vec<f64>,
+    connections: Vec<Load>,
+    answers: Vec<Load>,
+}
+
+/// Runs the loads and returns the section.
+///
+/// # Errors
+/// When a side cannot be started or refuses work.
+pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
+    let mut sides = vec![direct(machine)?, stead(machine, options)?];
+    if Haproxy::version().is_some() {
+        sides.push(haproxy(machine)?);
+    }
+    for _ in 0..options.turns {
+        for side in &mut sides {
+            side.take_turn(options)?;
+        }
+    }
+    Ok(format!("{}\n{}", table(&sides), words(options)))
+}
+
+fn direct(machine: &Machine) -> Result<Side> {
+    side(machine, "no relay", DIRECT, |_| Ok(Box::new(())))
+}
+
+fn stead(machine: &Machine, options: &Options) -> Result<Side> {
+    side(machine, "Stead", PORT, |network| {
+        let group = Group::of(&options.binary)
+            .in_network(network, &[SERVER])
+            .start();
+        group.add_app(0, "relayed", &["--backend", &format!("tcp:{BACKEND}")]);
+        let listen = format!("0.0.0.0:{PORT}");
+        let words = [
+            "gateway",
+            "add",
+            "relay",
+            "--listen",
+            &listen,
+            "--app",
+            "relayed",
+            "--token-from",
+            "source-address",
+        ];
+        group.json(0, &words);
+        Ok(Box::new(group))
+    })
+}
+
+fn haproxy(machine: &Machine) -> Result<Side> {
+    side(machine, "HAProxy", PORT, |network| {
+        let relay = Haproxy::start(network.node(SERVER), PORT, BACKEND)?;
+        Ok(Box::new(relay))
+    })
+}
+
+fn side(
+    machine: &Machine,
+    name: &'static str,
+    port: u16,
+    start: impl FnOnce(&Network) -> Result<Box<dyn std::any::Any>>,
+) -> Result<Side> {
+    let network = Network::new(machine, &[SERVER, VIEWER]);
+    serve(network.node(SERVER))?;
+    let relay = start(&network)?;
+    let side = Side {
+        name,
+        port,
+        network,
+        _relay: relay,
+        measured: Measured::default(),
+    };
+    let (viewer, address) = (side.network.node(VIEWER), side.address());
+    eventually(STARTS_WITHIN, "the relay to listen", || {
+        viewer.connect(address, Duration::from_millis(200)).is_ok()
+    });
+    Ok(side)
+}
+
+/// The backend, in a thread of this process, whose processor time is not counted. The first byte of a connection says what it does:
+/// `D` sends for ever, `E` sends back what it gets, `C` sends one byte and ends.
+fn serve(node: &Node) -> Result<()> {
+    let listener = node.within(|| std::net::TcpListener::bind(("0.0.0.0", DIRECT)));
+    let listener = listener.context("the backend")?;
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener)?;
+            loop {
+                let (stream, _) = listener.accept().await?;
+                // Clients go when they have seen enough.
+                tokio::spawn(async move { answer(stream).await.ok() });
+            }
+            #[expect(unreachable_code, reason = "it says what the loop fails with")]
+            anyhow::Ok(())
+        })
+    });
+    Ok(())
+}
+
+async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![b'x'; PIECE];
+    match stream.read_u8().await? {
+        b'D' => loop {
+            stream.write_all(&buffer).await?;
+        },
+        b'E' => loop {
+            let count = stream.read(&mut buffer).await?;
+            match buffer.get(..count) {
+                Some(bytes) if count > 0 => stream.write_all(bytes).await?,
+                _ => return Ok(()),
+            }
+        },
+        _ => stream.write_all(b"x").await,
+    }
+}
+
+impl Side {
+    fn address(&self) -> SocketAddr {
+        (self.network.node(SERVER).address(), self.port).into()
+    }
+
+    fn take_turn(&mut self, options: &Options) -> Result<()> {
+        let measured = options.measured();
+        let (per_second, per_gigabyte) = self.bulk(measured)?;
+        self.measured.bytes_per_second.push(per_second);
+        self.measured.per_gigabyte.push(per_gigabyte);
+        let plan = |clients| Plan {
+            clients,
+            lines: clients,
+            warm: measured / 3,
+            measured,
+            first: 0,
+        };
+        let address = self.address();
+        let opens = Arc::new(Connections { address });
+        let opens = turn(&self.network, &[SERVER], &opens, plan(OPENERS))?;
+        let answers = Arc::new(Questions { address });
+        let answers = turn(&self.network, &[SERVER], &answers, plan(1))?;
+        options.progress(&format!(
+            "gateway: {}, {:.2} GB/s, {:.3} s of processor time for each GB, {} connections a second, an answer after {} ms",
+            self.name,
+            per_second / 1e9,
+            per_gigabyte,
+            rate(opens.per_second),
+            millis(answers.latency.median()),
+        ));
+        self.measured.connections.push(opens);
+        self.measured.answers.push(answers);
+        Ok(())
+    }
+
+    /// Bytes a second towards clients, and the processor time of the relay for each 10⁹ of them.
+    fn bulk(&self, measured: Duration) -> Result<(f64, f64)> {
+        let (viewer, address) = (self.network.node(VIEWER), self.address());
+        let (bytes, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let mut streams = Vec::new();
+        for _ in 0..STREAMS {
+            let mut stream = viewer.connect(address, Duration::from_secs(5))?;
+            stream.write_all(b"D")?;
+            streams.push(stream);
+        }
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = streams
+                .into_iter()
+                .map(|mut stream| {
+                    let (bytes, stop) = (&bytes, &stop);
+                    scope.spawn(move || -> Result<()> {
+                        let mut buffer = vec![0; PIECE];
+                        while !stop.load(Ordering::Relaxed) {
+                            let count = stream.read(&mut buffer)?;
+                            ensure!(count > 0, "the relay ended a stream");
+                            bytes.fetch_add(count as u64, Ordering::Relaxed);
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            std::thread::sleep(measured / 3);
+            let nodes = [SERVER];
+            let before = (
+                bytes.load(Ordering::Relaxed),
+                processor(&self.network, &nodes),
+            );
+            let since = Instant::now();
+            std::thread::sleep(measured);
+            let (took, passed) = (since.elapsed(), bytes.load(Ordering::Relaxed) - before.0);
+            let used = processor(&self.network, &nodes).saturating_sub(before.1);
+            stop.store(true, Ordering::Relaxed);
+            for reader in readers {
+                reader.join().expect("a reader does not panic")?;
+            }
+            let gigabytes = passed as f64 / 1e9;
+            Ok((
+                passed as f64 / took.as_secs_f64(),
+                used.as_secs_f64() / gigabytes,
+            ))
+        })
+    }
+}
+
+/// A connection, one byte each way, and its end.
+struct Connections {
+    address: SocketAddr,
+}
+
+impl Service for Connections {
+    type Line = ();
+
+    async fn open(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn ask(&self, _line: &(), _number: u64) -> Result<()> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(b"C").await?;
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).await?;
+        ensure!(got == b"x", "the relay lost an answer");
+        Ok(())
+    }
+}
+
+/// A question and its answer on a connection that stands.
+struct Questions {
+    address: SocketAddr,
+}
+
+impl Service for Questions {
+    type Line = Arc<tokio::sync::Mutex<TcpStream>>;
+
+    async fn open(&self) -> Result<Self::Line> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(b"E").await?;
+        Ok(Arc::new(tokio::sync::Mutex::new(stream)))
+    }
+
+    async fn ask(&self, line: &Self::Line, _number: u64) -> Result<()> {
+        let mut stream = line.lock().await;
+        stream.write_all(&[7; QUESTION]).await?;
+        let mut answer = [0; QUESTION];
+        stream.read_exact(&mut answer).await?;
+        Ok(())
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn table(sides: &[Side]) -> String {
+    let mut table = Table::new(&[
+        "side",
+        "GB/s",
+        "slowest",
+        "CPU s/GB",
+        "connections/s",
+        "slowest",
+        "CPU, µs",
+        "answer: median, ms",
+        "p99, ms",
+    ]);
+    for side in sides {
+        let Measured {
+            bytes_per_second,
+            per_gigabyte,
+            connections,
+            answers,
+        } = &side.measured;
+        let slowest = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::INFINITY, f64::min);
+        let slow_bytes = slowest(&mut bytes_per_second.iter().copied());
+        let slow_opens = slowest(&mut connections.iter().map(|load| load.per_second));
+        let (opens, answers) = (merged(connections.clone()), merged(answers.clone()));
+        let is_relay = side.port == PORT;
+        let of_relay = |text: String| if is_relay { text } else { String::new() };
+        table.row(&[
+            side.name.to_owned(),
+            format!("{:.2}", median(bytes_per_second) / 1e9),
+            format!("{:.2}", slow_bytes / 1e9),
+            of_relay(format!("{:.3}", median(per_gigabyte))),
+            rate(opens.per_second),
+            rate(slow_opens),
+            of_relay(format!("{:.0}", opens.each().as_secs_f64() * 1e6)),
+            format!("{:.3}", answers.latency.median().as_secs_f64() * 1e3),
+            format!("{:.3}", answers.latency.quantile(0.99).as_secs_f64() * 1e3),
+        ]);
+    }
+    if sides.iter().all(|side| side.name != "HAProxy") {
+        let missing = ["HAProxy: not installed", "", "", "", "", "", "", "", ""];
+        table.row(&missing);
+    }
+    table.finish()
+}
+
+fn words(options: &Options) -> String {
+    format!(
+        "A server and a client in namespaces; the backend is on the server. {} turns of {} s for each load and side after a third of that for warming up, the sides in \
+         turn; medians of the turns. Bytes: {STREAMS} connections read what the backend sends. Connections: {OPENERS} at once, each one byte each way. Answers: {QUESTION} bytes there \
+         and back on one connection. CPU: processor time of the relay's processes alone. Stead: tokens by `source-address`; HAProxy: `mode tcp`, `balance source`, `option splice-request` and \
+         `splice-response`.\n",
+        options.turns, options.seconds,
+    )
+}
