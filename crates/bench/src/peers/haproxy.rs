@@ -23,7 +23,7 @@ impl Haproxy {
             .tempdir()?;
         let file = folder.path().join("haproxy.cfg");
         let text = format!(
-            "global\n  maxconn 20000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  \
+            "global\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  \
              option splice-request\n  option splice-response\n\
              listen relay\n  bind 0.0.0.0:{port}\n  balance source\n  server one {backend}\n"
         );
