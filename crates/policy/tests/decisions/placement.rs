@@ -312,6 +312,109 @@ fn least_load_follows_power_and_load() {
     assert_eq!(busy.load_figure(), 806);
 }
 
+/// Places tokens one after the other; every hundred, the servers report what they have.
+fn placed(hosts: &mut [Host<'_>], count: u32) -> BTreeMap<ServerId, u32> {
+    let mut placed = BTreeMap::new();
+    let mut draw = 0x9e37_79b9_7f4a_7c15_u64;
+    for number in 0..count {
+        draw = draw
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let app = app("shell");
+        let request = Request {
+            draw: draw >> 17,
+            ..request(&app)
+        };
+        let chosen = asked(&request, hosts).chosen.unwrap();
+        *placed.entry(chosen).or_insert(0) += 1;
+        for host in hosts.iter_mut() {
+            host.chosen_since += u32::from(host.server.id == chosen);
+            if number % 100 == 99 {
+                let load = host.load.as_mut().unwrap();
+                load.sessions += std::mem::take(&mut host.chosen_since);
+            }
+        }
+    }
+    placed
+}
+
+fn is_near(count: u32, share: u32) -> bool {
+    count.abs_diff(share) * 10 <= share
+}
+
+#[test]
+fn a_thousand_tokens_land_by_power_and_the_survivors_share_those_of_a_lost_server() {
+    let mut servers = servers();
+    for (server, power) in servers.iter_mut().zip([1_000, 2_000, 4_000]) {
+        server.power = power;
+    }
+    let mut hosts: Vec<_> = servers[..3].iter().map(host).collect();
+    let first = placed(&mut hosts, 1_000);
+    for (server, share) in servers.iter().zip([143, 286, 571]) {
+        assert!(is_near(first[&server.id], share), "{first:?}");
+    }
+    let lost = first[&servers[2].id];
+    hosts[2].reachable = false;
+    let then = placed(&mut hosts, lost);
+    for (server, share) in servers.iter().zip([333, 667]) {
+        let all = first[&server.id] + then[&server.id];
+        assert!(is_near(all, share), "{first:?} {then:?}");
+    }
+}
+
+#[test]
+fn clients_go_to_servers_near_them_as_far_as_the_setting_says() {
+    let mut servers = servers();
+    servers[0].client_address = "10.1.1.1:5443".to_owned();
+    servers[1].client_address = "10.2.2.1:5443".to_owned();
+    servers[2].client_address = "10.3.3.1:5443".to_owned();
+    servers[2].external.push(model::ExternalAddress {
+        network: "192.168.0.0/16".parse().unwrap(),
+        address: "gate:5443".to_owned(),
+    });
+    let hosts: Vec<_> = servers[..3].iter().map(host).collect();
+    let app = app("shell");
+    let from = |client: &str, affinity| Request {
+        client: Some(client.parse().unwrap()),
+        affinity,
+        ..request(&app)
+    };
+    for draw in 0..50 {
+        for affinity in [SubnetAffinity::Prefer, SubnetAffinity::Require] {
+            for (client, near) in [("::ffff:10.2.2.77", 1), ("192.168.7.7", 2)] {
+                let request = Request {
+                    draw,
+                    ..from(client, affinity)
+                };
+                assert_eq!(asked(&request, &hosts).chosen, Some(servers[near].id));
+            }
+        }
+    }
+    let far = asked(&from("172.16.0.1", SubnetAffinity::Prefer), &hosts);
+    assert!(far.chosen.is_some());
+    let said = &far.explanation.decision;
+    assert!(said.contains("no server is near it"), "{said}");
+    let nowhere = asked(&from("172.16.0.1", SubnetAffinity::Require), &hosts);
+    assert_eq!(nowhere.chosen, None);
+    let said = &nowhere.explanation.decision;
+    assert!(said.contains("172.16.0.1 is in another network"), "{said}");
+    assert!(
+        asked(&from("172.16.0.1", SubnetAffinity::None), &hosts)
+            .chosen
+            .is_some()
+    );
+    // The one that is near has failed: another network is better than that.
+    let failed = Host {
+        failed_ago: Some(secs(1)),
+        ..hosts[1]
+    };
+    let elsewhere = asked(
+        &from("10.2.2.77", SubnetAffinity::Prefer),
+        &[hosts[0], failed],
+    );
+    assert_eq!(elsewhere.chosen, Some(servers[0].id));
+}
+
 #[test]
 fn round_robin_goes_on_when_servers_come_and_go() {
     let app = app("shell");
