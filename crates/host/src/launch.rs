@@ -18,6 +18,7 @@ use model::SessionId;
 use tokio::time::{Instant, sleep};
 use wire::keeper::{SPEC, Spec, Status};
 
+use crate::descriptors;
 use crate::link::{Commands, LinkError, Notices, connect};
 use crate::scope::{self, Place};
 
@@ -161,6 +162,7 @@ async fn start(program: &Path, dir: &Path) -> Result<Launched, LaunchError> {
         .arg("--dir")
         .arg(dir)
         .env(DETACH, "1")
+        .envs(descriptors::given().map(|given| (descriptors::GIVEN, given)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

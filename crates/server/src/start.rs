@@ -136,6 +136,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         source,
     })?;
     let _lock = lock(&data)?;
+    host::descriptors::take_all();
     while live(&data).await? == Ending::Reset {
         tracing::info!("this server begins anew, in a group of its own");
     }

@@ -237,8 +237,12 @@ fn note_group(dir: &std::path::Path, group: Option<&Group>) {
 )]
 fn before_it_runs(command: &mut Command, group: Option<&Group>, on_terminal: bool) {
     let procs = group.and_then(|group| fs::OpenOptions::new().write(true).open(group.procs()).ok());
+    let descriptors = crate::descriptors::to_give();
     let work = move || {
         rustix::process::setsid()?;
+        if let Some(limit) = descriptors {
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?;
+        }
         if let Some(procs) = &procs {
             // Without it the process session is still known.
             let _ = rustix::io::write(procs.as_fd(), b"0");
