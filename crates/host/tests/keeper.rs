@@ -103,15 +103,18 @@ async fn a_shell_on_a_terminal() {
 async fn programs_may_open_as_many_files_as_the_server_was_given() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = getrlimit(Resource::Nofile);
-    let current = Some(before.maximum.unwrap_or(20_000) / 2);
-    let given = Rlimit { current, ..before };
+    let half = before.maximum.unwrap_or(20_000) / 2;
+    let given = Rlimit {
+        current: Some(half),
+        ..before
+    };
     setrlimit(Resource::Nofile, given).unwrap();
     host::descriptors::take_all();
     assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
     let mut place = Place::new();
     let launched = place.launch(app(Some("@pty /bin/sh"), &[])).await;
     let mut viewer = Viewer::attach(&launched.dir, 1).await;
-    let expected = format!("limit {}", current.unwrap());
+    let expected = format!("limit {half}");
     viewer.ask("echo limit $(ulimit -Sn)\n", &expected).await;
 }
 
