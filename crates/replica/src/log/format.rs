@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Always true: a batch's CRC covers the formation and incarnation too, so that bytes of another log, or of a change
-//! that looks like a batch, are never taken for one. Numbers are little-endian.
+//! that looks like a batch, are never taken for one. What is written as zero is zero when it is read: no byte can be
+//! damaged without being noticed. Numbers are little-endian.
 
 use crate::types::{Consensus, Entry, LogId, Membership, Proposal, Vote};
 use bytes::Bytes;
@@ -143,7 +144,8 @@ impl SegmentHeader {
     }
 
     fn fields(bytes: &[u8]) -> Option<Self> {
-        if crc32fast::hash(bytes.get(..72)?) != u32_at(bytes, 72)? {
+        let rest = bytes.get(76..SEGMENT_HEADER)?;
+        if crc32fast::hash(bytes.get(..72)?) != u32_at(bytes, 72)? || !is_zero(rest) {
             return None;
         }
         let owner = LogOwner {
@@ -157,6 +159,10 @@ impl SegmentHeader {
             size: u64_at(bytes, 64)?,
         })
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 fn salt(owner: &LogOwner) -> crc32fast::Hasher {
@@ -295,12 +301,15 @@ pub(crate) fn read_batch(owner: &LogOwner, bytes: &Bytes) -> Option<Batch> {
     }
     let mut crc = salt(owner);
     crc.update(header.get(..20)?);
-    if crc.finalize() != u32_at(header, 20)? {
+    if crc.finalize() != u32_at(header, 20)? || !is_zero(header.get(24..)?) {
         return None;
     }
     let body = usize::try_from(u32_at(header, 4)?).ok()?;
     let end = BATCH_HEADER.checked_add(body)?;
-    bytes.get(..end)?;
+    let length = end.checked_next_multiple_of(8)?;
+    if !is_zero(bytes.get(end..length)?) {
+        return None;
+    }
     let count = usize::try_from(u32_at(header, 16)?).ok()?;
     let mut records = Vec::with_capacity(count.min(body / RECORD_HEADER));
     let mut rest = bytes.slice(BATCH_HEADER..end);
@@ -315,7 +324,7 @@ pub(crate) fn read_batch(owner: &LogOwner, bytes: &Bytes) -> Option<Batch> {
     Some(Batch {
         sequence: u64_at(header, 8)?,
         records,
-        length: end.next_multiple_of(8),
+        length,
     })
 }
 

@@ -202,7 +202,7 @@ async fn a_segment_that_was_cut_stops_with_the_remedy() {
 async fn every_single_damaged_byte_is_noticed_or_cut_off() {
     let (disk, starts) = three_batches().await;
     let whole = read_all(&disk, &segment(), 1 << 20).expect("read");
-    for offset in (0..78).chain(starts[0]..starts[2] + 160) {
+    for offset in 0..starts[2] + 160 {
         disk.damage(&segment(), 0, &whole).expect("restored");
         let damaged = [whole[offset] ^ 0x55];
         disk.damage(&segment(), offset as u64, &damaged)
@@ -216,8 +216,8 @@ async fn every_single_damaged_byte_is_noticed_or_cut_off() {
             Ok(content) => {
                 let count = content.entries.len();
                 assert!(
-                    count == 3 || (count == 2 && offset >= starts[2]),
-                    "offset {offset}: {count} entries"
+                    offset >= starts[2] && count >= 2,
+                    "offset {offset}: {count} entries, and nothing was noticed"
                 );
             }
         }
