@@ -1,6 +1,6 @@
 //! A program for the tests of this crate: the keeper, as `stead keeper --dir DIR` is in the product, and two small backends.
 //!
-//! `host-keeper keeper --dir DIR`, `host-keeper echo-at SOCKET` (a unix socket that sends back what it gets), `host-keeper echo-once
+//! `host-keeper keeper --dir DIR [--sessions DIR]`, `host-keeper echo-at SOCKET` (a unix socket that sends back what it gets), `host-keeper echo-once
 //! PORT` (accepts one connection on loopback and ends with it).
 
 use std::path::Path;
@@ -18,6 +18,10 @@ async fn main() -> ExitCode {
         .collect();
     let done = match texts.as_slice() {
         ["keeper", "--dir", dir] => host::keeper::run(Path::new(dir)).await.is_ok(),
+        ["keeper", "--dir", dir, "--sessions", sessions] => {
+            let hall = host::keeper::hall::run(Path::new(dir), Path::new(sessions));
+            hall.await.is_ok()
+        }
         ["echo-at", socket] => echo_at(Path::new(socket)).await.is_ok(),
         ["echo-once", port] => echo_once(port.parse().unwrap_or(0)).await.is_ok(),
         _ => false,

@@ -2,7 +2,8 @@
 //!
 //! [`run`] is all of it. A keeper is started with the folder of its session ([`launch`](crate::launch())), reads there what it
 //! is to run, runs it, and listens on a socket in that folder: servers come with control connections, and pass clients on to its
-//! streams. What happens is in [`session`]; a stream's bytes are carried in [`carrier`].
+//! streams. What happens is in [`session`]; a stream's bytes are carried in [`carrier`]. Sessions that launch nothing share a process
+//! ([`hall`]).
 //!
 //! Always true: one keeper in a folder; no server, client, signal but SIGKILL or full disk ends it before its session has ended; after
 //! the end it stays until a server has taken notice, 10 minutes at the most, and the reason stays in the folder.
@@ -12,6 +13,7 @@ mod carrier;
 mod command;
 mod control;
 mod door;
+pub mod hall;
 mod happening;
 mod life;
 mod output;
@@ -89,28 +91,40 @@ pub async fn run(dir: &Path) -> Result<(), KeeperError> {
         dir: dir.to_owned(),
         source,
     })?;
-    let spec = read_spec(dir)?;
     if std::env::var_os(DETACH).is_some() {
-        return detach(dir, spec.session).map_err(KeeperError::Detach);
+        let group = scope::keeper_group(read_spec(dir)?.session);
+        return detach(dir, &group).map_err(KeeperError::Detach);
     }
+    let session = keep_session(dir, || ()).await?;
+    leave(&scope::keeper_group(session));
+    Ok(())
+}
+
+/// Keeps the session in a folder until it is over; `kept` is told when servers and clients can come.
+async fn keep_session(dir: &Path, kept: impl FnOnce()) -> Result<SessionId, KeeperError> {
+    let spec = read_spec(dir)?;
     let folder = |source| KeeperError::Folder {
-        dir: dir.clone(),
+        dir: dir.to_owned(),
         source,
     };
     let Some(_lock) = lock(dir).await.map_err(folder)? else {
-        return Err(KeeperError::Kept { dir: dir.clone() });
+        return Err(KeeperError::Kept {
+            dir: dir.to_owned(),
+        });
     };
     if dir.join(ENDED).exists() {
-        return Err(KeeperError::Over { dir: dir.clone() });
+        return Err(KeeperError::Over {
+            dir: dir.to_owned(),
+        });
     }
     let (session, places) = (spec.session, Places::new(dir, &spec).map_err(folder)?);
     let listener = socket::bind(dir, SOCKET).map_err(folder)?;
+    kept();
     let forgotten = live(dir, spec, places, listener).await?;
     if forgotten && let Err(error) = fs::remove_dir_all(dir) {
         tracing::warn!(dir = %dir.display(), %error, "the session's folder stays");
     }
-    leave(session);
-    Ok(())
+    Ok(session)
 }
 
 async fn live(
@@ -136,8 +150,8 @@ async fn lock(dir: &Path) -> io::Result<Option<fs::File>> {
 }
 
 /// Leaves the control group that was made for this keeper, so that it can be removed.
-fn leave(session: SessionId) {
-    if let Some(group) = Group::own_named(&scope::keeper_group(session)) {
+fn leave(group: &str) {
+    if let Some(group) = Group::own_named(group) {
         group.leave();
     }
 }
@@ -147,16 +161,14 @@ pub(crate) fn sweep(dir: &Path) {
     let Ok(spec) = read_spec(dir) else { return };
     let noted = |file: &str| {
         let text = fs::read_to_string(dir.join(file)).ok()?;
-        Some(PathBuf::from(
-            text.trim().trim_start_matches(scope::GROUP_WORDS),
-        ))
+        Some(PathBuf::from(text.trim()))
     };
     let (own, command) = (
         scope::keeper_group(spec.session),
         command::group_name(spec.session),
     );
     // One that was killed in its first step has noted nothing.
-    let homes = [noted(scope::FILE), Group::place_beside_own(&own).ok()];
+    let homes = [scope::group_in(dir), Group::place_beside_own(&own).ok()];
     // The command's is made within the keeper's, and noted a moment later.
     let within = |home: &Option<PathBuf>| home.as_ref().map(|home| home.join(&command));
     let inner = homes.each_ref().map(within);

@@ -6,7 +6,7 @@
 //!
 //! Always true: the folder is 0700 and the spec 0600 before anything is written to them; when `launch` fails, no keeper is left.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -27,7 +27,7 @@ pub(crate) const DETACH: &str = "STEAD_KEEPER_DETACH";
 /// The keeper's own messages, in the session's folder.
 pub(crate) const LOG: &str = "keeper.log";
 /// How long a keeper may take to accept on its socket.
-const APPEAR: Duration = Duration::from_secs(10);
+pub(crate) const APPEAR: Duration = Duration::from_secs(10);
 
 /// A keeper that was started.
 #[derive(Debug)]
@@ -117,15 +117,9 @@ pub async fn launch(program: &Path, sessions: &Path, spec: &Spec) -> Result<Laun
     }
 }
 
-fn prepare(sessions: &Path, dir: &Path, spec: &Spec) -> Result<(), LaunchError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(sessions)
-        .map_err(|source| LaunchError::Folder {
-            path: sessions.to_owned(),
-            source,
-        })?;
+/// Makes the folder of a session and writes what it is.
+pub(crate) fn prepare(sessions: &Path, dir: &Path, spec: &Spec) -> Result<(), LaunchError> {
+    private_folder(sessions)?;
     fs::DirBuilder::new()
         .mode(0o700)
         .create(dir)
@@ -136,6 +130,16 @@ fn prepare(sessions: &Path, dir: &Path, spec: &Spec) -> Result<(), LaunchError> 
     let path = dir.join(SPEC);
     let json = serde_json::to_vec_pretty(spec).expect("invariant: a spec is plain data");
     write_private(&path, &json).map_err(|source| LaunchError::Spec { path, source })
+}
+
+/// Makes a folder of mode 0700 and those above it, as far as they are missing.
+pub(crate) fn private_folder(path: &Path) -> Result<(), LaunchError> {
+    let mut folder = fs::DirBuilder::new();
+    let made = folder.recursive(true).mode(0o700).create(path);
+    made.map_err(|source| LaunchError::Folder {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Writes a file of mode 0600 whole or not at all, and syncs it and its folder.
@@ -157,10 +161,22 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 async fn start(program: &Path, dir: &Path) -> Result<Launched, LaunchError> {
+    begin(program, &["--dir".as_ref(), dir.as_os_str()]).await?;
+    let (status, commands, notices) = appeared(|| connect(dir)).await?;
+    Ok(Launched {
+        dir: dir.to_owned(),
+        status,
+        commands,
+        notices,
+        warning: scope::warning(dir),
+    })
+}
+
+/// Runs the first step of a keeper with these arguments.
+pub(crate) async fn begin(program: &Path, arguments: &[&OsStr]) -> Result<(), LaunchError> {
     let output = tokio::process::Command::new(program)
         .arg("keeper")
-        .arg("--dir")
-        .arg(dir)
+        .args(arguments)
         .env(DETACH, "1")
         .envs(descriptors::given().map(|given| (descriptors::GIVEN, given)))
         .stdin(Stdio::null())
@@ -190,19 +206,18 @@ async fn start(program: &Path, dir: &Path) -> Result<Launched, LaunchError> {
             detail: format!("{}: {said}", output.status),
         });
     }
+    Ok(())
+}
+
+/// Tries until a keeper that was just started is there.
+pub(crate) async fn appeared<T, F: Future<Output = Result<T, LinkError>>>(
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, LaunchError> {
     let until = Instant::now() + APPEAR;
     let mut pause = Duration::from_millis(2);
     loop {
-        match connect(dir).await {
-            Ok((status, commands, notices)) => {
-                return Ok(Launched {
-                    dir: dir.to_owned(),
-                    status,
-                    commands,
-                    notices,
-                    warning: scope::warning(dir),
-                });
-            }
+        match attempt().await {
+            Ok(found) => return Ok(found),
             Err(source) if Instant::now() >= until => {
                 return Err(LaunchError::Silent {
                     within: APPEAR,
@@ -215,12 +230,12 @@ async fn start(program: &Path, dir: &Path) -> Result<Launched, LaunchError> {
     }
 }
 
-/// The first step of a keeper: starts this program again, with the same arguments, in a place of its own.
-pub(crate) fn detach(dir: &Path, session: SessionId) -> io::Result<()> {
+/// The first step of a keeper: starts this program again, with the same arguments, in a place of its own with this name.
+pub(crate) fn detach(dir: &Path, name: &str) -> io::Result<()> {
     close_inherited();
     // Fails only for the leader of a process group, which then has what is wanted already.
     let _ = rustix::process::setsid();
-    let mut place = scope::place(session);
+    let mut place = scope::place(name);
     if let Place::Group(group) = &place
         && let Err(error) = group.enter()
     {

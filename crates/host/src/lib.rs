@@ -11,6 +11,7 @@
 
 pub mod descriptors;
 pub mod discover;
+pub mod halls;
 pub mod keeper;
 pub mod launch;
 pub mod link;
@@ -20,6 +21,7 @@ mod scope;
 mod socket;
 
 pub use discover::{Found, discover, remove};
+pub use halls::Halls;
 pub use keeper::backend::{NoBackend, Socket as BackendSocket};
 pub use launch::{LaunchError, Launched, launch};
 pub use link::{Commands, LinkError, Notices, connect, open_stream};

@@ -16,7 +16,7 @@ use model::SessionId;
 /// In the session's folder: where its keeper lives, one line.
 pub(crate) const FILE: &str = "scope";
 /// What that line begins with when it is a control group.
-pub(crate) const GROUP_WORDS: &str = "control group ";
+const GROUP_WORDS: &str = "control group ";
 /// What that line begins with when it is a warning.
 const WARNING: &str = "warning: ";
 
@@ -31,12 +31,12 @@ pub(crate) enum Place {
     Session(String),
 }
 
-/// Finds the best place for the keeper of a session.
-pub(crate) fn place(session: SessionId) -> Place {
+/// Finds the best place for a keeper whose control group has this name.
+pub(crate) fn place(name: &str) -> Place {
     if Path::new("/run/systemd/system").is_dir() && program("systemd-run").is_some() {
-        return Place::Systemd(systemd_run(session, rustix::process::geteuid().is_root()));
+        return Place::Systemd(systemd_run(name, rustix::process::geteuid().is_root()));
     }
-    match Group::beside_own(&keeper_group(session)) {
+    match Group::beside_own(name) {
         Ok(group) => Place::Group(group),
         Err(error) => Place::Session(error.to_string()),
     }
@@ -47,9 +47,21 @@ pub(crate) fn keeper_group(session: SessionId) -> String {
     format!("stead-session-{session}")
 }
 
+/// The name of the control group of a keeper of many sessions, by its folder.
+pub(crate) fn hall_group(dir: &Path) -> String {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    format!("stead-sessions-{name}")
+}
+
+/// The control group that is noted in a keeper's folder.
+pub(crate) fn group_in(dir: &Path) -> Option<PathBuf> {
+    let line = fs::read_to_string(dir.join(FILE)).ok()?;
+    line.trim().strip_prefix(GROUP_WORDS).map(PathBuf::from)
+}
+
 /// `systemd-run` runs in the foreground of a scope and leaves its own place to the program.
-fn systemd_run(session: SessionId, system: bool) -> Vec<OsString> {
-    let unit = format!("--unit=stead-session-{session}");
+fn systemd_run(name: &str, system: bool) -> Vec<OsString> {
+    let unit = format!("--unit={name}");
     let user = (!system).then_some("--user");
     [
         "systemd-run",
@@ -72,7 +84,7 @@ pub(crate) fn describe(place: &Place) -> String {
         Place::Systemd(_) => "systemd scope".to_owned(),
         Place::Group(group) => format!("{GROUP_WORDS}{}", group.path.display()),
         Place::Session(why) => format!(
-            "{WARNING}the session has no control group of its own ({why}); stopping the server's service may end it"
+            "{WARNING}sessions have no control groups of their own ({why}); stopping the server's service may end them"
         ),
     }
 }
@@ -299,7 +311,8 @@ mod tests {
 
     #[test]
     fn the_scope_is_delegated_and_named_after_the_session() {
-        let words = systemd_run(SessionId::from_bytes([1; 10]), false);
+        let name = keeper_group(SessionId::from_bytes([1; 10]));
+        let words = systemd_run(&name, false);
         assert!(
             words.contains(&"--user".into())
                 && words.contains(&"--unit=stead-session-01010101010101010101".into()),

@@ -34,6 +34,14 @@ pub(crate) async fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
     UnixStream::connect(path).await
 }
 
+/// Whether a server is at the other end: it runs as the same user, or as root.
+pub(crate) fn is_trusted(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
 /// A path to `name` in `dir` that fits; it holds as long as the folder that comes with it.
 fn reachable(dir: &Path, name: &str) -> io::Result<(Option<std::os::fd::OwnedFd>, PathBuf)> {
     let path = dir.join(name);

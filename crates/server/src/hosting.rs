@@ -5,6 +5,7 @@
 //! `binding` is about sessions that need none yet.
 
 mod account;
+mod arrivals;
 mod binding;
 mod keepers;
 
@@ -132,12 +133,14 @@ impl Host {
                 }
                 if let Event::NotStarted { session, .. } = &event {
                     self.launching.remove(session);
+                    self.node.0.hosting.arrivals.settle(*session);
                 }
                 self.policy.handle(event);
             }
             Happened::Linked(session, commands) => {
                 self.launching.remove(&session);
                 self.links.insert(session, commands);
+                self.node.0.hosting.arrivals.settle(session);
                 if self.told_of.is_some() {
                     self.order(session, Order::News).await;
                 }

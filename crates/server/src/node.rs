@@ -27,6 +27,7 @@ use crate::spool::Spool;
 use crate::submit::AskError;
 use crate::tickets::Tickets;
 use arc_swap::ArcSwap;
+use host::Halls;
 use model::{
     Author, Directory, Event, EventKind, Fields, Reason, ServerId, ServerName, SessionId, Severity,
     UnixMillis,
@@ -59,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) before: Arc<Directory>,
     pub(crate) data: PathBuf,
     pub(crate) executable: PathBuf,
+    /// Keepers of sessions that launch nothing.
+    pub(crate) halls: Halls,
     pub(crate) bound: Bound,
     pub(crate) replica: Replica,
     pub(crate) peers: Peers,

@@ -22,6 +22,7 @@ use crate::spool::{self, Spool};
 use crate::tickets::Tickets;
 use crate::{api, draining, duties, office, reporting, reset};
 use arc_swap::ArcSwap;
+use host::Halls;
 use model::{FormationId, IncarnationId};
 use peer::hello::Endpoint;
 use peer::listener::{Listener, ListenerLimits};
@@ -261,10 +262,17 @@ async fn start(
         peer_address: identity.peer.advertise.clone(),
         client_address: identity.client.advertise.clone(),
     };
+    let executable = std::env::current_exe().map_err(ServeError::System)?;
+    let halls = Halls::new(
+        executable.clone(),
+        data.join("halls"),
+        data.join("sessions"),
+    );
     let node = Node(Arc::new(Inner {
         before: Arc::new(empty_directory(&identity, &trust)),
         data: data.to_owned(),
-        executable: std::env::current_exe().map_err(ServeError::System)?,
+        executable,
+        halls,
         bound,
         replica,
         peers,

@@ -21,6 +21,8 @@ const SLACK: Duration = Duration::from_secs(5);
 /// How long a stream may take to open when its application is not known.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How often it is looked again whether a session that is being started will come at all.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a session may take to be heard of here that another server speaks of.
 const COMES_WITHIN: Duration = Duration::from_secs(3);
 /// How long a backend that runs already may take to accept a gateway's client.
@@ -78,9 +80,9 @@ impl Node {
         opening: Opening,
     ) -> Result<(OpeningAnswer, Box<dyn ByteStream>), StreamError> {
         let deadline = Instant::now() + self.start_limit(session);
-        let mut changed = self.directory_changed();
+        let awaited = self.0.hosting.arrivals.expect(session);
         loop {
-            changed.borrow_and_update();
+            let news = awaited.news();
             if let Some(found) = self.try_keeper(session, &opening).await? {
                 return Ok(found);
             }
@@ -94,13 +96,13 @@ impl Node {
                 }
                 Some(known) if known.state == SessionState::Starting => {}
                 Some(known) if crate::hosting::is_binding(&directory, known) => {
-                    self.0.hosting.want(session)
+                    self.0.hosting.want(session);
                 }
                 _ => return Err(StreamError::NotHere),
             }
-            // A keeper that was just started makes its socket soon; the directory says when the session failed.
-            let pause = Instant::now() + Duration::from_millis(25);
-            let _ = timeout_at(pause.min(deadline), changed.changed()).await;
+            // That the session has failed elsewhere is seen a little later.
+            let look = Instant::now() + LOOK_AGAIN;
+            let _ = timeout_at(look.min(deadline), news).await;
             if Instant::now() >= deadline {
                 return Err(StreamError::TooSlow);
             }

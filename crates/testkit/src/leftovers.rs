@@ -43,9 +43,9 @@ pub(crate) fn control_groups(folder: &Path) -> BTreeSet<PathBuf> {
         let groups = std::fs::read_to_string(process.join("cgroup")).ok()?;
         let within = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
         let parts: Vec<&str> = within.split('/').collect();
-        let session = parts
-            .iter()
-            .position(|part| part.starts_with("stead-session-"))?;
+        let session = parts.iter().position(|part| {
+            part.starts_with("stead-session-") || part.starts_with("stead-sessions-")
+        })?;
         Some(mount.clone()?.join(parts.get(..=session)?.join("/")))
     };
     let processes = processes_of(folder).into_iter();

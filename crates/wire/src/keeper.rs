@@ -56,6 +56,31 @@ pub struct EndRecord {
     pub reason: EndReason,
 }
 
+/// The socket of a keeper of many sessions, in its folder.
+pub const HALL_SOCKET: &str = "hall.sock";
+
+/// What a server wants of a keeper of many sessions, which it started itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HallOrder {
+    /// To keep another session, whose folder is ready.
+    Keep {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HallAnswer {
+    /// Servers and clients can come to the session.
+    Kept,
+    /// No.
+    Refused {
+        /// Why, in words.
+        why: String,
+    },
+}
+
 /// What a connection to a keeper is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Opening {

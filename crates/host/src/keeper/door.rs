@@ -13,7 +13,7 @@ use wire::frame::UNPROVED_LIMIT;
 use wire::keeper::Opening;
 
 use super::happening::Happening;
-use crate::socket::read_message;
+use crate::socket::{is_trusted, read_message};
 
 /// How long an opening may take.
 const OPENING: Duration = Duration::from_secs(10);
@@ -63,12 +63,4 @@ async fn opening(mut stream: UnixStream) -> Option<(UnixStream, Opening)> {
         }
         Err(_) => None,
     }
-}
-
-/// The server runs as the same user, or as root.
-fn is_trusted(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    stream
-        .peer_cred()
-        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }

@@ -14,6 +14,7 @@ use model::{EndReason, UnixMillis};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tunnel::Config;
 use wire::keeper::{
@@ -77,7 +78,9 @@ pub(crate) async fn live(
     mut terminate: Signal,
 ) -> bool {
     let (happenings, mut queue) = mpsc::channel(QUEUE);
-    tokio::spawn(super::door::accept(listener, happenings.clone()));
+    // Other sessions may live on in this process: nobody is let in any more when this one is over.
+    let mut door = JoinSet::new();
+    door.spawn(super::door::accept(listener, happenings.clone()));
     let mut session = Session::start(dir, spec, places, happenings);
     while !session.is_over() {
         let deadline = session.deadline();

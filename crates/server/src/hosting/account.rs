@@ -1,6 +1,7 @@
 //! What other parts of the server may know of hosting, and what they may ask of it.
 
 use super::Happened;
+use super::arrivals::Arrivals;
 use crate::clock;
 use model::{AppName, SessionId, UnixMillis};
 use policy::hosting::Event;
@@ -14,6 +15,8 @@ use tokio::sync::mpsc;
 pub struct Hosting {
     warnings: Mutex<BTreeSet<String>>,
     failed: Mutex<BTreeMap<AppName, UnixMillis>>,
+    /// Who waits for a session's keeper.
+    pub(crate) arrivals: Arrivals,
     pub(super) wanted: OnceLock<mpsc::UnboundedSender<Happened>>,
 }
 

@@ -25,6 +25,7 @@ const GOES_LOOK: Duration = Duration::from_millis(20);
 impl Host {
     pub(super) async fn find_keepers(&mut self) {
         let view = self.node.directory().group().number;
+        self.node.0.halls.sweep().await;
         let mut keepers = BTreeMap::new();
         let found = host::discover(&self.sessions()).await.unwrap_or_else(|error| {
             tracing::error!(%error, "the folder of the sessions cannot be read: sessions there are not found again");
@@ -187,9 +188,15 @@ async fn launch(
     launches: Arc<Semaphore>,
     happened: mpsc::UnboundedSender<Happened>,
 ) {
-    let _place = launches.acquire_owned().await;
+    let place = launches.acquire_owned().await;
     let session = spec.session;
-    match host::launch(&node.0.executable, &sessions, &spec).await {
+    let launched = match spec.app.launch {
+        Some(_) => host::launch(&node.0.executable, &sessions, &spec).await,
+        None => node.0.halls.keep(&spec).await,
+    };
+    // A place is for the start only, not for the session's life.
+    drop(place);
+    match launched {
         Ok(Launched {
             status,
             commands,

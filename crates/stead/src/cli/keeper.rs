@@ -1,17 +1,20 @@
-//! `stead keeper`: the small process that owns one session; servers start it.
+//! `stead keeper`: the process that owns a session, or many that launch nothing; servers start it.
 
 use crate::errors::{Failure, chain};
 use clap::Parser;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Keeps one session; started by the server, one for each
+/// Keeps one session, or many that launch nothing; started by the server
 #[derive(Debug, clap::Args)]
 #[command(hide = true)]
 pub(crate) struct Keeper {
-    /// The session's folder.
+    /// The session's folder, or the keeper's own when it keeps many.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    /// The folder of all sessions, to keep those that servers name.
+    #[arg(long, value_name = "DIR")]
+    sessions: Option<PathBuf>,
 }
 
 /// `stead keeper` without the rest of the command line.
@@ -37,6 +40,9 @@ pub(crate) fn run_alone(arguments: &[OsString]) -> Result<(), Failure> {
 impl Keeper {
     /// Keeps the session until it is over.
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if let Some(sessions) = self.sessions {
+            return keep_many(&self.dir, &sessions);
+        }
         let what = format!("the session in {} was not kept", self.dir.display());
         super::wait_for(async {
             host::keeper::run(&self.dir)
@@ -44,4 +50,18 @@ impl Keeper {
                 .map_err(|error| Failure::failed(what, chain(&error)))
         })
     }
+}
+
+/// Many sessions share a few threads.
+fn keep_many(dir: &Path, sessions: &Path) -> Result<(), Failure> {
+    let what = format!("the sessions of {} were not kept", dir.display());
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(4));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(&what, error))?;
+    runtime
+        .block_on(host::keeper::hall::run(dir, sessions))
+        .map_err(|error| Failure::failed(&what, chain(&error)))
 }
