@@ -1,6 +1,6 @@
 //! `/v1/servers`: members as hosts of sessions.
 
-use super::bodies::{External, OfflineRequest, Server, ServerChange};
+use super::bodies::{External, OfflineRequest, OnlineRequest, Server, ServerChange};
 use super::caller::Caller;
 use super::extract::{Asked, Body, IfMatch, MaybeBody, Named, tagged};
 use super::group::{DryRun, id_of, shown as shown_plan};
@@ -121,26 +121,41 @@ fn read_external(external: External) -> Result<ExternalAddress, Problem> {
     }
 }
 
-/// Gives a server new sessions again.
+/// Gives servers new sessions again.
 #[utoipa::path(post, path = "/v1/servers/{name}/online", tag = "servers", params(("name" = String, Path, description = "Which server")),
+    request_body = OnlineRequest,
     responses((status = 200, body = Server), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn online(
     State(node): State<Node>,
     caller: Caller,
     Named(name): Named<ServerName>,
     version: IfMatch,
+    MaybeBody(request): MaybeBody<OnlineRequest>,
 ) -> Result<Response, Problem> {
-    let server = id_of(&node, name.as_str()).await?;
-    let servers = BTreeSet::from([server]);
+    let (first, servers) = these(&node, &name, &request.also).await?;
     set_mode(
         &node,
         &caller,
-        (&name, server),
+        (&name, first),
         version,
         servers,
         Mode::Online,
     )
     .await
+}
+
+/// The server that a request names, and with it all that it names.
+async fn these(
+    node: &Node,
+    name: &ServerName,
+    also: &[String],
+) -> Result<(ServerId, BTreeSet<ServerId>), Problem> {
+    let first = id_of(node, name.as_str()).await?;
+    let mut servers = BTreeSet::from([first]);
+    for also in also {
+        servers.insert(id_of(node, also).await?);
+    }
+    Ok((first, servers))
 }
 
 /// Gives servers no new sessions. Those that they have go on, or go elsewhere where it is asked. It can be planned first
@@ -168,11 +183,7 @@ pub(super) async fn offline(
         (true, Some(0)) => Some(Duration::ZERO),
         (true, given) => Some(checked_span("deadline_s", given)?.unwrap_or(WITHIN)),
     };
-    let first = id_of(&node, name.as_str()).await?;
-    let mut servers = BTreeSet::from([first]);
-    for also in &request.also {
-        servers.insert(id_of(&node, also).await?);
-    }
+    let (first, servers) = these(&node, &name, &request.also).await?;
     if asked.dry_run {
         let directory = node.directory();
         let wish = policy::draining::Wish {

@@ -7,7 +7,7 @@ use crate::errors::{Exit, Failure};
 use clap::Subcommand;
 use model::ServerName;
 use server::api::bodies::{
-    Drain, External, OfflineRequest, Plan, Server as ServerView, ServerChange,
+    Drain, External, OfflineRequest, OnlineRequest, Plan, Server as ServerView, ServerChange,
 };
 use std::time::{Duration, Instant};
 
@@ -76,13 +76,15 @@ struct Set {
     no_external: bool,
 }
 
-/// Gives a server new sessions again
+/// Gives servers new sessions again
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  stead server online boston")]
+  stead server online boston
+  stead server online boston chicago")]
 struct Online {
-    /// Which server.
-    name: ServerName,
+    /// Which servers; all of them or none.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<ServerName>,
 }
 
 /// Gives servers no new sessions; those that they have go on, or elsewhere
@@ -125,19 +127,7 @@ impl Server {
             Verb::List(_) => list(context, &door).await,
             Verb::Show(Show { name }) => show(context, &door, &name).await,
             Verb::Set(verb) => verb.run(context, &door).await,
-            Verb::Online(Online { name }) => {
-                let what = format!("{name} was not taken online");
-                let path = format!("/v1/servers/{}/online", escape(name.as_str()));
-                let server: ServerView = door.send(&what, Method::Post, &path, &()).await?;
-                context.output.done(
-                    &server,
-                    format!(
-                        "{} is online: load balancing gives it new sessions.",
-                        server.status.name
-                    ),
-                );
-                Ok(())
-            }
+            Verb::Online(verb) => verb.run(context, &door).await,
             Verb::Offline(verb) => verb.run(context, &door).await,
         }
     }
@@ -173,6 +163,52 @@ impl Set {
     }
 }
 
+impl Online {
+    async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
+        let all: Vec<&str> = self.names.iter().map(ServerName::as_str).collect();
+        let Some((first, also)) = all.split_first() else {
+            return Ok(());
+        };
+        let what = format!("{} not taken online", were(&all));
+        let path = format!("/v1/servers/{}/online", escape(first));
+        let request = OnlineRequest {
+            also: also.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let server: ServerView = door.send(&what, Method::Post, &path, &request).await?;
+        let servers = with_others(door, server, also).await?;
+        let words = match all.as_slice() {
+            [name] => format!("{name} is online: load balancing gives it new sessions."),
+            several => format!(
+                "{} are online: load balancing gives them new sessions.",
+                several.join(", ")
+            ),
+        };
+        show_all(context, &servers, words);
+        Ok(())
+    }
+}
+
+/// The first server as it was answered, and the others as they are now.
+async fn with_others(
+    door: &Door,
+    first: ServerView,
+    also: &[&str],
+) -> Result<Vec<ServerView>, Failure> {
+    let mut servers = vec![first];
+    for name in also {
+        servers.push(shown(door, name).await?);
+    }
+    Ok(servers)
+}
+
+/// One server is shown as itself, several as a list.
+fn show_all(context: &Context, servers: &[ServerView], words: String) {
+    match servers {
+        [one] => context.output.done(one, words),
+        several => context.output.done(&several, words),
+    }
+}
+
 impl Offline {
     async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
         let all: Vec<&str> = self.names.iter().map(ServerName::as_str).collect();
@@ -195,10 +231,7 @@ impl Offline {
         }
         let began = Instant::now();
         let server: ServerView = door.send(&what, Method::Post, &path, &request).await?;
-        let mut servers = vec![server];
-        for name in also {
-            servers.push(shown(door, name).await?);
-        }
+        let mut servers = with_others(door, server, also).await?;
         if self.wait {
             for server in &mut servers {
                 wait_until_drained(door, server).await?;
@@ -211,10 +244,7 @@ impl Offline {
             }
             false => servers.iter().map(said).collect::<Vec<_>>().join("\n"),
         };
-        match servers.as_slice() {
-            [one] => context.output.done(one, words),
-            several => context.output.done(&several, words),
-        }
+        show_all(context, &servers, words);
         Ok(())
     }
 }

@@ -29,9 +29,9 @@ pub use group::{
 };
 pub use pause::{GroupPause, Pause, PauseRequest};
 pub use records::{
-    App, AppChange, Drain, External, Offline, OfflineRequest, Override, Password, PasswordRequest,
-    Server, ServerChange, Session, SessionMove, SessionRequest, Setting, SettingValue, User,
-    UserChange, UserCreation,
+    App, AppChange, Drain, External, Offline, OfflineRequest, OnlineRequest, Override, Password,
+    PasswordRequest, Server, ServerChange, Session, SessionMove, SessionRequest, Setting,
+    SettingValue, User, UserChange, UserCreation,
 };
 pub use recovery::{Recovered, RecoveryRequest};
 pub use reset::{GroupReset, ResetRequest};

@@ -98,6 +98,14 @@ pub struct OfflineRequest {
     pub also: Vec<String>,
 }
 
+/// Takes servers online.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnlineRequest {
+    /// Other servers that are taken online with this one, all of them or none.
+    pub also: Vec<String>,
+}
+
 /// A setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Setting {
