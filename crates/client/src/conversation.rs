@@ -28,6 +28,10 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 pub const HELLO_LIMIT: Duration = Duration::from_secs(3);
 /// How long a question may take that the server can answer from its own memory.
 pub const QUESTION_LIMIT: Duration = Duration::from_secs(3);
+/// When to come back to a server that could not even say when.
+const WORDLESS: Duration = Duration::from_millis(500);
+/// Servers without room that are met before the others are spared.
+const BUSY_ENOUGH: u32 = 2;
 /// The next server is tried when the one before has not answered after this.
 pub const STAGGER: Duration = Duration::from_millis(150);
 
@@ -88,6 +92,26 @@ pub enum DialError {
     /// No server is known.
     #[error("no server is known")]
     NoServers,
+}
+
+impl DialError {
+    /// When to ask a server again that has no room now.
+    pub fn come_back(&self) -> Option<Duration> {
+        match self {
+            Self::Hello { source, .. } => match **source {
+                AskError::ComeBack { after_ms } => Some(Duration::from_millis(after_ms)),
+                _ => None,
+            },
+            // It closed the connection without a word: nobody can be told at such times.
+            Self::Tls { source, .. } => match source.kind() {
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe => Some(WORDLESS),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 /// Why a question has no answer.
@@ -316,13 +340,16 @@ pub async fn secure(
 }
 
 /// Dials one candidate after the other, the next when the one before has failed or not answered within [`STAGGER`], and gives
-/// conversations in the order in which they come about.
+/// conversations in the order in which they come about. When servers have no room, the others are spared: whoever is turned away
+/// everywhere would only keep all of them busy.
 pub struct Dialing {
     waiting: std::vec::IntoIter<Candidate>,
     dials: JoinSet<Result<Conversation, DialError>>,
     trust: Trust,
     next_at: Instant,
     last_error: Option<DialError>,
+    busy: u32,
+    come_back: Option<Duration>,
 }
 
 impl Dialing {
@@ -334,6 +361,8 @@ impl Dialing {
             trust: trust.clone(),
             next_at: Instant::now(),
             last_error: None,
+            busy: 0,
+            come_back: None,
         };
         dialing.start_next();
         dialing
@@ -351,6 +380,7 @@ impl Dialing {
                     Some(Ok(Ok(conversation))) => return Some(conversation),
                     Some(Ok(Err(error))) => {
                         tracing::debug!(%error, "a server was not reached");
+                        self.note_busy(error.come_back());
                         self.last_error = Some(error);
                         self.start_next();
                     }
@@ -365,6 +395,20 @@ impl Dialing {
     /// Why the last candidate that failed did.
     pub fn last_error(self) -> DialError {
         self.last_error.unwrap_or(DialError::NoServers)
+    }
+
+    /// The soonest time that servers without room have named.
+    pub fn come_back(&self) -> Option<Duration> {
+        self.come_back
+    }
+
+    fn note_busy(&mut self, after: Option<Duration>) {
+        let Some(after) = after else { return };
+        self.busy += 1;
+        self.come_back = Some(self.come_back.map_or(after, |before| before.min(after)));
+        if self.busy >= BUSY_ENOUGH {
+            self.waiting = Vec::new().into_iter();
+        }
     }
 
     fn start_next(&mut self) {

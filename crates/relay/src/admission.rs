@@ -10,6 +10,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::pace::Pace;
 
 /// How many visitors a gate lets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub struct Limits {
     pub unproved_per_address: usize,
     /// Visitors that may be told at once that they are to come back.
     pub turned_away: usize,
-    /// How many visitors can prove themselves in a second; spreads the times to come back.
+    /// How many visitors can prove themselves in a second, before it is measured; spreads the times to come back.
     pub proofs_per_second: u32,
 }
 
@@ -39,16 +42,12 @@ impl Limits {
     pub const HANDSHAKES: Self = Self {
         total: 2_048,
         unproved: 2_048,
-        unproved_per_address: 512,
+        // More at once from one place take no less time together, and each would wait until it gives up.
+        unproved_per_address: 128,
         turned_away: 0,
         proofs_per_second: 400,
     };
 }
-
-/// Earliest time to come back, in milliseconds.
-pub const SOONEST_MS: u64 = 200;
-/// Latest time to come back, in milliseconds.
-pub const LATEST_MS: u64 = 30_000;
 
 /// What the rule says to a visitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +71,7 @@ pub struct Admission {
     unproved: usize,
     by_address: HashMap<IpAddr, usize>,
     being_turned_away: usize,
-    /// Visitors that were told to come back and, as far as can be known, have not been served since.
-    backlog: u64,
+    pace: Pace,
 }
 
 impl Admission {
@@ -85,12 +83,13 @@ impl Admission {
             unproved: 0,
             by_address: HashMap::new(),
             being_turned_away: 0,
-            backlog: 0,
+            pace: Pace::new(limits.proofs_per_second),
         }
     }
 
     /// A visitor arrives. Except when shut out, he has to [`leave`](Self::leave) or to be [`turned`](Self::turned).
-    pub fn arrive(&mut self, from: IpAddr) -> Verdict {
+    /// `now` is of one monotonic clock, here and in what follows.
+    pub fn arrive(&mut self, from: IpAddr, now: Duration) -> Verdict {
         let share = self.by_address.get(&from).copied().unwrap_or(0);
         let fits = self.inside < self.limits.total
             && self.unproved < self.limits.unproved
@@ -105,15 +104,14 @@ impl Admission {
             return Verdict::ShutOut;
         }
         self.being_turned_away += 1;
-        self.backlog = self.backlog.saturating_add(1);
         Verdict::TurnedAway {
-            after_ms: come_back_after(self.backlog, self.limits.proofs_per_second),
+            after_ms: self.pace.slot(now),
         }
     }
 
     /// A visitor inside has proved himself.
-    pub fn prove(&mut self, from: IpAddr) {
-        self.backlog = self.backlog.saturating_sub(1);
+    pub fn prove(&mut self, from: IpAddr, now: Duration) {
+        self.pace.proved(now);
         self.forget_unproved(from);
     }
 
@@ -143,22 +141,15 @@ impl Admission {
                 self.by_address.remove(&from);
             }
         }
-        if self.unproved == 0 {
-            // There is room for everybody: who was turned away and has not come back is served elsewhere.
-            self.backlog = 0;
-        }
     }
-}
-
-/// When the last of `backlog` visitors is to come back, in milliseconds, if `per_second` of them can be served.
-pub fn come_back_after(backlog: u64, per_second: u32) -> u64 {
-    let wait = backlog.saturating_mul(1000) / u64::from(per_second.max(1));
-    SOONEST_MS.saturating_add(wait).min(LATEST_MS)
 }
 
 /// A gate that connections pass. A cheap clone.
 #[derive(Debug, Clone)]
-pub struct Gate(Arc<Mutex<Admission>>);
+pub struct Gate {
+    admission: Arc<Mutex<Admission>>,
+    since: Instant,
+}
 
 /// How a connection fared at a gate.
 #[derive(Debug)]
@@ -179,12 +170,15 @@ pub enum Entry {
 impl Gate {
     /// A gate with these limits.
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Mutex::new(Admission::new(limits))))
+        Self {
+            admission: Arc::new(Mutex::new(Admission::new(limits))),
+            since: Instant::now(),
+        }
     }
 
     /// A connection from this address arrives.
     pub fn enter(&self, from: IpAddr) -> Entry {
-        match self.admission().arrive(from) {
+        match self.admission().arrive(from, self.since.elapsed()) {
             Verdict::Enters => Entry::Admitted(Permit {
                 gate: self.clone(),
                 from,
@@ -205,7 +199,9 @@ impl Gate {
 
     fn admission(&self) -> MutexGuard<'_, Admission> {
         // The counts are whole at every point where a panic could leave them.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -222,7 +218,8 @@ impl Permit {
     pub fn prove(&mut self) {
         if !self.proved {
             self.proved = true;
-            self.gate.admission().prove(self.from);
+            let now = self.gate.since.elapsed();
+            self.gate.admission().prove(self.from, now);
         }
     }
 
@@ -253,6 +250,7 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
+    const NOW: Duration = Duration::ZERO;
     const FEW: Limits = Limits {
         total: 6,
         unproved: 4,
@@ -269,15 +267,15 @@ mod tests {
     fn one_address_gets_its_share_only() {
         let mut admission = Admission::new(FEW);
         for _ in 0..3 {
-            assert_eq!(admission.arrive(address(1)), Verdict::Enters);
+            assert_eq!(admission.arrive(address(1), NOW), Verdict::Enters);
         }
         assert!(matches!(
-            admission.arrive(address(1)),
+            admission.arrive(address(1), NOW),
             Verdict::TurnedAway { .. }
         ));
-        assert_eq!(admission.arrive(address(2)), Verdict::Enters);
+        assert_eq!(admission.arrive(address(2), NOW), Verdict::Enters);
         assert!(matches!(
-            admission.arrive(address(2)),
+            admission.arrive(address(2), NOW),
             Verdict::TurnedAway { .. }
         ));
     }
@@ -286,70 +284,35 @@ mod tests {
     fn who_has_proved_himself_makes_room_until_the_total_is_reached() {
         let mut admission = Admission::new(FEW);
         for last in 0..6 {
-            assert_eq!(admission.arrive(address(last)), Verdict::Enters);
-            admission.prove(address(last));
+            assert_eq!(admission.arrive(address(last), NOW), Verdict::Enters);
+            admission.prove(address(last), NOW);
         }
         assert!(matches!(
-            admission.arrive(address(9)),
+            admission.arrive(address(9), NOW),
             Verdict::TurnedAway { .. }
         ));
         admission.turned();
         admission.leave(address(0), true);
-        assert_eq!(admission.arrive(address(9)), Verdict::Enters);
-    }
-
-    #[test]
-    fn the_time_to_come_back_grows_with_the_backlog_and_ends_with_it() {
-        let mut admission = Admission::new(FEW);
-        for last in 0..4 {
-            assert_eq!(admission.arrive(address(last)), Verdict::Enters);
-        }
-        let told: Vec<u64> = (0..5)
-            .map(|_| match admission.arrive(address(9)) {
-                Verdict::TurnedAway { after_ms } => {
-                    admission.turned();
-                    after_ms
-                }
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(told, [300, 400, 500, 600, 700]);
-        for last in 0..4 {
-            admission.leave(address(last), false);
-        }
-        for _ in 0..3 {
-            assert_eq!(admission.arrive(address(1)), Verdict::Enters);
-        }
-        assert_eq!(
-            admission.arrive(address(1)),
-            Verdict::TurnedAway { after_ms: 300 }
-        );
+        assert_eq!(admission.arrive(address(9), NOW), Verdict::Enters);
     }
 
     #[test]
     fn too_many_to_answer_are_shut_out() {
         let mut admission = Admission::new(Limits { unproved: 0, ..FEW });
         assert!(matches!(
-            admission.arrive(address(1)),
+            admission.arrive(address(1), NOW),
             Verdict::TurnedAway { .. }
         ));
         assert!(matches!(
-            admission.arrive(address(1)),
+            admission.arrive(address(1), NOW),
             Verdict::TurnedAway { .. }
         ));
-        assert_eq!(admission.arrive(address(1)), Verdict::ShutOut);
+        assert_eq!(admission.arrive(address(1), NOW), Verdict::ShutOut);
         admission.turned();
         assert!(matches!(
-            admission.arrive(address(1)),
+            admission.arrive(address(1), NOW),
             Verdict::TurnedAway { .. }
         ));
-    }
-
-    #[test]
-    fn the_time_to_come_back_is_bounded() {
-        assert_eq!(come_back_after(u64::MAX, 0), LATEST_MS);
-        assert_eq!(come_back_after(0, 400), SOONEST_MS);
-        assert!(come_back_after(5_000, 400) > come_back_after(500, 400));
     }
 
     #[test]

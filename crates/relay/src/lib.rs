@@ -18,6 +18,8 @@ pub mod conversation;
 mod frames;
 pub mod gateway;
 pub mod listener;
+pub mod pace;
+pub mod pace;
 pub mod pipe;
 pub mod sessions;
 pub mod stop;

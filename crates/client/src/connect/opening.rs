@@ -112,6 +112,9 @@ pub(crate) async fn open(
                 None => OpenError::NotReachable(dialing.last_error()),
             });
         }
+        let come_back = come_back.into_iter().chain(dialing.come_back()).min();
+        // Nothing is held while it waits.
+        drop(dialing);
         let wait = match come_back {
             Some(told) => come_back_after(told, &mut rand::rng()),
             None => backoff.wait(&mut rand::rng()),

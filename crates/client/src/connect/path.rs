@@ -23,6 +23,10 @@ use crate::trust::Trust;
 const RESUME_LIMIT: Duration = Duration::from_millis(1500);
 /// How long the host may take to connect a new stream to the backend.
 const ATTACH_LIMIT: Duration = Duration::from_secs(5);
+/// How long a server may take before others are dialed, in case that it does not answer: a crowd of clients that hold connections to
+/// all servers would shut each other out.
+const RESUME_PATIENCE: Duration = Duration::from_millis(250);
+const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection that carries the frames of the tunnel.
 pub(crate) type Path = TlsStream<TcpStream>;
@@ -108,7 +112,8 @@ pub(crate) async fn attach(
         client,
     };
     let request = |_: &Conversation| request.clone();
-    let sought = seek(candidates, trust, ATTACH_LIMIT, met, request, is_attached);
+    let times = (ATTACH_PATIENCE, ATTACH_LIMIT);
+    let sought = seek(candidates, trust, times, met, request, is_attached);
     let (conversation, answer) = sought.await?;
     let Answer::Attached {
         stream,
@@ -146,7 +151,8 @@ pub(crate) async fn resume(
     met: impl Fn(ServerId),
 ) -> Result<Resumed, NoPath> {
     let request = |conversation: &Conversation| claim.request(conversation, received);
-    let sought = seek(candidates, trust, RESUME_LIMIT, met, request, is_resumed);
+    let times = (RESUME_PATIENCE, RESUME_LIMIT);
+    let sought = seek(candidates, trust, times, met, request, is_resumed);
     let (conversation, answer) = sought.await?;
     Ok(resumed(conversation, &answer))
 }
@@ -200,11 +206,11 @@ impl Claim {
     }
 }
 
-/// Tries the candidates until one gives a fitting answer.
+/// Tries the candidates until one gives a fitting answer; the times are how long one may take before others are dialed, and at all.
 async fn seek(
     candidates: Vec<Candidate>,
     trust: &Trust,
-    limit: Duration,
+    (patience, limit): (Duration, Duration),
     met: impl Fn(ServerId),
     mut request: impl FnMut(&Conversation) -> Request,
     fits: impl Fn(&Answer) -> bool,
@@ -221,19 +227,23 @@ async fn seek(
             None => dialing.next().await,
         };
         let Some(mut conversation) = next else {
+            let told = no_path.come_back.into_iter();
+            no_path.come_back = told.chain(dialing.come_back()).min();
             return Err(no_path);
         };
         met(conversation.server());
         let request = request(&conversation);
         let answer = {
             let mut asking = std::pin::pin!(conversation.ask(&request, limit));
-            let mut all_dialed = false;
+            let mut late = std::pin::pin!(tokio::time::sleep(patience));
+            let (mut is_late, mut all_dialed) = (false, false);
             loop {
                 tokio::select! {
                     biased;
                     answer = &mut asking => break answer,
+                    () = &mut late, if !is_late => is_late = true,
                     // Others are set up meanwhile.
-                    dialed = dialing.next(), if !all_dialed => match dialed {
+                    dialed = dialing.next(), if is_late && !all_dialed => match dialed {
                         Some(other) => ready.push_back(other),
                         None => all_dialed = true,
                     },

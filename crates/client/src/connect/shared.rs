@@ -237,6 +237,9 @@ impl Shared {
         until: Option<Instant>,
     ) -> Result<Fate, Refused> {
         const OFTEN: u32 = 40;
+        /// How many times as long as an answer took the next question waits at least.
+        const UNHURRIED: u32 = 8;
+        const SLOWEST: Duration = Duration::from_secs(2);
         let began = Instant::now();
         // A round that was under way when the trouble began may have tried the host before.
         let (in_vain, host_met) = (since_now(&self.in_vain), since_now(&self.host_met));
@@ -252,7 +255,10 @@ impl Shared {
             None => began.elapsed(),
         };
         loop {
-            match self.news(&mut conversation, standing).await {
+            let asking = Instant::now();
+            let news = self.news(&mut conversation, standing).await;
+            let answered_after = asking.elapsed();
+            match news {
                 Ok(news) => match judge(&news, troubled(), tried()) {
                     Fate::Goes => {}
                     fate => return Ok(fate),
@@ -272,6 +278,8 @@ impl Shared {
             } else {
                 backoff.wait(&mut rand::rng())
             };
+            // A server that takes its time is asked by many others.
+            let wait = wait.max((answered_after * UNHURRIED).min(SLOWEST));
             tokio::time::sleep(wait).await;
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::ServerId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tunnel::{Config, ResetCode};
 use wire::client::Refused;
 
@@ -185,6 +186,7 @@ async fn first_path(
 ) -> Result<(Standing, Attached), Refused> {
     let mut waits = waits();
     loop {
+        let began = Instant::now();
         let Ok(standing) = standings.wait_for(|now| now.is_live).await.map(|now| *now) else {
             return Err(Refused::NoSession);
         };
@@ -215,7 +217,7 @@ async fn first_path(
             generation: standing.generation,
         });
         tokio::select! {
-            () = pause(&no_path, &mut waits) => {}
+            () = pause(&no_path, began, &mut waits) => {}
             () = left(standings, standing) => {}
         }
     }
@@ -230,6 +232,7 @@ async fn next_path(
 ) -> Option<Resumed> {
     let mut waits = waits();
     loop {
+        let began = Instant::now();
         let candidates = shared.paths_to(standing.host);
         let met = shared.noting(standing.host);
         let no_path = match resume(candidates, &shared.trust, claim, received, met).await {
@@ -240,20 +243,25 @@ async fn next_path(
             return None;
         }
         shared.note_tried_all();
-        pause(&no_path, &mut waits).await;
+        pause(&no_path, began, &mut waits).await;
     }
 }
+
+/// The longest pause of a client that was not told to come back.
+const SLOWEST: Duration = Duration::from_secs(2);
 
 fn waits() -> Backoff {
     Backoff::new(Duration::from_millis(100), Duration::from_secs(1))
 }
 
-async fn pause(no_path: &NoPath, waits: &mut Backoff) {
+/// The pause after all paths were tried in vain, since `began`: what servers say, or a little more each time; where everything takes its
+/// time there are many others.
+async fn pause(no_path: &NoPath, began: Instant, waits: &mut Backoff) {
     let wait = {
         let mut random = rand::rng();
         match no_path.come_back {
             Some(told) => come_back_after(told, &mut random),
-            None => waits.wait(&mut random),
+            None => waits.wait(&mut random).max(began.elapsed().min(SLOWEST)),
         }
     };
     tokio::time::sleep(wait).await;
