@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use testkit::{Group, Machine, Network, Node, eventually};
+use anyhow::{Result, ensure};
+use testkit::{Group, Machine, Network, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::Options;
+use crate::backend::{self, PIECE};
 use crate::changes::{merged, turn};
 use crate::cluster::{VIEWER, processor};
 use crate::load::{Load, Plan, Service};
@@ -28,8 +29,6 @@ const PORT: u16 = 7300;
 const STREAMS: usize = 4;
 /// Connections that are opened at once.
 const OPENERS: usize = 32;
-/// Bytes written or read at once.
-const PIECE: usize = 256 * 1024;
 /// Bytes of a question and of its answer.
 const QUESTION: usize = 64;
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
@@ -110,7 +109,7 @@ fn side(
     start: impl FnOnce(&Network) -> Result<Box<dyn std::any::Any>>,
 ) -> Result<Side> {
     let network = Network::new(machine, &[SERVER, VIEWER]);
-    serve(network.node(SERVER))?;
+    backend::serve(network.node(SERVER), DIRECT)?;
     let relay = start(&network)?;
     let side = Side {
         name,
@@ -124,48 +123,6 @@ fn side(
         viewer.connect(address, Duration::from_millis(200)).is_ok()
     });
     Ok(side)
-}
-
-/// The backend, in a thread of this process, whose processor time is not counted. The first byte of a connection says what it does:
-/// `D` sends for ever, `E` sends back what it gets, `C` sends one byte and ends.
-fn serve(node: &Node) -> Result<()> {
-    let listener = node.within(|| std::net::TcpListener::bind(("0.0.0.0", DIRECT)));
-    let listener = listener.context("the backend")?;
-    listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async move {
-            let listener = TcpListener::from_std(listener)?;
-            loop {
-                let (stream, _) = listener.accept().await?;
-                // Clients go when they have seen enough.
-                tokio::spawn(async move { answer(stream).await.ok() });
-            }
-            #[expect(unreachable_code, reason = "it says what the loop fails with")]
-            anyhow::Ok(())
-        })
-    });
-    Ok(())
-}
-
-async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut buffer = vec![b'x'; PIECE];
-    match stream.read_u8().await? {
-        b'D' => loop {
-            stream.write_all(&buffer).await?;
-        },
-        b'E' => loop {
-            let count = stream.read(&mut buffer).await?;
-            match buffer.get(..count) {
-                Some(bytes) if count > 0 => stream.write_all(bytes).await?,
-                _ => return Ok(()),
-            }
-        },
-        _ => stream.write_all(b"x").await,
-    }
 }
 
 impl Side {

@@ -2,16 +2,19 @@
 //!
 //! What must always be true: both sides of a comparison run in the same run on the same machine, in turn, under the same
 //! load generator; a side that is not installed is reported as missing; a side that refuses work ends the run instead of
-//! counting. Start at the module of a bench: [`failover`], [`changes`], [`lookups`], [`gateway`].
+//! counting. Start at the module of a bench: [`failover`], [`changes`], [`lookups`], [`gateway`], [`reconnect`].
 
+mod backend;
 mod changes;
 mod cluster;
+mod crowd;
 mod failover;
 mod gateway;
 mod http2;
 mod load;
 mod lookups;
 mod peers;
+mod reconnect;
 mod report;
 mod samples;
 mod switchover;
@@ -49,6 +52,9 @@ struct Options {
     /// Turns of each side.
     #[arg(long, default_value_t = 3)]
     turns: usize,
+    /// Clients of `reconnect`, instead of several crowds.
+    #[arg(long)]
+    clients: Option<usize>,
     /// Print the sections and leave the page as it is.
     #[arg(long)]
     dry_run: bool,
@@ -61,6 +67,7 @@ enum Name {
     Changes,
     Lookups,
     Gateway,
+    Reconnect,
 }
 
 impl Options {
@@ -79,6 +86,9 @@ impl Options {
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(crowd::WORD) {
+        return crowd::run();
+    }
     let options = Options::parse();
     let machine = Machine::alone();
     for name in Name::value_variants()
@@ -105,6 +115,11 @@ fn main() -> Result<()> {
                 "gateway",
                 "gateway: ordinary clients, relayed",
                 gateway::run(&machine, &options)?,
+            ),
+            Name::Reconnect => (
+                "reconnect",
+                "reconnect: a storm of clients",
+                reconnect::run(&machine, &options)?,
             ),
         };
         let section = format!("{section}\n{}\n{}\n", versions(&options), report::set_up()?);
