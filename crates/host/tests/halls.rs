@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use host::{Found, Halls, Launched, discover};
 use model::EndReason;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tunnel::Event;
@@ -25,10 +24,8 @@ async fn echo() -> String {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let mut bytes = [0; 1024];
-                while let Ok(count @ 1..) = stream.read(&mut bytes).await {
-                    stream.write_all(&bytes[..count]).await.ok();
-                }
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await.ok();
             });
         }
     });

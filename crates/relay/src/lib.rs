@@ -19,7 +19,6 @@ mod frames;
 pub mod gateway;
 pub mod listener;
 pub mod pace;
-pub mod pace;
 pub mod pipe;
 pub mod sessions;
 pub mod stop;

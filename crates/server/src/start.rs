@@ -258,22 +258,13 @@ async fn start(
     links.connect(peers.pool().clone());
     let replica = open_replica(data, &identity, links).await?;
     sight.open(replica.clone());
-    let bound = Bound {
-        peer_address: identity.peer.advertise.clone(),
-        client_address: identity.client.advertise.clone(),
-    };
     let executable = std::env::current_exe().map_err(ServeError::System)?;
-    let halls = Halls::new(
-        executable.clone(),
-        data.join("halls"),
-        data.join("sessions"),
-    );
     let node = Node(Arc::new(Inner {
         before: Arc::new(empty_directory(&identity, &trust)),
         data: data.to_owned(),
+        halls: halls(&executable, data),
         executable,
-        halls,
-        bound,
+        bound: bound(&identity),
         replica,
         peers,
         tickets: ArcSwap::from_pointee(Tickets::new(identity.group, None)),
@@ -306,6 +297,21 @@ async fn start(
         client_tls,
         admin: admin_socket(data)?,
     })
+}
+
+fn bound(identity: &Identity) -> Bound {
+    Bound {
+        peer_address: identity.peer.advertise.clone(),
+        client_address: identity.client.advertise.clone(),
+    }
+}
+
+fn halls(executable: &Path, data: &Path) -> Halls {
+    Halls::new(
+        executable.to_owned(),
+        data.join("halls"),
+        data.join("sessions"),
+    )
 }
 
 async fn bind_peer(identity: &Identity) -> Result<Listener, ServeError> {
