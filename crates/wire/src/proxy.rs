@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 
 /// The longest header that is looked at.
 pub const LIMIT: usize = 4 * 1024;
+/// The longest header of version 1, which is a line, by the specification.
+pub const LINE_LIMIT: usize = 107;
 
 /// What a header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,24 +36,26 @@ pub fn read(bytes: &[u8]) -> Result<Option<Header>, NoHeader> {
         allow_v1: true,
         allow_v2: true,
     };
-    let head = bytes.get(..LIMIT.min(bytes.len())).unwrap_or_default();
+    // What is too long is none also where all of it has come at once.
+    let longest = match bytes.first() {
+        Some(b'P') => LINE_LIMIT,
+        _ => LIMIT,
+    };
+    let head = bytes.get(..longest.min(bytes.len())).unwrap_or_default();
     match ProxyHeader::parse(head, config) {
         Ok((header, length)) => Ok(Some(Header {
             client: header.proxied_address().map(|address| address.source),
             authority: header.authority().map(str::to_owned),
             length,
         })),
-        Err(Error::BufferTooShort) if bytes.len() < LIMIT && !is_whole_line(bytes) => Ok(None),
+        Err(Error::BufferTooShort) if bytes.len() < longest && !is_whole_line(bytes) => Ok(None),
         Err(_) => Err(NoHeader),
     }
 }
 
-/// Whether a header of version 1, which is a line, has come to its end, or to the length that none has.
+/// Whether a header of version 1 has come to its end.
 fn is_whole_line(bytes: &[u8]) -> bool {
-    /// By the specification.
-    const LONGEST: usize = 107;
-    let ends = || bytes.windows(2).any(|two| two == b"\r\n");
-    bytes.first() == Some(&b'P') && (bytes.len() > LONGEST || ends())
+    bytes.first() == Some(&b'P') && bytes.windows(2).any(|two| two == b"\r\n")
 }
 
 /// The header that says that a connection is `client`'s, who wanted to reach `reached`. Where the two are of different
@@ -127,6 +131,18 @@ mod tests {
             assert_eq!(read(bytes), Err(NoHeader), "{bytes:?}");
         }
         assert_eq!(read(b""), Ok(None));
+        // The longest line, and one more byte: at once as in pieces.
+        let line = |length: usize| {
+            let (start, end) = ("PROXY UNKNOWN ", "\r\n");
+            let padding = "x".repeat(length - start.len() - end.len());
+            format!("{start}{padding}{end}").into_bytes()
+        };
+        let longest = line(LINE_LIMIT);
+        assert_eq!(read(&longest).unwrap().unwrap().length, LINE_LIMIT);
+        assert_eq!(read(&longest[..LINE_LIMIT - 1]), Ok(None));
+        let longer = line(LINE_LIMIT + 1);
+        assert_eq!(read(&longer), Err(NoHeader));
+        assert_eq!(read(&longer[..LINE_LIMIT]), Err(NoHeader));
         assert_eq!(read(&vec![b'P'; LIMIT]), Err(NoHeader));
     }
 }
