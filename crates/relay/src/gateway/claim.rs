@@ -79,46 +79,74 @@ pub async fn read(
     from: SocketAddr,
     token_from: TokenFrom,
 ) -> Result<(Claim, Vec<u8>), NoClaim> {
-    let mut claim = Claim {
-        token: of_address(from.ip()),
-        client: from,
-        reached: io.local_addr()?,
-    };
-    if token_from == TokenFrom::SourceAddress {
-        return Ok((claim, Vec::new()));
-    }
-    let reading = async {
+    let mut reading = Reading::new(token_from, from, io.local_addr()?);
+    let taking = async {
         let mut early = Vec::new();
-        let mut hello = Hello::default();
         loop {
-            more(io, &mut early).await?;
-            let found = match token_from {
-                TokenFrom::RdpCookie => of_rdp(&early)?,
-                TokenFrom::Sni => hello.read(&early).map_err(NoClaim::from)?,
-                TokenFrom::ProxyProtocol => match proxy::read(&early)? {
-                    Some(header) => {
-                        early.drain(..header.length);
-                        claim.client = header.client.ok_or(NoClaim::HealthCheck)?;
-                        let authority = header.authority.as_deref().map(of_host);
-                        Some(Some(
-                            authority.unwrap_or_else(|| of_address(claim.client.ip())),
-                        ))
-                    }
-                    None => None,
-                },
-                TokenFrom::SourceAddress => Some(None),
-            };
-            if let Some(found) = found {
-                claim.token = found.unwrap_or(claim.token);
+            if let Some(claim) = reading.look(&mut early)? {
                 return Ok((claim, early));
             }
-            if early.len() >= LIMIT {
-                return Err(NoClaim::TooMuch);
-            }
+            more(io, &mut early).await?;
         }
     };
-    let outcome = timeout(TIME, reading).await;
+    let outcome = timeout(TIME, taking).await;
     outcome.unwrap_or(Err(NoClaim::TooSlow))
+}
+
+/// A claim that is being read from bytes as they come: what [`read`] does, without its socket and its clock.
+pub struct Reading {
+    token_from: TokenFrom,
+    /// The claim of one who says nothing.
+    claim: Claim,
+    hello: Hello,
+}
+
+impl Reading {
+    /// Nothing has come yet from the client at `from`, which reached the address `reached`.
+    pub fn new(token_from: TokenFrom, from: SocketAddr, reached: SocketAddr) -> Self {
+        Self {
+            token_from,
+            claim: Claim {
+                token: of_address(from.ip()),
+                client: from,
+                reached,
+            },
+            hello: Hello::default(),
+        }
+    }
+
+    /// Looks at all that has come so far, `early`, of which a PROXY header is taken off; none while more has to come. Not to be
+    /// asked again once it has answered.
+    ///
+    /// # Errors
+    /// The client claims nothing, whatever may still come.
+    pub fn look(&mut self, early: &mut Vec<u8>) -> Result<Option<Claim>, NoClaim> {
+        let found = match self.token_from {
+            TokenFrom::RdpCookie => of_rdp(early)?,
+            TokenFrom::Sni => self.hello.read(early).map_err(NoClaim::from)?,
+            TokenFrom::ProxyProtocol => match proxy::read(early)? {
+                Some(header) => {
+                    early.drain(..header.length);
+                    self.claim.client = header.client.ok_or(NoClaim::HealthCheck)?;
+                    let authority = header.authority.as_deref().map(of_host);
+                    Some(Some(
+                        authority.unwrap_or_else(|| of_address(self.claim.client.ip())),
+                    ))
+                }
+                None => None,
+            },
+            TokenFrom::SourceAddress => Some(None),
+        };
+        match found {
+            Some(token) => {
+                let mut claim = self.claim.clone();
+                claim.token = token.unwrap_or(claim.token);
+                Ok(Some(claim))
+            }
+            None if early.len() >= LIMIT => Err(NoClaim::TooMuch),
+            None => Ok(None),
+        }
+    }
 }
 
 /// Waits for more bytes.
