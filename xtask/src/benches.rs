@@ -13,8 +13,6 @@ use crate::{programs, setup};
 pub(crate) fn run(root: &Path, options: &[String]) -> Result<()> {
     setup::run(setup::For::Benches)?;
     programs::run(programs::cargo(root).args(["build", "--release", "--package", "stead"]))?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     let mut bench = programs::cargo(root);
     bench
         .args([
@@ -29,6 +27,6 @@ pub(crate) fn run(root: &Path, options: &[String]) -> Result<()> {
         .arg(root);
     bench
         .arg("--binary")
-        .arg(root.join(target).join("release/stead"));
+        .arg(programs::target(root).join("release/stead"));
     programs::run(bench.args(options))
 }

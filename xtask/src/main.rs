@@ -1,9 +1,10 @@
-//! Development tasks: `cargo xtask setup | test | sim | bench | tidy`.
+//! Development tasks: `cargo xtask setup | test | sim | fuzz | bench | tidy`.
 //!
 //! Each task is a module; this file only reads the command line and turns an outcome into an exit code. The first
 //! place to look for what a task does is the head of its module.
 
 mod benches;
+mod fuzzing;
 mod house;
 mod programs;
 mod setup;
@@ -32,6 +33,9 @@ enum Task {
         /// Also what benches are measured against.
         #[arg(long)]
         bench: bool,
+        /// Also what fuzzing needs.
+        #[arg(long)]
+        fuzz: bool,
         /// Also the tools of `.ci/run`, into `$STEAD_TOOLS` or `~/.cache/stead/tools`.
         #[arg(long)]
         ci: bool,
@@ -47,6 +51,14 @@ enum Task {
         /// Options of the crate `sim`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
+    },
+    /// Run the harnesses of the crate `fuzz`, guided by coverage: what strangers may send, and what must hold for it.
+    Fuzz {
+        /// Harnesses by name; all when none is named.
+        targets: Vec<String>,
+        /// How long each runs.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
     },
     /// Measure Stead beside what it is compared with (failover, changes, lookups, gateway; all when none is named), and write
     /// docs/BENCHMARKS.md.
@@ -90,12 +102,15 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<bool> {
     let root = root();
     match task {
-        Task::Setup { bench, ci } => {
+        Task::Setup { bench, fuzz, ci } => {
             setup::run(if bench {
                 setup::For::Benches
             } else {
                 setup::For::Tests
             })?;
+            if fuzz {
+                setup::run(setup::For::Fuzzing)?;
+            }
             if ci {
                 setup::tools(&root)?;
             }
@@ -103,6 +118,7 @@ fn run(task: Task) -> Result<bool> {
         }
         Task::Test { filter } => suites::all(&root, filter.as_deref()),
         Task::Sim { options } => suites::simulation(&root, &options),
+        Task::Fuzz { targets, seconds } => fuzzing::run(&root, &targets, seconds),
         Task::Bench { options } => benches::run(&root, &options).map(|()| true),
         Task::Tidy { write } => {
             if write {

@@ -36,6 +36,25 @@ pub(crate) fn printed(command: &mut Command) -> Result<Option<String>> {
     }
 }
 
+/// Runs a command to its end and returns what it printed; its errors go where ours go.
+///
+/// # Errors
+/// When it cannot be started or fails; names it.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("starting {command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Where cargo builds this workspace.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    root.join(named.unwrap_or_else(|| "target".into()))
+}
+
 /// Where tools and build output that outlive a checkout lie: `$variable`, or `name` in `~/.cache/stead`.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: what tests and benches need beside the Rust toolchain, and nothing else.
+//! `cargo xtask setup`: what tests, benches and fuzzing need beside the Rust toolchain, and nothing else.
 //!
 //! What must always be true: when all is there it changes nothing and takes a fraction of a second; a service that a
 //! package brings is neither running nor enabled afterwards because of it; without root nothing is tried, and the
@@ -70,6 +70,8 @@ const FOR_BENCHES: [Package; 4] = [
     service("haproxy", "measured against", "haproxy"),
 ];
 
+const FOR_FUZZING: [Package; 1] = [package("g++", "libFuzzer, which is built from its source")];
+
 /// cargo-deny, in the version whose rules `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -80,6 +82,8 @@ pub(crate) enum For {
     Tests,
     /// Tests and benches.
     Benches,
+    /// Fuzzing alone.
+    Fuzzing,
 }
 
 /// Installs the packages that are missing.
@@ -88,10 +92,11 @@ pub(crate) enum For {
 /// When one is missing and cannot be installed: not root, no apt, no network.
 #[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(crate) fn run(purpose: For) -> Result<()> {
-    let mut wanted = FOR_TESTS.to_vec();
-    if purpose == For::Benches {
-        wanted.extend(FOR_BENCHES);
-    }
+    let wanted = match purpose {
+        For::Tests => FOR_TESTS.to_vec(),
+        For::Benches => [&FOR_TESTS[..], &FOR_BENCHES].concat(),
+        For::Fuzzing => FOR_FUZZING.to_vec(),
+    };
     let missing = missing(&wanted)?;
     if missing.is_empty() {
         println!("setup: all {} system packages are there", wanted.len());
