@@ -63,11 +63,12 @@ const FOR_TESTS: [Package; 8] = [
     package("libfaketime", "a server whose clock is ahead"),
 ];
 
-const FOR_BENCHES: [Package; 4] = [
+const FOR_BENCHES: [Package; 5] = [
     service("etcd-server", "measured against", "etcd"),
     package("etcd-client", "etcd's own command line"),
     service("redis-server", "measured against", "redis-server"),
     service("haproxy", "measured against", "haproxy"),
+    service("openssh-server", "measured against", "ssh"),
 ];
 
 const FOR_FUZZING: [Package; 1] = [package("g++", "libFuzzer, which is built from its source")];

@@ -1,11 +1,9 @@
 //! `gateway`: ordinary clients through a gateway to a backend on the same server, beside HAProxy in TCP mode: bytes, connections,
 //! and what either adds to an answer.
 
-use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use testkit::{Group, Machine, Network, eventually};
@@ -13,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::Options;
-use crate::backend::{self, PIECE};
+use crate::backend;
+use crate::bulk::{QUESTION, Questions, bulk, median};
 use crate::changes::{merged, turn};
 use crate::cluster::{VIEWER, processor};
 use crate::load::{Load, Plan, Service};
@@ -29,8 +28,6 @@ const PORT: u16 = 7300;
 const STREAMS: usize = 4;
 /// Connections that are opened at once.
 const OPENERS: usize = 32;
-/// Bytes of a question and of its answer.
-const QUESTION: usize = 64;
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A server with a backend, and who relays to it.
@@ -132,7 +129,9 @@ impl Side {
 
     fn take_turn(&mut self, options: &Options) -> Result<()> {
         let measured = options.measured();
-        let (per_second, per_gigabyte) = self.bulk(measured)?;
+        let relay = || processor(&self.network, &[SERVER]);
+        let viewer = self.network.node(VIEWER);
+        let (per_second, per_gigabyte) = bulk(viewer, self.address(), STREAMS, measured, relay)?;
         self.measured.bytes_per_second.push(per_second);
         self.measured.per_gigabyte.push(per_gigabyte);
         let plan = |clients| Plan {
@@ -159,54 +158,6 @@ impl Side {
         self.measured.answers.push(answers);
         Ok(())
     }
-
-    /// Bytes a second towards clients, and the processor time of the relay for each 10⁹ of them.
-    fn bulk(&self, measured: Duration) -> Result<(f64, f64)> {
-        let (viewer, address) = (self.network.node(VIEWER), self.address());
-        let (bytes, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-        let mut streams = Vec::new();
-        for _ in 0..STREAMS {
-            let mut stream = viewer.connect(address, Duration::from_secs(5))?;
-            stream.write_all(b"D")?;
-            streams.push(stream);
-        }
-        std::thread::scope(|scope| {
-            let readers: Vec<_> = streams
-                .into_iter()
-                .map(|mut stream| {
-                    let (bytes, stop) = (&bytes, &stop);
-                    scope.spawn(move || -> Result<()> {
-                        let mut buffer = vec![0; PIECE];
-                        while !stop.load(Ordering::Relaxed) {
-                            let count = stream.read(&mut buffer)?;
-                            ensure!(count > 0, "the relay ended a stream");
-                            bytes.fetch_add(count as u64, Ordering::Relaxed);
-                        }
-                        Ok(())
-                    })
-                })
-                .collect();
-            std::thread::sleep(measured / 3);
-            let nodes = [SERVER];
-            let before = (
-                bytes.load(Ordering::Relaxed),
-                processor(&self.network, &nodes),
-            );
-            let since = Instant::now();
-            std::thread::sleep(measured);
-            let (took, passed) = (since.elapsed(), bytes.load(Ordering::Relaxed) - before.0);
-            let used = processor(&self.network, &nodes).saturating_sub(before.1);
-            stop.store(true, Ordering::Relaxed);
-            for reader in readers {
-                reader.join().expect("a reader does not panic")?;
-            }
-            let gigabytes = passed as f64 / 1e9;
-            Ok((
-                passed as f64 / took.as_secs_f64(),
-                used.as_secs_f64() / gigabytes,
-            ))
-        })
-    }
 }
 
 /// A connection, one byte each way, and its end.
@@ -229,36 +180,6 @@ impl Service for Connections {
         ensure!(got == b"x", "the relay lost an answer");
         Ok(())
     }
-}
-
-/// A question and its answer on a connection that stands.
-struct Questions {
-    address: SocketAddr,
-}
-
-impl Service for Questions {
-    type Line = Arc<tokio::sync::Mutex<TcpStream>>;
-
-    async fn open(&self) -> Result<Self::Line> {
-        let mut stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
-        stream.write_all(b"E").await?;
-        Ok(Arc::new(tokio::sync::Mutex::new(stream)))
-    }
-
-    async fn ask(&self, line: &Self::Line, _number: u64) -> Result<()> {
-        let mut stream = line.lock().await;
-        stream.write_all(&[7; QUESTION]).await?;
-        let mut answer = [0; QUESTION];
-        stream.read_exact(&mut answer).await?;
-        Ok(())
-    }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 fn table(sides: &[Side]) -> String {

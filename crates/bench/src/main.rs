@@ -2,9 +2,11 @@
 //!
 //! What must always be true: both sides of a comparison run in the same run on the same machine, in turn, under the same
 //! load generator; a side that is not installed is reported as missing; a side that refuses work ends the run instead of
-//! counting. Start at the module of a bench: [`failover`], [`changes`], [`lookups`], [`gateway`], [`reconnect`].
+//! counting. Start at the module of a bench: [`failover`], [`changes`], [`lookups`], [`gateway`],
+//! [`tunnel`], [`reconnect`].
 
 mod backend;
+mod bulk;
 mod changes;
 mod cluster;
 mod crowd;
@@ -18,6 +20,7 @@ mod reconnect;
 mod report;
 mod samples;
 mod switchover;
+mod tunnel;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -30,6 +33,7 @@ use testkit::{Machine, Node};
 use peers::etcd::Etcd;
 use peers::haproxy::Haproxy;
 use peers::redis::Redis;
+use peers::ssh::Ssh;
 use peers::stead::Stead;
 
 /// Measures Stead beside what it is compared with, and writes docs/BENCHMARKS.md.
@@ -67,6 +71,7 @@ enum Name {
     Changes,
     Lookups,
     Gateway,
+    Tunnel,
     Reconnect,
 }
 
@@ -116,6 +121,11 @@ fn main() -> Result<()> {
                 "gateway: ordinary clients, relayed",
                 gateway::run(&machine, &options)?,
             ),
+            Name::Tunnel => (
+                "tunnel",
+                "tunnel: a viewer's bytes",
+                tunnel::run(&machine, &options)?,
+            ),
             Name::Reconnect => (
                 "reconnect",
                 "reconnect: a storm of clients",
@@ -141,6 +151,7 @@ fn versions(options: &Options) -> String {
         named("etcd", Etcd::version()),
         named("Redis", Redis::version()),
         named("HAProxy", Haproxy::version()),
+        named("OpenSSH", Ssh::version()),
     ];
     versions.join(", ") + "."
 }

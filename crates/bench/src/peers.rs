@@ -4,4 +4,5 @@ pub(crate) mod etcd;
 pub(crate) mod haproxy;
 pub(crate) mod native;
 pub(crate) mod redis;
+pub(crate) mod ssh;
 pub(crate) mod stead;

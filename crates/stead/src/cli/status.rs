@@ -50,30 +50,50 @@ fn screen(output: Output, status: &bodies::Status, original: bool) -> String {
             text.push_str(&format!("  {name}: {now}\n"));
         }
     }
-    if !status.attention.is_empty() {
-        text.push_str(&format!("\n{}\n", output.heading("Needs attention")));
-    }
-    for item in &status.attention {
-        let tone = if item.severity == "error" {
-            Tone::Bad
-        } else {
-            Tone::Warning
-        };
-        text.push_str(&format!(
-            "  {}  {}\n",
-            output.tone(&format!("{:7}", item.severity), tone),
-            printable(&item.what)
-        ));
-        if let Some(remedy) = &item.remedy {
-            text.push_str(&format!("           {}\n", printable(remedy)));
-        }
-    }
+    text.push_str(&needs_attention(output, &status.attention));
     if !status.views.is_empty() {
         text.push_str(&format!(
             "\n{}\n{}\n",
             output.heading("The servers do not agree"),
             views(output, &status.views)
         ));
+    }
+    text
+}
+
+/// What several servers say in the same words is said once, with their names.
+fn needs_attention(output: Output, items: &[bodies::Attention]) -> String {
+    let mut said: Vec<(&bodies::Attention, Vec<&str>)> = Vec::new();
+    for item in items {
+        let of = item.server.as_deref();
+        let of = of.filter(|name| !item.what.contains(name));
+        let same = |(first, _): &&mut (&bodies::Attention, Vec<&str>)| {
+            (&first.severity, &first.what, &first.remedy)
+                == (&item.severity, &item.what, &item.remedy)
+        };
+        match said.iter_mut().find(same) {
+            Some((_, servers)) => servers.extend(of),
+            None => said.push((item, of.into_iter().collect())),
+        }
+    }
+    let mut text = String::new();
+    for (number, (item, servers)) in said.iter().enumerate() {
+        if number == 0 {
+            text.push_str(&format!("\n{}\n", output.heading("Needs attention")));
+        }
+        let tone = match item.severity.as_str() {
+            "error" => Tone::Bad,
+            _ => Tone::Warning,
+        };
+        let severity = output.tone(&format!("{:7}", item.severity), tone);
+        let what = match servers.as_slice() {
+            [] => printable(&item.what),
+            servers => printable(&format!("{}: {}", servers.join(", "), item.what)),
+        };
+        text.push_str(&format!("  {severity}  {what}\n"));
+        if let Some(remedy) = &item.remedy {
+            text.push_str(&format!("           {}\n", printable(remedy)));
+        }
     }
     text
 }
@@ -250,6 +270,38 @@ fn ago_words(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_servers_say_in_the_same_words_is_said_once() {
+        let item = |server: Option<&str>, what: &str| bodies::Attention {
+            severity: "warning".to_owned(),
+            server: server.map(str::to_owned),
+            what: what.to_owned(),
+            remedy: None,
+        };
+        let items = [
+            item(Some("boston"), "boston is offline"),
+            item(Some("boston"), "no control groups"),
+            item(None, "failover is off"),
+            item(Some("chicago"), "no control groups"),
+        ];
+        let text = needs_attention(Output::new(false), &items);
+        let said: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split_once("  "))
+            .map(|(_, rest)| rest.rsplit("  ").next().unwrap_or_default().trim())
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "boston is offline",
+                "boston, chicago: no control groups",
+                "failover is off"
+            ],
+            "{text}"
+        );
+        assert_eq!(needs_attention(Output::new(false), &[]), "");
+    }
 
     #[test]
     fn spans_in_words() {
