@@ -28,12 +28,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use testkit::{Machine, Node};
+use testkit::{Machine, Node, SshKeys};
 
 use peers::etcd::Etcd;
 use peers::haproxy::Haproxy;
 use peers::redis::Redis;
-use peers::ssh::Ssh;
 use peers::stead::Stead;
 
 /// Measures Stead beside what it is compared with, and writes docs/BENCHMARKS.md.
@@ -151,7 +150,7 @@ fn versions(options: &Options) -> String {
         named("etcd", Etcd::version()),
         named("Redis", Redis::version()),
         named("HAProxy", Haproxy::version()),
-        named("OpenSSH", Ssh::version()),
+        named("OpenSSH", SshKeys::version()),
     ];
     versions.join(", ") + "."
 }

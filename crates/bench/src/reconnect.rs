@@ -21,7 +21,7 @@ const SERVERS: [&str; 5] = ["a", "b", "c", "one", "other"];
 const VOTERS: usize = 3;
 const BACKEND: u16 = 7200;
 /// How many clients there are, in one run after the other.
-const CROWDS: [usize; 3] = [1_000, 3_000, 10_000];
+const CROWDS: [usize; 3] = [500, 1_000, 2_000];
 /// Clients in one process: each has four descriptors, of which a process may not have more than 20,000 on some machines.
 const TOGETHER: usize = 2_500;
 /// A crowd that takes longer has failed.

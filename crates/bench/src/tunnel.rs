@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use testkit::{Group, Machine, Network, eventually, listening};
+use testkit::{Group, Machine, Network, SshKeys, eventually, listening};
 
 use crate::Options;
 use crate::backend;
@@ -43,7 +43,7 @@ struct Side {
 /// When a side cannot be started or refuses work.
 pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
     let mut sides = vec![stead(machine, options)?];
-    if Ssh::version().is_some() {
+    if SshKeys::version().is_some() {
         sides.push(ssh(machine)?);
     }
     for _ in 0..options.turns {
@@ -71,7 +71,7 @@ fn stead(machine: &Machine, options: &Options) -> Result<Side> {
 fn ssh(machine: &Machine) -> Result<Side> {
     side(machine, "ssh -L", |network| {
         let to = format!("127.0.0.1:{BACKEND}");
-        let ssh = Ssh::start(network.node(SERVER), network.node(VIEWER), PORT, &to)?;
+        let ssh = Ssh::start(network.node(SERVER), network.node(VIEWER), PORT, &to);
         Ok(((Ipv4Addr::LOCALHOST, PORT).into(), Box::new(ssh)))
     })
 }
@@ -156,7 +156,7 @@ fn table(sides: &[Side]) -> String {
         }
         table.row(&row);
     }
-    if Ssh::version().is_none() {
+    if SshKeys::version().is_none() {
         table.row(&[
             "ssh -L: no server installed",
             "",

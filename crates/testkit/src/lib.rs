@@ -26,6 +26,7 @@ mod machine;
 mod network;
 mod plan;
 mod process;
+mod sshd;
 mod wait;
 
 pub use command_line::Outcome;
@@ -36,4 +37,5 @@ pub use machine::Machine;
 pub use network::{Network, Node};
 pub use plan::GroupPlan;
 pub use process::Process;
+pub use sshd::SshKeys;
 pub use wait::{eventually, eventually_some, millis, seconds, stays_so_for};
