@@ -11,26 +11,10 @@ use std::time::Duration;
 
 use host::{Found, Halls, Launched, discover};
 use model::EndReason;
-use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tunnel::Event;
-use viewer::{LONG, Place, Viewer, app, program};
+use viewer::{LONG, Place, Viewer, app, echo, program};
 use wire::keeper::Command;
-
-/// A TCP server that sends back what it gets.
-async fn echo() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = stream.split();
-                tokio::io::copy(&mut read, &mut write).await.ok();
-            });
-        }
-    });
-    format!("tcp:{address}")
-}
 
 fn halls(place: &Place) -> (Halls, PathBuf) {
     let folder = place.folder.path().join("halls");

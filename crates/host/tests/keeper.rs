@@ -9,30 +9,13 @@ use bytes::Bytes;
 use host::{Found, Notices, discover, open_stream};
 use model::{EndReason, Resumable, StreamId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tunnel::{Event, ResetCode};
-use viewer::{LONG, Place, Viewer, app, program};
+use viewer::{LONG, Place, Viewer, app, echo, program};
 use wire::keeper::{
     Command, Notice, Opening, OpeningAnswer, OpeningRefusal, Phase, SOCKET, Status,
 };
-
-/// A TCP server that sends back what it gets and ends its side when the other does.
-async fn echo() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = stream.split();
-                if tokio::io::copy(&mut read, &mut write).await.is_ok() {
-                    write.shutdown().await.ok();
-                }
-            });
-        }
-    });
-    format!("tcp:{address}")
-}
 
 async fn status(notices: &mut Notices, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
     let mut last = None;

@@ -8,8 +8,9 @@ use aws_lc_rs::hmac;
 use bytes::{Buf, Bytes, BytesMut};
 use host::{Launched, launch, open_stream};
 use model::{AppName, Application, Backend, SessionId, StreamId, UnixMillis};
+use tokio::io::AsyncWriteExt;
 use tokio::io::Interest;
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 use tunnel::{Config, EpochCounter, Event, Stream};
 use wire::client::{ClientId, StreamSecret};
@@ -17,6 +18,23 @@ use wire::keeper::{FILE_FORMAT, Opening, OpeningAnswer, OpeningRefusal, Spec};
 
 /// No test waits longer for anything.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// A TCP server that sends back what it gets and ends its side when the other does.
+pub(crate) async fn echo() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                if tokio::io::copy(&mut read, &mut write).await.is_ok() {
+                    write.shutdown().await.ok();
+                }
+            });
+        }
+    });
+    format!("tcp:{address}")
+}
 
 /// A folder for sessions, and their keepers.
 pub(crate) struct Place {
