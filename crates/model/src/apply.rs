@@ -54,7 +54,10 @@ impl Directory {
         group.number = number;
         group.clock = group.clock.max(change.at);
         let at = group.clock;
-        if let Some(first) = self.answers.number(change.id, &self.answered)
+        let before = self
+            .answers
+            .answered_before(change.id, number, &self.answered);
+        if let Some(first) = before
             && let Some((_, outcome)) = self.answered.get(&first)
         {
             let name = self.group.formation.accepted(first);
@@ -111,7 +114,6 @@ impl Directory {
 
     fn answer(&mut self, number: u64, change: &Change, outcome: Result<Outcome, Refusal>) {
         self.answered.insert(number, (change.id, outcome));
-        self.answers.insert(change.id, number);
         while self.answered.len() > ANSWERED_LIMIT
             && let Some(oldest) = self.answered.get_min().map(|(number, _)| *number)
         {

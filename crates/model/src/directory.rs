@@ -21,12 +21,14 @@ use crate::user::User;
 pub use parts::LoadError;
 
 use answers::Answers;
+use by_mark::ByMark;
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 mod answers;
+mod by_mark;
 mod check;
 mod divergences;
 mod index;
@@ -44,7 +46,7 @@ pub struct Directory {
     pub(crate) sessions: OrdMap<SessionId, Arc<Session>>,
     /// Sessions that are not ended, by the [`index::mark`] of their token. What is found is compared with the record, so two
     /// tokens with one mark do no harm; marks instead of names save a fifth of the memory.
-    pub(crate) by_token: OrdSet<(u64, SessionId)>,
+    pub(crate) by_token: ByMark,
     /// Sessions that are not ended, by the mark of their user.
     pub(crate) by_user: OrdSet<(u64, SessionId)>,
     /// Sessions that are not ended; no entry for a host that has none.
@@ -107,7 +109,7 @@ impl Directory {
             users: OrdMap::new(),
             apps: OrdMap::new(),
             sessions: OrdMap::new(),
-            by_token: OrdSet::new(),
+            by_token: ByMark::default(),
             by_user: OrdSet::new(),
             by_host: OrdMap::new(),
             ended: OrdSet::new(),
@@ -247,7 +249,9 @@ impl Directory {
         &'a self,
         token: &'t Token,
     ) -> impl Iterator<Item = &'a Arc<Session>> + use<'a, 't> {
-        self.marked(&self.by_token, index::mark(token.as_str()))
+        let marked = self.by_token.get(index::mark(token.as_str()));
+        marked
+            .filter_map(|id| self.sessions.get(&id))
             .filter(move |session| session.token == *token)
     }
 
@@ -256,21 +260,14 @@ impl Directory {
         &'a self,
         user: &'u UserName,
     ) -> impl Iterator<Item = &'a Arc<Session>> + use<'a, 'u> {
-        self.marked(&self.by_user, index::mark(user.as_str()))
-            .filter(move |session| session.user == *user)
-    }
-
-    fn marked<'a>(
-        &'a self,
-        index: &'a OrdSet<(u64, SessionId)>,
-        mark: u64,
-    ) -> impl Iterator<Item = &'a Arc<Session>> + 'a {
+        let mark = index::mark(user.as_str());
         // Without an end: looking for one in the tree costs as much as the beginning.
         let first = (mark, SessionId::from_bytes([0; SessionId::LEN]));
-        index
+        self.by_user
             .range(first..)
             .take_while(move |(found, _)| *found == mark)
             .filter_map(|(_, id)| self.sessions.get(id))
+            .filter(move |session| session.user == *user)
     }
 
     /// The sessions of a host that are not ended.

@@ -9,6 +9,7 @@ use crate::change::{Outcome, Refusal};
 use crate::id::ChangeId;
 use imbl::OrdMap;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// The numbers of answered changes by key. Copies are empty, and all are equal: it says nothing that the directory does not.
 #[derive(Debug, Default)]
@@ -31,22 +32,25 @@ impl PartialEq for Answers {
 impl Eq for Answers {}
 
 impl Answers {
-    /// Under which number a change was answered; `answered` are the answered ones.
-    pub(crate) fn number(
+    /// Under which number a change was answered before, of which `answered` are all. One that was not is answered as
+    /// `number` from now on: looking and noting are one way into the tree.
+    pub(crate) fn answered_before(
         &mut self,
         id: ChangeId,
+        number: u64,
         answered: &OrdMap<u64, (ChangeId, Result<Outcome, Refusal>)>,
     ) -> Option<u64> {
         if self.numbers.len() != answered.len() {
             let keys = answered.iter().map(|(number, (id, _))| (*id, *number));
             self.numbers = keys.collect();
         }
-        self.numbers.get(&id).copied()
-    }
-
-    /// One more.
-    pub(crate) fn insert(&mut self, id: ChangeId, number: u64) {
-        self.numbers.insert(id, number);
+        match self.numbers.entry(id) {
+            Entry::Occupied(before) => Some(*before.get()),
+            Entry::Vacant(place) => {
+                place.insert(number);
+                None
+            }
+        }
     }
 
     /// One less.

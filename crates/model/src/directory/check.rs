@@ -59,10 +59,7 @@ impl Directory {
             .map(|(host, ids)| (*host, ids.iter().copied().collect()))
             .collect();
         let agree = [
-            (
-                "sessions by token",
-                self.by_token.iter().copied().eq(by_token),
-            ),
+            ("sessions by token", self.by_token.iter().eq(by_token)),
             ("sessions by user", self.by_user.iter().copied().eq(by_user)),
             ("sessions by host", on_hosts == by_host),
             ("ended sessions", self.ended.iter().copied().eq(ended)),

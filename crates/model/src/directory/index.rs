@@ -58,7 +58,7 @@ impl Directory {
             return;
         }
         self.by_token
-            .insert((mark(session.token.as_str()), session.id));
+            .insert(mark(session.token.as_str()), session.id);
         self.by_user
             .insert((mark(session.user.as_str()), session.id));
         self.by_host
@@ -77,7 +77,7 @@ impl Directory {
             return;
         }
         self.by_token
-            .remove(&(mark(session.token.as_str()), session.id));
+            .remove(mark(session.token.as_str()), session.id);
         self.by_user
             .remove(&(mark(session.user.as_str()), session.id));
         if let Some(on_host) = self.by_host.get_mut(&session.host) {

@@ -3,6 +3,8 @@
 //! A setting stands here only if it has an effect. Its typed accessor is in [`super`]; a test holds the two together.
 
 use super::value::{Kind, Value};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// A setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,6 +260,12 @@ pub static CATALOGUE: &[Setting] = &[
     ),
 ];
 
+/// The defaults, read once: they are asked for several times for every change.
+static DEFAULTS: LazyLock<BTreeMap<&'static str, Value>> = LazyLock::new(|| {
+    let read = |setting: &Setting| (setting.key, setting.read_default());
+    CATALOGUE.iter().map(read).collect()
+});
+
 impl Setting {
     /// The setting of a key, if there is one.
     pub fn find(key: &str) -> Option<&'static Self> {
@@ -269,6 +277,11 @@ impl Setting {
 
     /// Its default value.
     pub fn default_value(&self) -> Value {
+        let known = DEFAULTS.get(self.key).cloned();
+        known.unwrap_or_else(|| self.read_default())
+    }
+
+    fn read_default(&self) -> Value {
         self.kind
             .parse(self.default)
             .expect("invariant: the catalogue's defaults fit their kinds, see the test below")
