@@ -1,11 +1,11 @@
 //! The list of backup primaries: what a change of it would do, and what refuses it.
 
 use crate::explanation::reason;
-use crate::losses::protection;
+use crate::losses::{Assumed, assuming};
 use crate::plan::{Check, Impact, Plan};
+use crate::promotion::returns;
 use crate::view::View;
 use crate::words;
-use model::settings::PrimaryReturn;
 use model::{BackupEdit, Reason, ServerId};
 
 /// Plans a change of one place of the list.
@@ -36,7 +36,11 @@ pub fn edit(view: &View<'_>, edit: BackupEdit) -> Plan {
         remedy,
     });
     let after = after.unwrap_or_else(|_| group.backups.clone());
-    let mut protection = protection(view);
+    let assumed = Assumed {
+        backups: &after,
+        ..Assumed::now(view)
+    };
+    let mut protection = assuming(view, &assumed);
     protection.warnings.extend(warnings(view, &after));
     let impact = Impact {
         kept: words::len(view.directory.live_sessions()),
@@ -72,14 +76,12 @@ fn steps(view: &View<'_>, after: &[ServerId]) -> Vec<String> {
         false => format!("the list becomes {}", names.join(", ")),
     }];
     let head = after.first().copied();
-    let settings = view.directory.settings();
     if let Some(head) = head.filter(|head| group.backups.first() != Some(head)) {
         let name = view.name(head);
-        let returns = settings.primary_return() == PrimaryReturn::Accept;
-        steps.push(match returns && group.primary != Some(head) {
+        steps.push(match group.primary != Some(head) {
             true => format!(
-                "{name} is the original primary from then on, and takes over once it has been healthy for {}",
-                words::span(settings.return_delay())
+                "{name} is the original primary from then on, and {}",
+                returns(view)
             ),
             false => format!("{name} is the original primary from then on"),
         });

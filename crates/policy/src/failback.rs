@@ -65,15 +65,8 @@ pub struct Failback {
 }
 
 impl Failback {
-    /// Looks at the group; `automatic` is whether the group changes its primary by itself, `calendar` the time by which moves are
-    /// counted.
-    pub fn handle(
-        &mut self,
-        view: &View<'_>,
-        automatic: bool,
-        now: Duration,
-        calendar: UnixMillis,
-    ) -> Option<Return> {
+    /// Looks at the group; `automatic` is whether the group changes its primary by itself.
+    pub fn handle(&mut self, view: &View<'_>, automatic: bool, now: Duration) -> Option<Return> {
         let leads = view.acting && view.leader == Some(view.me);
         let Some(server) = awaited(view.directory, view.me, leads, automatic) else {
             self.fit_since = None;
@@ -108,7 +101,7 @@ impl Failback {
             return None;
         }
         let (most, within) = view.directory.settings().max_moves();
-        let moves = moves(view, within, calendar, most);
+        let moves = moves(view, within, most);
         if moves >= most {
             // It is looked at again by and by: counting costs a look at the journal.
             self.last_attempt = Some(now);
@@ -180,9 +173,9 @@ fn why(
 }
 
 /// How many planned changes of primary there were within a time, at most `most`.
-fn moves(view: &View<'_>, within: Duration, calendar: UnixMillis, most: usize) -> usize {
+fn moves(view: &View<'_>, within: Duration, most: usize) -> usize {
     let span = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-    let from = UnixMillis(calendar.0.saturating_sub(span));
+    let from = UnixMillis(view.calendar.0.saturating_sub(span));
     let recent = view.directory.events_back();
     recent
         .take_while(|event| event.at >= from)

@@ -166,13 +166,14 @@ impl Office {
         let view = View {
             directory: look.directory,
             me: look.me,
+            calendar: look.calendar,
             leader: look.leader,
             acting: look.acting,
             voters: &counted,
             joint: &[],
             peers: &peers,
         };
-        self.failback.handle(&view, automatic, now, look.calendar)
+        self.failback.handle(&view, automatic, now)
     }
 
     /// What becomes of the original primary, as it was seen last.

@@ -1,14 +1,14 @@
 //! `stead group pause` and `stead group resume`: every check, and the plans.
 
 use crate::explanation::reason;
-use crate::losses::protection;
+use crate::losses::{Assumed, assuming};
 use crate::plan::{Check, Impact, Plan};
 use crate::view::View;
 use crate::words;
 use model::{Directory, Pause, Reason, UnixMillis};
 
-/// Plans to pause automatic failover from `now` until `until`, both by the calendar.
-pub fn pause(view: &View<'_>, now: UnixMillis, until: UnixMillis) -> Plan {
+/// Plans to pause automatic failover from now until `until`, by the calendar.
+pub fn pause(view: &View<'_>, until: UnixMillis) -> Plan {
     let mut checks = vec![primary_there(view)];
     if !view.directory.settings().failover() {
         checks.push(Check {
@@ -21,7 +21,7 @@ pub fn pause(view: &View<'_>, now: UnixMillis, until: UnixMillis) -> Plan {
         });
     }
     let mut steps = Vec::new();
-    if let Some(pause) = view.directory.group().pause_at(now) {
+    if let Some(pause) = view.directory.group().pause_at(view.calendar) {
         steps.push(format!("it takes the place of another: {pause}"));
     }
     steps.push(format!(
@@ -43,14 +43,17 @@ pub fn pause(view: &View<'_>, now: UnixMillis, until: UnixMillis) -> Plan {
          another is promoted, or the pause is over",
         primary(view)
     );
-    plan("pause automatic failover", view, checks, steps, warning)
+    let stopped = off(view.directory)
+        .unwrap_or_else(|| format!("automatic failover is paused until {until}"));
+    let change = ("pause automatic failover", Some(stopped));
+    plan(change, view, checks, steps, warning)
 }
 
-/// Plans to end the pause of automatic failover that holds at `now`, a time of the calendar.
-pub fn resume(view: &View<'_>, now: UnixMillis) -> Plan {
-    let checks = vec![is_paused(view, now), primary_there(view)];
-    let off = !view.directory.settings().failover();
-    let (step, warning) = match off {
+/// Plans to end the pause of automatic failover that holds now.
+pub fn resume(view: &View<'_>) -> Plan {
+    let checks = vec![is_paused(view), primary_there(view)];
+    let off = off(view.directory);
+    let (step, warning) = match off.is_some() {
         true => (
             "the pause ends",
             "resilience.failover is off: no server is promoted without an administrator even so",
@@ -61,7 +64,7 @@ pub fn resume(view: &View<'_>, now: UnixMillis) -> Plan {
         ),
     };
     plan(
-        "resume automatic failover",
+        ("resume automatic failover", off),
         view,
         checks,
         vec![step.to_owned()],
@@ -69,8 +72,9 @@ pub fn resume(view: &View<'_>, now: UnixMillis) -> Plan {
     )
 }
 
+/// With what would keep the group from failing over by itself afterwards.
 fn plan(
-    what: &str,
+    (what, stopped): (&str, Option<String>),
     view: &View<'_>,
     checks: Vec<Check>,
     steps: Vec<String>,
@@ -80,15 +84,20 @@ fn plan(
         kept: words::len(view.directory.live_sessions()),
         ..Impact::default()
     };
-    let mut plan = Plan::new(what.to_owned(), checks, steps, impact, protection(view));
+    let assumed = Assumed {
+        stopped,
+        ..Assumed::now(view)
+    };
+    let after = assuming(view, &assumed);
+    let mut plan = Plan::new(what.to_owned(), checks, steps, impact, after);
     if plan.is_possible() && !warning.is_empty() {
         plan.losses_after.warnings.push(warning);
     }
     plan
 }
 
-fn is_paused(view: &View<'_>, now: UnixMillis) -> Check {
-    let reason = match view.directory.group().pause_at(now) {
+fn is_paused(view: &View<'_>) -> Check {
+    let reason = match view.directory.group().pause_at(view.calendar) {
         Some(pause) => reason("paused", true, pause.to_string()),
         None => reason("paused", false, "automatic failover is not paused"),
     };
@@ -116,17 +125,13 @@ fn primary(view: &View<'_>) -> String {
 }
 
 /// Why a server does not step forward by itself, while nobody is primary; none where it may.
-pub(crate) fn holds_back(
-    view: &View<'_>,
-    server: model::ServerId,
-    now: UnixMillis,
-) -> Option<Reason> {
+pub(crate) fn holds_back(view: &View<'_>, server: model::ServerId) -> Option<Reason> {
     let recorded = view.directory.group().primary?;
     if view.leader.is_some() || recorded == server {
         return None;
     }
     let name = view.name(recorded);
-    let detail = stopped(view.directory, now)?;
+    let detail = stopped(view.directory, view.calendar)?;
     Some(reason(
         "failover",
         false,
@@ -136,9 +141,11 @@ pub(crate) fn holds_back(
 
 /// What keeps the group from failing over by itself, as administrators wanted it; none where nothing does.
 pub(crate) fn stopped(directory: &Directory, now: UnixMillis) -> Option<String> {
-    if !directory.settings().failover() {
-        return Some("resilience.failover is off".to_owned());
-    }
-    let pause = directory.group().pause_at(now);
-    pause.map(Pause::to_string)
+    let pause = || directory.group().pause_at(now).map(Pause::to_string);
+    off(directory).or_else(pause)
+}
+
+fn off(directory: &Directory) -> Option<String> {
+    let off = !directory.settings().failover();
+    off.then(|| "resilience.failover is off".to_owned())
 }

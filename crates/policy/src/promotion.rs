@@ -2,7 +2,7 @@
 
 use crate::clocks::CLOCK_LIMIT_MS;
 use crate::explanation::reason;
-use crate::losses::protection;
+use crate::losses::{Assumed, assuming, of_votes, protection};
 use crate::plan::{Check, Impact, Plan};
 use crate::view::View;
 use crate::{CAUGHT_UP_LAG, words};
@@ -63,26 +63,48 @@ fn planned(view: &View<'_>, target: ServerId, temporary: bool) -> Plan {
         Some(_) => SWITCHOVER,
         None => view.directory.settings().grace_period(),
     };
+    let backups = match temporary {
+        true => group.backups.clone(),
+        false => backups_after(&group.backups, target),
+    };
+    let after = Assumed {
+        leader: Some(target),
+        backups: &backups,
+        ..Assumed::now(view)
+    };
     Plan::new(
         format!("promote {name}"),
         checks,
         steps,
         impact,
-        protection(view),
+        assuming(view, &after),
     )
     .with_outage(outage)
 }
 
 fn stays_original(view: &View<'_>, head: ServerId) -> String {
-    let (name, settings) = (view.name(head), view.directory.settings());
-    match settings.primary_return() {
-        PrimaryReturn::Accept => format!(
-            "{name} stays the original primary, and takes over again once it has been healthy for {}",
-            words::span(settings.return_delay())
-        ),
-        _ => format!(
-            "{name} stays the original primary, and does not take over by itself: resilience.primary-return is not accept"
-        ),
+    let name = view.name(head);
+    format!("{name} stays the original primary, and {}", returns(view))
+}
+
+/// When an original primary that another stands in for takes over.
+pub(crate) fn returns(view: &View<'_>) -> String {
+    let settings = view.directory.settings();
+    let healthy = format!(
+        "has been healthy for {}",
+        words::span(settings.return_delay())
+    );
+    let accepts = settings.primary_return() == PrimaryReturn::Accept;
+    let pause = view.directory.group().pause_at(view.calendar);
+    match (accepts, settings.failover(), pause) {
+        (false, ..) => {
+            "does not take over by itself: resilience.primary-return is not accept".to_owned()
+        }
+        (true, false, _) => "does not take over by itself: resilience.failover is off".to_owned(),
+        (true, true, Some(pause)) => {
+            format!("takes over once the pause is over and it {healthy}: {pause}")
+        }
+        (true, true, None) => format!("takes over once it {healthy}"),
     }
 }
 
@@ -139,9 +161,13 @@ pub(crate) fn promotion_checks(view: &View<'_>, target: ServerId) -> Vec<Check> 
         },
     ]);
     if view.leader.is_none() {
-        let protection = protection(view);
+        // An order needs no automatic failover.
+        let votes = match view.directory.group().mode {
+            ResilienceMode::Quorum => of_votes(view, &Assumed::now(view)),
+            ResilienceMode::Availability => protection(view),
+        };
         checks.push(Check {
-            reason: reason("quorum", protection.has_quorum(), protection.sentence),
+            reason: reason("quorum", votes.has_quorum(), votes.sentence),
             remedy: "bring a majority of the voters back, or see `stead group recover`",
         });
     }
@@ -202,7 +228,16 @@ pub(crate) fn is_reachable(view: &View<'_>, server: &Server) -> Reason {
 
 pub(crate) fn has_caught_up(view: &View<'_>, server: &Server) -> Reason {
     let name = &server.name;
-    match view.peer(server.id).lag {
+    let peer = view.peer(server.id);
+    if peer.elsewhere {
+        return reason(
+            "caught-up",
+            false,
+            format!("{name} is in another formation"),
+        );
+    }
+    let quorum = view.directory.group().mode == ResilienceMode::Quorum;
+    match peer.lag {
         Some(0) => reason("caught-up", true, format!("{name} has every change")),
         Some(lag) => {
             let behind = words::count(lag, "change");
@@ -212,11 +247,14 @@ pub(crate) fn has_caught_up(view: &View<'_>, server: &Server) -> Reason {
                 format!("{name} is {behind} behind"),
             )
         }
-        None if server.id == view.me && view.leader.is_none() => reason(
-            "caught-up",
-            true,
-            format!("{name} has what it holds; the voters that elect it compare"),
-        ),
+        // Where a majority elects it, whoever asks need not know.
+        None if view.leader.is_none() && (server.id == view.me || (quorum && peer.reachable)) => {
+            reason(
+                "caught-up",
+                true,
+                format!("{name} has what it holds; the voters that elect it compare"),
+            )
+        }
         None => reason(
             "caught-up",
             false,

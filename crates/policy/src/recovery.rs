@@ -5,7 +5,7 @@
 
 use crate::explanation::reason;
 use crate::formations::acting;
-use crate::losses::{Protection, is_quorum, needed, protection};
+use crate::losses::{Assumed, is_quorum, needed, of_votes, protection};
 use crate::plan::{Check, Impact, Plan};
 use crate::view::View;
 use crate::words;
@@ -294,7 +294,7 @@ fn elects_itself(
     };
     let quorum = view.directory.group().mode == ResilienceMode::Quorum && all;
     let answering = voters.iter().filter(|id| there(**id)).count();
-    let protection: Protection = protection(view);
+    let votes = of_votes(view, &Assumed::now(view));
     let must = match view.joint {
         [] => needed(voters.len()).to_string(),
         each => {
@@ -313,7 +313,7 @@ fn elects_itself(
     let detail = format!(
         "{answering} of {} answer, and {must} must: {}",
         words::count(words::len(voters.len()), "voter"),
-        protection.sentence
+        votes.sentence
     );
     Check {
         reason: reason("no-quorum", !quorum, detail),

@@ -1,6 +1,6 @@
 //! The group as one server sees it now: what questions about it are answered from.
 
-use model::{Directory, ResilienceMode, ServerId};
+use model::{Directory, ResilienceMode, ServerId, UnixMillis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ pub struct Peer {
     pub lag: Option<u64>,
     /// How far its clock is ahead, in milliseconds; none: not known.
     pub clock_offset_ms: Option<i64>,
+    /// Whether it said that it is in another formation.
+    pub elsewhere: bool,
 }
 
 /// The group as one server sees it now.
@@ -24,6 +26,8 @@ pub struct View<'a> {
     pub directory: &'a Directory,
     /// Whose view it is.
     pub me: ServerId,
+    /// The time by this server's calendar.
+    pub calendar: UnixMillis,
     /// Who leads, as consensus knows it; none: nobody was heard within the grace period.
     pub leader: Option<ServerId>,
     /// Whether this server acts as primary.
@@ -58,12 +62,18 @@ impl View<'_> {
             silent_for: Some(Duration::ZERO),
             lag: if self.acting { Some(0) } else { known.lag },
             clock_offset_ms: known.clock_offset_ms.or(Some(0)),
+            elsewhere: false,
         }
     }
 
     /// Whether a server can be reached.
     pub fn reaches(&self, server: ServerId) -> bool {
         self.peer(server).reachable
+    }
+
+    /// Whether a server can be reached, and is in this formation as far as is known.
+    pub fn has_here(&self, server: ServerId) -> bool {
+        self.reaches(server) && !self.peer(server).elsewhere
     }
 
     /// A server's name, or its id where it is no member.

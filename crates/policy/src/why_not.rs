@@ -8,10 +8,10 @@ use crate::promotion::{
 };
 use crate::view::View;
 use crate::words;
-use model::{Reason, Server, ServerId, UnixMillis};
+use model::{Reason, Server, ServerId};
 
 /// Why a server is not primary now, or that it is.
-pub fn why_not(view: &View<'_>, target: ServerId, at: UnixMillis) -> Explanation {
+pub fn why_not(view: &View<'_>, target: ServerId) -> Explanation {
     let Some(server) = view.directory.server(target) else {
         let detail = match view.directory.removed(target) {
             Some(_) => format!("{target} was removed from the group"),
@@ -20,20 +20,20 @@ pub fn why_not(view: &View<'_>, target: ServerId, at: UnixMillis) -> Explanation
         let reasons = vec![reason("member", false, detail.clone())];
         return Explanation {
             decision: detail,
-            at,
+            at: view.calendar,
             candidates: vec![Candidate::judged(target, target.to_string(), reasons)],
         };
     };
-    let reasons = reasons(view, server, at);
+    let reasons = reasons(view, server);
     Explanation {
-        decision: decision(view, server, &reasons, at),
-        at,
+        decision: decision(view, server, &reasons),
+        at: view.calendar,
         candidates: vec![Candidate::judged(target, server.name.to_string(), reasons)],
     }
 }
 
 /// Every member beside who is primary now, in the order of the backup list and then by name.
-pub fn who_is_primary(view: &View<'_>, at: UnixMillis) -> Explanation {
+pub fn who_is_primary(view: &View<'_>) -> Explanation {
     let backups = &view.directory.group().backups;
     let mut servers: Vec<_> = view.directory.servers().collect();
     servers.sort_by_key(|server| {
@@ -41,17 +41,17 @@ pub fn who_is_primary(view: &View<'_>, at: UnixMillis) -> Explanation {
         (place.unwrap_or(usize::MAX), server.name.clone())
     });
     let candidates = servers.into_iter().map(|server| {
-        let reasons = reasons(view, server, at);
+        let reasons = reasons(view, server);
         Candidate::judged(server.id, server.name.to_string(), reasons)
     });
     Explanation {
-        decision: primary_words(view, at),
-        at,
+        decision: primary_words(view),
+        at: view.calendar,
         candidates: candidates.collect(),
     }
 }
 
-fn reasons(view: &View<'_>, server: &Server, at: UnixMillis) -> Vec<Reason> {
+fn reasons(view: &View<'_>, server: &Server) -> Vec<Reason> {
     let mut reasons = vec![
         is_voter(view, server),
         is_listed(view, server),
@@ -73,11 +73,11 @@ fn reasons(view: &View<'_>, server: &Server, at: UnixMillis) -> Vec<Reason> {
     if !protection.has_quorum() {
         reasons.push(reason("quorum", false, protection.sentence));
     }
-    reasons.extend(pause::holds_back(view, server.id, at));
+    reasons.extend(pause::holds_back(view, server.id));
     reasons
 }
 
-fn primary_words(view: &View<'_>, at: UnixMillis) -> String {
+fn primary_words(view: &View<'_>) -> String {
     let recorded = view.directory.group().primary;
     match (view.leader, recorded) {
         (Some(leader), Some(recorded)) if leader == recorded => {
@@ -93,7 +93,7 @@ fn primary_words(view: &View<'_>, at: UnixMillis) -> String {
         ),
         (None, Some(recorded)) => {
             let name = view.name(recorded);
-            match pause::stopped(view.directory, at) {
+            match pause::stopped(view.directory, view.calendar) {
                 Some(why) => format!("nobody is primary now; {name} was the last; {why}"),
                 None => format!("nobody is primary now; {name} was the last"),
             }
@@ -111,7 +111,7 @@ fn may_stay(view: &View<'_>, leader: ServerId) -> bool {
             .is_some_and(|server| server.standing.may_lead())
 }
 
-fn decision(view: &View<'_>, server: &Server, reasons: &[Reason], at: UnixMillis) -> String {
+fn decision(view: &View<'_>, server: &Server, reasons: &[Reason]) -> String {
     let name = &server.name;
     if view.leader == Some(server.id) && view.directory.group().primary == Some(server.id) {
         return match server.id == view.me && !view.acting {
@@ -129,7 +129,7 @@ fn decision(view: &View<'_>, server: &Server, reasons: &[Reason], at: UnixMillis
     if against.is_empty() {
         return format!(
             "{name} could be primary, and is not because {}",
-            primary_words(view, at)
+            primary_words(view)
         );
     }
     format!(

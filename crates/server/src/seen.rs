@@ -24,6 +24,7 @@ impl Node {
                     silent_for,
                     lag: heard.lag_changes,
                     clock_offset_ms,
+                    elsewhere: heard.elsewhere.is_some(),
                 },
             )
         });
@@ -46,6 +47,7 @@ impl Node {
         ask(&View {
             directory: &directory,
             me: self.me(),
+            calendar: clock::calendar(),
             leader: self.leader(),
             acting: status.acting.is_yes(),
             voters: &counted,
@@ -75,7 +77,7 @@ impl Node {
 
     /// Why a server is not primary now.
     pub fn why_not(&self, server: ServerId) -> Explanation {
-        self.with_view(|view| policy::why_not::why_not(view, server, clock::calendar()))
+        self.with_view(|view| policy::why_not::why_not(view, server))
     }
 
     /// Who is primary and why, as last decided.
@@ -86,9 +88,7 @@ impl Node {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        decided.unwrap_or_else(|| {
-            self.with_view(|view| policy::why_not::who_is_primary(view, clock::calendar()))
-        })
+        decided.unwrap_or_else(|| self.with_view(policy::why_not::who_is_primary))
     }
 
     /// Keeps a decision to be explained.

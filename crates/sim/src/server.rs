@@ -326,6 +326,7 @@ impl Server {
                 silent_for,
                 lag: matched.map_or(reported, |it| Some(status.last_entry.saturating_sub(it))),
                 clock_offset_ms: report.map(|(_, offset)| *offset),
+                elsewhere: false,
             };
             seen.insert(server.id, peer);
         }
@@ -380,6 +381,7 @@ impl Server {
         ask(&View {
             directory,
             me: self.me,
+            calendar: self.scene.calendar(self.me),
             leader: self.leader(directory.settings().grace_period(), &status),
             acting: self.acts(&status.acting),
             voters: &counted,

@@ -21,7 +21,7 @@ fn seen(made: &Made) -> Seen {
 }
 
 fn look(failback: &mut Failback, seen: &Seen, now: Duration) -> Option<ServerId> {
-    let back = failback.handle(&seen.view(), true, now, AT);
+    let back = failback.handle(&seen.view(), true, now);
     if let Some(Return { reasons, .. }) = &back {
         assert!(reasons.iter().all(|reason| reason.pass), "{reasons:?}");
     }
@@ -115,7 +115,7 @@ fn nothing_fails_back_where_it_is_not_wanted() {
     let mut failback = Failback::default();
     let back = seen(&after_failover());
     for now in [secs(0), secs(3_600)] {
-        assert_eq!(failback.handle(&back.view(), false, now, AT), None);
+        assert_eq!(failback.handle(&back.view(), false, now), None);
     }
 }
 

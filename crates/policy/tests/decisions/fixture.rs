@@ -239,6 +239,7 @@ impl Made {
 pub(crate) struct Seen {
     pub(crate) directory: Directory,
     pub(crate) me: ServerId,
+    pub(crate) calendar: UnixMillis,
     pub(crate) leader: Option<ServerId>,
     pub(crate) voters: BTreeSet<ServerId>,
     pub(crate) joint: Vec<BTreeSet<ServerId>>,
@@ -252,10 +253,12 @@ impl Seen {
             silent_for: Some(ms(40)),
             lag: Some(0),
             clock_offset_ms: Some(3),
+            elsewhere: false,
         };
         Self {
             directory: made.directory(),
             me,
+            calendar: AT,
             leader: Some(BOSTON),
             voters: made.voters(),
             joint: Vec::new(),
@@ -275,8 +278,7 @@ impl Seen {
         *self.peer(id) = Peer {
             reachable: false,
             silent_for: Some(silent),
-            lag: None,
-            clock_offset_ms: None,
+            ..Peer::default()
         };
         self
     }
@@ -285,6 +287,7 @@ impl Seen {
         View {
             directory: &self.directory,
             me: self.me,
+            calendar: self.calendar,
             leader: self.leader,
             acting: self.leader == Some(self.me),
             voters: &self.voters,

@@ -400,6 +400,7 @@ impl World {
                     silent_for: Some(ms(1)),
                     lag: Some(0),
                     clock_offset_ms,
+                    elsewhere: false,
                 },
             );
             if voter == leader {

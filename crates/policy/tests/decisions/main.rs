@@ -15,6 +15,7 @@ mod formations;
 mod group;
 mod hosting;
 mod liveness;
+mod losses;
 mod placement;
 mod plans;
 mod recovery;

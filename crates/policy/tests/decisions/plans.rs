@@ -196,6 +196,19 @@ fn a_promotion_without_a_primary_needs_a_quorum() {
     let plan = promotion(&seen.view(), NEWYORK);
     assert_eq!(refusals(&plan), Vec::<&str>::new(), "{plan}");
     assert_eq!(plan.expected_outage_ms, 500);
+    // Another that has just started is asked: it was told nothing of newyork yet, and the voters compare.
+    seen.me = DETROIT;
+    assert_eq!(
+        refusals(&promotion(&seen.view(), NEWYORK)),
+        Vec::<&str>::new()
+    );
+    seen.peer(NEWYORK).elsewhere = true;
+    assert_eq!(
+        refusals(&promotion(&seen.view(), NEWYORK)),
+        ["caught-up", "quorum"]
+    );
+    seen.peer(NEWYORK).elsewhere = false;
+    seen.me = NEWYORK;
     let mut seen = seen.lost(DETROIT, secs(4));
     assert_eq!(refusals(&promotion(&seen.view(), NEWYORK)), ["quorum"]);
     seen.voters = BTreeSet::new();
@@ -283,9 +296,9 @@ fn why_a_server_is_not_primary() {
     seen.peer(DETROIT).lag = Some(1_204);
     seen.peer(DETROIT).clock_offset_ms = Some(61_000);
     let view = seen.view();
-    let told = [BOSTON, NEWYORK, DETROIT, SEATTLE].map(|id| why_not(&view, id, AT).to_string());
+    let told = [BOSTON, NEWYORK, DETROIT, SEATTLE].map(|id| why_not(&view, id).to_string());
     insta::assert_snapshot!(told.join("\n\n"));
-    let all = who_is_primary(&view, AT);
+    let all = who_is_primary(&view);
     assert_eq!(all.decision, "boston is primary");
     let names: Vec<_> = all
         .candidates
@@ -300,7 +313,7 @@ fn why_a_server_is_not_primary() {
     );
     let stranger = ServerId::from_bytes([77; 16]);
     assert!(
-        why_not(&view, stranger, AT)
+        why_not(&view, stranger)
             .decision
             .ends_with("is no member of the group")
     );
@@ -312,24 +325,24 @@ fn pausing_and_resuming() {
     let until = AT.after(secs(7_200));
     let seen = Seen::by(NEWYORK, &made);
     let mut told = vec![
-        pause(&seen.view(), AT, until).to_string(),
-        resume(&seen.view(), AT).to_string(),
+        pause(&seen.view(), until).to_string(),
+        resume(&seen.view()).to_string(),
     ];
     made.group.pause = Some(paused("ann", secs(3_600)));
     made.group.primary = Some(NEWYORK);
     let mut seen = Seen::by(NEWYORK, &made);
     seen.leader = Some(NEWYORK);
-    told.push(pause(&seen.view(), AT, until).to_string());
-    told.push(resume(&seen.view(), AT).to_string());
-    let over = AT.after(secs(3_600));
-    assert_eq!(refusals(&resume(&seen.view(), over)), ["paused"]);
+    told.push(pause(&seen.view(), until).to_string());
+    told.push(resume(&seen.view()).to_string());
+    seen.calendar = AT.after(secs(3_600));
+    assert_eq!(refusals(&resume(&seen.view())), ["paused"]);
     made.settings.push(("resilience.failover", "false"));
     let mut seen = Seen::by(NEWYORK, &made);
-    told.push(pause(&seen.view(), AT, until).to_string());
-    told.push(resume(&seen.view(), AT).to_string());
+    told.push(pause(&seen.view(), until).to_string());
+    told.push(resume(&seen.view()).to_string());
     seen.leader = None;
-    assert_eq!(refusals(&pause(&seen.view(), AT, until)), ["primary-there"]);
-    assert_eq!(refusals(&resume(&seen.view(), AT)), ["primary-there"]);
+    assert_eq!(refusals(&pause(&seen.view(), until)), ["primary-there"]);
+    assert_eq!(refusals(&resume(&seen.view())), ["primary-there"]);
     insta::assert_snapshot!(told.join("\n\n"));
 }
 
@@ -339,42 +352,43 @@ fn why_nobody_is_primary_during_a_pause() {
     made.group.pause = Some(paused("ann", secs(3_600)));
     let mut seen = Seen::by(NEWYORK, &made).lost(BOSTON, secs(3));
     seen.leader = None;
-    let decision = |seen: &Seen, at| who_is_primary(&seen.view(), at).decision;
+    let decision = |seen: &Seen| who_is_primary(&seen.view()).decision;
     assert_eq!(
-        decision(&seen, AT),
+        decision(&seen),
         "nobody is primary now; boston was the last; automatic failover is paused by ann until 2027-01-15T09:00:00.000Z: new \
          switches"
     );
-    let all = who_is_primary(&seen.view(), AT);
+    let all = who_is_primary(&seen.view());
     assert_eq!(objections(&all, BOSTON), ["reachable", "caught-up"]);
     assert_eq!(objections(&all, NEWYORK), ["failover"]);
-    let why = why_not(&seen.view(), NEWYORK, AT).decision;
+    let why = why_not(&seen.view(), NEWYORK).decision;
     assert_eq!(
         why,
         "newyork is not primary and cannot be: automatic failover is paused by ann until 2027-01-15T09:00:00.000Z: new \
          switches; only boston becomes primary by itself"
     );
-    let over = AT.after(secs(3_600));
+    seen.calendar = AT.after(secs(3_600));
     assert_eq!(
-        decision(&seen, over),
+        decision(&seen),
         "nobody is primary now; boston was the last"
     );
+    seen.calendar = AT;
     seen.leader = Some(BOSTON);
     assert_eq!(
-        objections(&who_is_primary(&seen.view(), AT), NEWYORK),
+        objections(&who_is_primary(&seen.view()), NEWYORK),
         Vec::<&str>::new()
     );
     made.settings.push(("resilience.failover", "false"));
     let mut seen = Seen::by(NEWYORK, &made).lost(BOSTON, secs(3));
     seen.leader = None;
-    assert!(decision(&seen, AT).ends_with("resilience.failover is off"));
+    assert!(decision(&seen).ends_with("resilience.failover is off"));
 }
 
 #[test]
 fn decisions_while_there_is_no_primary() {
     let made = made();
     let mut seen = Seen::by(NEWYORK, &made);
-    let decision = |seen: &Seen| who_is_primary(&seen.view(), AT).decision;
+    let decision = |seen: &Seen| who_is_primary(&seen.view()).decision;
     seen.leader = None;
     assert_eq!(
         decision(&seen),
@@ -390,7 +404,7 @@ fn decisions_while_there_is_no_primary() {
         decision(&seen),
         "nobody is primary: seattle leads as caretaker, until a backup can"
     );
-    let why = why_not(&seen.view(), NEWYORK, AT).decision;
+    let why = why_not(&seen.view(), NEWYORK).decision;
     assert_eq!(
         why,
         "newyork could be primary, and is not because nobody is primary: seattle leads as caretaker, until a backup can"

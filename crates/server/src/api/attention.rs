@@ -210,6 +210,13 @@ fn reached(
 ) -> Option<Attention> {
     let name = &server.name;
     if moment.reaches(server.id) {
+        if let Some(elsewhere) = heard.and_then(|heard| heard.elsewhere) {
+            let what = format!(
+                "{name} is in another formation, {:.8}",
+                elsewhere.to_string()
+            );
+            return Some(warning(what));
+        }
         let lag = heard?.lag_changes.filter(|lag| *lag > LAG_LIMIT)?;
         return Some(warning(format!("{name} is {lag} changes behind")));
     }

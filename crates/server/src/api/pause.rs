@@ -41,8 +41,7 @@ pub(super) async fn pause(
     })?;
     let span = checked_span(request.for_s.map(Duration::from_secs))?;
     if asked.dry_run {
-        let now = node.now();
-        let plan = node.with_view(|view| policy::pause::pause(view, now, now.after(span)));
+        let plan = node.with_view(|view| policy::pause::pause(view, view.calendar.after(span)));
         return Ok(Json(shown(plan)).into_response());
     }
     let span_ms = millis(span);
@@ -65,8 +64,7 @@ pub(super) async fn resume(
 ) -> Result<Response, Problem> {
     let reason = checked_reason(resumption.reason)?;
     if resumption.dry_run {
-        let now = node.now();
-        let plan = node.with_view(|view| policy::pause::resume(view, now));
+        let plan = node.with_view(policy::pause::resume);
         return Ok(Json(shown(plan)).into_response());
     }
     let before = node.directory().group().pause.clone();

@@ -131,10 +131,10 @@ fn sentence(
         (reached, all) if reached == all => format!("all {all} servers are reached"),
         (reached, all) => format!("{reached} of {all} servers are reached"),
     };
-    let paused = if moment.paused().is_some() {
-        "; automatic failover is paused"
-    } else {
-        ""
+    // What can be lost says it too, where that makes the difference.
+    let paused = match moment.paused() {
+        Some(pause) if !lost.contains(&pause.to_string()) => "; automatic failover is paused",
+        _ => "",
     };
     let errors = attention.iter().any(|item| item.severity == "error");
     let tail = if errors {

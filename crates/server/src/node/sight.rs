@@ -3,7 +3,7 @@
 use super::{Node, millis};
 use crate::clock;
 use crate::submit::SubmitError;
-use model::{ChangeName, ServerId};
+use model::{ChangeName, FormationId, ServerId, Side};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::control::{Answer, Report, Request, View};
@@ -19,6 +19,8 @@ pub struct Heard {
     pub clock_offset_ms: Option<i64>,
     /// How many changes it is behind, as far as is known.
     pub lag_changes: Option<u64>,
+    /// The formation that it says it is in, where that is another one.
+    pub elsewhere: Option<FormationId>,
 }
 
 /// How fresh a read must be.
@@ -38,19 +40,24 @@ impl Node {
         let directory = self.directory();
         let grace = directory.settings().grace_period();
         let newest = directory.group().number;
-        let reports = self.0.reports.all();
+        let own = directory.group().formation.this.id;
+        let (reports, sides) = (self.0.reports.all(), self.sides());
         let (calendar, now) = (clock::calendar(), clock::steady());
         let others = directory.servers().filter(|server| server.id != self.me());
         others
             .map(|server| {
                 let silent = self.0.peers.silent_for(server.id);
                 let report = reports.get(&server.id);
+                let its = sides.get(&server.id).and_then(Side::formation);
+                let elsewhere = its.map(|its| its.id).filter(|its| *its != own);
                 let heard = Heard {
                     last_seen_ms: silent.map(millis),
                     reachable: silent.is_some_and(|silent| silent <= grace),
                     clock_offset_ms: report.and_then(|known| known.ahead_ms(calendar, now)),
                     lag_changes: report
+                        .filter(|_| elsewhere.is_none())
                         .map(|known| newest.saturating_sub(known.report.applied.number)),
+                    elsewhere,
                 };
                 (server.id, heard)
             })
