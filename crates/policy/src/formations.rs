@@ -118,8 +118,8 @@ pub struct Formations {
     not_before: Duration,
     /// To whom the office goes once it has caught up.
     successor: Option<ServerId>,
-    /// Which formation an administrator was asked about.
-    waiting: Option<FormationId>,
+    /// Formations of which an administrator has to decide whether they stand.
+    waiting: BTreeMap<FormationId, FormationRef>,
     /// The primary of the formation that was entered last.
     entered: Option<ServerId>,
 }
@@ -146,6 +146,7 @@ impl Formations {
             return self.come_back(look, now, reason("same-log", false, why));
         }
         let Some(own) = look.own.formation() else {
+            self.waiting.clear();
             return arriving::move_on(self, look, now);
         };
         if self.formation != Some(own.id) {
@@ -206,27 +207,22 @@ impl Formations {
         self.successor = Some(server);
     }
 
-    /// Which formation waits for an administrator.
-    pub fn waiting(&self) -> Option<FormationId> {
-        self.waiting
+    /// The formations that are heard and wait for an administrator, as this one does.
+    pub fn waiting(&self) -> impl Iterator<Item = FormationRef> {
+        self.waiting.values().copied()
     }
 
-    /// What whoever may decide for this formation does about others that act.
+    /// What whoever may decide for this formation does about others that act. All know what waits; who decides says so, once.
     fn meetings(&mut self, look: &Look<'_>) -> Option<Action> {
         let decides = look.acting || look.own.votes_alone;
         let own = look.own.formation()?;
         let others = acting(look.sides)
             .filter(|(_, formation, side)| formation.id != own.id && related(look.own, side));
         let others: BTreeMap<FormationId, _> = others.map(|one| (one.1.id, one)).collect();
-        if others.is_empty() {
-            self.waiting = None;
-        }
-        if !decides {
-            return None;
-        }
+        self.waiting.retain(|id, _| others.contains_key(id));
         for (id, (primary, formation, side)) in &others {
             match meet(look.own, side, others.len() > 1) {
-                Meeting::GivesWay(why) => {
+                Meeting::GivesWay(why) if decides => {
                     return Some(Action::Enter {
                         formation: *formation,
                         primary: *primary,
@@ -234,14 +230,18 @@ impl Formations {
                         reasons: vec![why],
                     });
                 }
-                Meeting::Waits(why) if self.waiting != Some(*id) => {
-                    self.waiting = Some(*id);
-                    return Some(Action::Wait {
-                        formation: *formation,
-                        reasons: vec![why],
-                    });
+                Meeting::Waits(why) => {
+                    let is_new = self.waiting.insert(*id, *formation).is_none();
+                    if is_new && decides {
+                        return Some(Action::Wait {
+                            formation: *formation,
+                            reasons: vec![why],
+                        });
+                    }
                 }
-                _ => {}
+                _ => {
+                    self.waiting.remove(id);
+                }
             }
         }
         None

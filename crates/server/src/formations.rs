@@ -54,8 +54,8 @@ pub(crate) struct Known {
     leaving: AtomicBool,
     /// When this server, whose formation stands while others have gone on in another, takes part in it again.
     returns: Mutex<Option<Duration>>,
-    /// Which formation waits for an administrator's word.
-    waiting: Mutex<Option<FormationRef>>,
+    /// Which formations wait for an administrator's word.
+    waiting: Mutex<Vec<FormationRef>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -149,9 +149,9 @@ impl Node {
         locked(&self.0.formations.held).clone()
     }
 
-    /// The formation that is heard and waits for an administrator's word.
-    pub(crate) fn formation_waiting(&self) -> Option<FormationRef> {
-        *locked(&self.0.formations.waiting)
+    /// The formations that are heard and wait for an administrator's word.
+    pub(crate) fn formations_waiting(&self) -> Vec<FormationRef> {
+        locked(&self.0.formations.waiting).clone()
     }
 
     fn others(&self) -> Vec<ServerId> {
@@ -163,6 +163,16 @@ impl Node {
         }
         all.retain(|id| *id != self.me());
         all
+    }
+
+    /// Whether there is a member of which the primary of this formation has not heard for a while: it may be in another one.
+    fn misses_somebody(&self, now: Duration) -> bool {
+        let reports = self.0.reports.all();
+        let is_fresh = |id: ServerId| {
+            let known = reports.get(&id);
+            known.is_some_and(|known| known.learnt + FRESH >= now)
+        };
+        self.others().into_iter().any(|id| !is_fresh(id))
     }
 
     /// Asks every other member which formation it is in.
@@ -200,6 +210,11 @@ pub(crate) async fn run(node: Node) {
         if !follows && now >= asked + often {
             node.ask_sides().await;
             asked = clock::steady();
+        } else if follows && now >= asked + often && node.misses_somebody(now) {
+            // What came of it is shown here too; nothing waits for it.
+            asked = now;
+            let node = node.clone();
+            tokio::spawn(async move { node.ask_sides().await });
         }
         returns.look(&node);
         if let Some(action) = look(&node, &mut policy) {
@@ -241,9 +256,7 @@ fn look(node: &Node, policy: &mut Formations) -> Option<Action> {
         ordered: known.is_ordered(now),
     };
     let action = policy.handle(&look, now);
-    if policy.waiting().is_none() {
-        *locked(&known.waiting) = None;
-    }
+    *locked(&known.waiting) = policy.waiting().collect();
     action
 }
 
@@ -291,7 +304,6 @@ async fn carry_out(node: &Node, policy: &mut Formations, action: Action) {
                 ?reasons,
                 "another formation is heard: an administrator decides"
             );
-            *locked(&node.0.formations.waiting) = Some(formation);
             held(
                 node,
                 Severity::Warning,

@@ -143,7 +143,7 @@ impl Story {
         // With an empty list nobody says that it waits.
         let several = self.world.scene.with_seen(|seen| seen.acting.len()) > 1;
         let mut running = self.world.running();
-        several || running.any(|it| it.server.inside().known.waiting.is_some())
+        several || running.any(|it| it.server.inside().known.waiting)
     }
 
     /// An administrator lets one formation stand, or makes one.

@@ -16,7 +16,7 @@ pub(crate) use left_behind::base_records;
 use crate::checks;
 use crate::network::NoAnswer;
 use crate::server::Server;
-use model::{FormationId, ServerId, Side};
+use model::{ServerId, Side};
 use policy::formations::{Action, Formations, Look, own};
 use returning::Returning;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,10 +42,8 @@ pub(crate) struct Known {
     refuse: BTreeSet<ServerId>,
     pub(crate) ordered: Option<Duration>,
     successor: Option<ServerId>,
-    /// Which formation waits for an administrator.
-    pub(crate) waiting: Option<FormationId>,
-    /// Those of which that was said for the transcript.
-    said: BTreeSet<FormationId>,
+    /// Whether a formation is heard that waits for an administrator, as its own does.
+    pub(crate) waiting: bool,
 }
 
 /// What is asked from several tasks at once.
@@ -86,11 +84,6 @@ impl Server {
         let sides = inside.known.sides.iter();
         let fresh = sides.filter(|(_, (_, at))| *at + FRESH >= now);
         fresh.map(|(id, (side, _))| (*id, side.clone())).collect()
-    }
-
-    /// Whether it was not said before that a formation waits.
-    fn waits_anew(&self, formation: FormationId) -> bool {
-        self.inside().known.said.insert(formation)
     }
 
     /// Whether it is on its way into another formation.
@@ -198,7 +191,7 @@ fn look(server: &Arc<Server>, policy: &mut Formations) -> Option<Action> {
         ordered,
     };
     let action = policy.handle(&look, now);
-    server.inside().known.waiting = policy.waiting();
+    server.inside().known.waiting = policy.waiting().next().is_some();
     if let Some(action) = &action {
         server.scene.judge(checks::formation(&look, action, now));
     }
@@ -235,11 +228,10 @@ async fn carry_out(server: &Arc<Server>, policy: &mut Formations, action: Action
                 policy.note_successor(to);
             }
         }
-        Action::Wait { formation, reasons } if server.waits_anew(formation.id) => {
+        Action::Wait { formation, reasons } => {
             let why = reasons.first().map_or("", |reason| reason.detail.as_str());
             let number = formation.number;
             server.say(format!("hears formation {number} and waits: {why}"));
         }
-        Action::Wait { .. } => {}
     }
 }

@@ -18,6 +18,31 @@ fn goes(tale: &Tale, parts: &[&str]) {
     }
 }
 
+/// The primary of four dies, the first backup takes its place, and gives it back.
+#[test]
+fn a_primary_of_four_is_down_and_back() -> Told {
+    let mut tale = Tale::of(Group::quorum(4))?;
+    let before = tale.changes_at(1)?;
+    tale.loses_power(1);
+    tale.until_primaries(&[2])?;
+    let meanwhile = tale.changes_at(2)?;
+    tale.starts(1)?;
+    tale.until_primaries(&[1])?;
+    goes(
+        &tale,
+        &[
+            "server 1 loses its power",
+            "server 2 acts in term",
+            "server 1 starts",
+            "server 1 acts in term",
+        ],
+    );
+    let after = tale.changes_at(1)?;
+    assert!([before, meanwhile, after].iter().all(|it| tale.has(*it)));
+    assert_eq!((tale.formation(), tale.diverged()), (1, 0));
+    tale.ends().map(|_| ())
+}
+
 /// An island that works on alone wins nothing over a primary that changed something, and nothing of it is lost.
 #[test]
 fn a_split_into_three_comes_together() -> Told {
@@ -35,6 +60,29 @@ fn a_split_into_three_comes_together() -> Told {
     goes(&tale, &["everything is connected again", "gives way"]);
     assert!(tale.has(first) && !tale.has(second) && !tale.has(third));
     assert_eq!((tale.formation(), tale.diverged()), (1, 2));
+    tale.ends().map(|_| ())
+}
+
+/// With `accept` the original primary stays, and what the new one changed is kept.
+#[test]
+fn a_split_into_two_is_won_by_the_original_primary() -> Told {
+    let mut tale = Tale::of(Group::availability(4))?;
+    tale.split(&[&[1, 2], &[3, 4]]);
+    tale.until_primaries(&[1, 3])?;
+    let (old, new) = (tale.changes_at(1)?, tale.changes_at(3)?);
+    tale.heals();
+    tale.until_together()?;
+    tale.until_primaries(&[1])?;
+    goes(
+        &tale,
+        &[
+            "server 3 goes on without 1",
+            "server 3 gives way",
+            "server 3 brings 1 records",
+        ],
+    );
+    assert!(tale.has(old) && !tale.has(new));
+    assert_eq!((tale.formation(), tale.diverged()), (1, 1));
     tale.ends().map(|_| ())
 }
 
@@ -59,6 +107,40 @@ fn a_split_into_two_is_won_by_the_new_primary() -> Told {
     );
     assert!(tale.has(new) && !tale.has(old));
     assert_eq!((tale.formation(), tale.diverged()), (2, 1));
+    tale.ends().map(|_| ())
+}
+
+/// Of more than two nobody knows which new primary is meant: an administrator says so.
+#[test]
+fn a_split_into_three_waits_for_an_administrator() -> Told {
+    let group = Group::availability(5).with("resilience.primary-return", "accept-secondary");
+    let mut tale = Tale::of(group)?;
+    tale.split(&[&[1, 2], &[3, 4], &[5]]);
+    tale.until_primaries(&[1, 3, 5])?;
+    let all = [
+        tale.changes_at(1)?,
+        tale.changes_at(3)?,
+        tale.changes_at(5)?,
+    ];
+    tale.heals();
+    tale.passes(60_000)?;
+    assert_eq!(tale.primaries(), [1, 3, 5]);
+    goes(
+        &tale,
+        &["there are more than two formations: an administrator decides"],
+    );
+    // Each primary says it of each other one, once.
+    let transcript = tale.transcript();
+    assert_eq!(
+        transcript.matches(" and waits: ").count(),
+        6,
+        "{transcript}"
+    );
+    tale.recover();
+    tale.until_together()?;
+    goes(&tale, &["gives way by hand", "gives way by hand"]);
+    assert_eq!(all.iter().filter(|it| tale.has(**it)).count(), 1);
+    assert_eq!(tale.diverged(), 2);
     tale.ends().map(|_| ())
 }
 

@@ -363,6 +363,40 @@ fn nothing_has_come_of_the_formation_that_was_entered_and_it_gave_way() {
     assert_eq!(primary, BOSTON);
 }
 
+/// The island works on all the time, and it does not matter for how long: the old primary has nothing of its own.
+#[test]
+fn a_primary_that_was_away_for_an_hour_and_changed_nothing_catches_up() {
+    let mut newyork = Eyes::of(NEWYORK);
+    newyork.sides = BTreeMap::from([(DETROIT, side(original(), None, 100))]);
+    assert_eq!(newyork.look(10_999), None);
+    assert!(matches!(newyork.look(11_000), Some(Action::Make { .. })));
+    let mut island = side(after(&original(), 0xB0, 100), Some(NEWYORK), 100);
+    for second in 12..3_612 {
+        island.last_user_change += 1;
+        newyork.own = island.clone();
+        newyork.sides = BTreeMap::from([(DETROIT, island.clone())]);
+        assert_eq!(newyork.look(second * 1_000), None);
+    }
+    let mut boston = Eyes::of(BOSTON);
+    boston.own.votes_alone = true;
+    boston.sides = BTreeMap::from([(NEWYORK, island)]);
+    assert_eq!(part(&boston.own, &boston.sides), Part::None);
+    newyork.sides.insert(BOSTON, boston.own.clone());
+    assert_eq!(newyork.look(3_612_000), None, "it stays");
+    let Some(Action::Enter {
+        primary, reasons, ..
+    }) = boston.look(3_612_000)
+    else {
+        panic!("it catches up");
+    };
+    assert_eq!(primary, NEWYORK);
+    let why = &reasons[0].detail;
+    assert!(
+        why.starts_with("nothing was changed in formation 1"),
+        "{why}"
+    );
+}
+
 /// It left the original for an island, of which nothing has come.
 fn on_its_way(me: ServerId) -> Eyes {
     let mut eyes = Eyes::of(me);
@@ -479,6 +513,41 @@ fn whoever_may_not_lead_goes_along_with_an_empty_list_too() {
         ),
         "{goes:?}"
     );
+}
+
+/// Three that act, and a rule that knows no answer for three: each primary says of each other one that it waits, once; the members
+/// of each know it too.
+#[test]
+fn of_each_that_waits_for_an_administrator_is_said_once() {
+    let acts = |letter, primary| {
+        let mut side = side(after(&original(), letter, 100), Some(primary), 150);
+        side.primary_return = PrimaryReturn::AcceptSecondary;
+        side
+    };
+    let others = BTreeMap::from([
+        (DETROIT, acts(0xC0, DETROIT)),
+        (SEATTLE, acts(0xD0, SEATTLE)),
+    ]);
+    for (me, tells) in [(NEWYORK, true), (BOSTON, false)] {
+        let mut eyes = Eyes::of(me);
+        eyes.own = acts(0xB0, NEWYORK);
+        eyes.sides = others.clone();
+        let mut told = Vec::new();
+        for at in 0..20 {
+            match eyes.look(at * 1_000) {
+                Some(Action::Wait { formation, .. }) => told.push(formation),
+                None => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let waiting: Vec<FormationRef> = eyes.policy.waiting().collect();
+        assert_eq!(waiting, [step(0xC0, 2, 100), step(0xD0, 2, 100)]);
+        assert_eq!(told, if tells { waiting } else { Vec::new() });
+        // One is gone: of two the rule knows which one stands.
+        eyes.sides.remove(&SEATTLE);
+        eyes.look(30_000);
+        assert_eq!(eyes.policy.waiting().count(), 0);
+    }
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn about_group(
     items.extend(node.replica().left().map(arriving));
     items.extend(held_back(node, moment));
     items.extend(moment.paused().map(paused));
-    items.extend(node.formation_waiting().map(waits));
+    items.extend(node.formations_waiting().into_iter().map(waits));
     items.extend(moment.directory.divergences().map(|one| diverged(one)));
     items.extend(expiry(
         node.now(),
@@ -174,8 +174,9 @@ fn paused(pause: &Pause) -> Attention {
 
 fn waits(formation: FormationRef) -> Attention {
     error(format!(
-        "formation {} is heard and acts too: an administrator decides which one stands",
-        formation.number
+        "formation {} ({:.8}) is heard and acts too: an administrator decides which one stands",
+        formation.number,
+        formation.id.to_string()
     ))
     .remedy("stead group recover --formation FORMATION; --dry-run says what would happen")
 }
