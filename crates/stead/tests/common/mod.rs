@@ -21,7 +21,17 @@ pub const SERVERS: [&str; 3] = ["boston", "newyork", "detroit"];
 impl Stage {
     /// Has `form` make a group of these servers, with application `bulk` served on every host.
     pub fn of(machine: Machine, servers: &[&str], form: impl FnOnce(GroupPlan) -> Group) -> Self {
-        let names: Vec<&str> = servers.iter().copied().chain(["viewer"]).collect();
+        Self::beside(machine, servers, &[], form)
+    }
+
+    /// The same with other machines in the network, which nothing runs on.
+    pub fn beside(
+        machine: Machine,
+        servers: &[&str],
+        others: &[&str],
+        form: impl FnOnce(GroupPlan) -> Group,
+    ) -> Self {
+        let names: Vec<&str> = [servers, &["viewer"], others].concat();
         let network = Network::new(&machine, &names);
         let group = form(Group::of(env!("CARGO_BIN_EXE_stead")).in_network(&network, servers));
         group.wait_for_voters();

@@ -2,7 +2,7 @@
 
 use crate::common::{Stage, Transfer};
 use std::net::SocketAddr;
-use testkit::{Process, event, events, seconds, text};
+use testkit::{Process, event, events, eventually_some, seconds, text};
 
 /// Bytes each way that show that a session works.
 const SOME: u64 = 256 << 10;
@@ -14,6 +14,7 @@ const PACE: u64 = 64 << 10;
 pub(crate) struct Desk {
     pub(crate) connect: Process,
     pub(crate) port: SocketAddr,
+    pub(crate) token: String,
     /// The session's id.
     pub(crate) session: String,
     /// The index of the server that runs it.
@@ -25,24 +26,43 @@ impl Desk {
     /// A token is put in; any server may be asked.
     pub(crate) fn open(stage: &Stage, token: &str) -> Self {
         let (connect, port) = stage.connect(token, "bulk");
-        Self::of(stage, connect, port)
+        Self::of(stage, token, connect, port)
     }
 
-    /// The same where only the servers at these addresses are known.
+    /// A desk with a session on each of the first servers, in their order. Where each goes is for the balance to say: tokens are
+    /// put in until all have one, and people whom it has put beside others leave again.
+    pub(crate) fn on_each(stage: &Stage, servers: usize) -> Vec<Self> {
+        let mut desks: Vec<Self> = Vec::new();
+        for card in 1.. {
+            if desks.len() == servers {
+                break;
+            }
+            assert!(card < 32, "a server gets no session");
+            let desk = Self::open(stage, &format!("card.{card}"));
+            if desk.host < servers && desks.iter().all(|other| other.host != desk.host) {
+                desks.push(desk);
+            }
+        }
+        desks.sort_by_key(|desk| desk.host);
+        desks
+    }
+
+    /// As [`Desk::open`] where only the servers at these addresses are known.
     pub(crate) fn open_by(stage: &Stage, token: &str, addresses: &str) -> Self {
         let viewer = Some(stage.viewer());
         let group = &stage.group;
         let connect = group.connect_by(addresses, viewer, "ann", token, "bulk");
         let port = testkit::listening(&connect, seconds(20));
-        Self::of(stage, connect, port)
+        Self::of(stage, token, connect, port)
     }
 
-    fn of(stage: &Stage, connect: Process, port: SocketAddr) -> Self {
+    fn of(stage: &Stage, token: &str, connect: Process, port: SocketAddr) -> Self {
         let session = text(&event(&connect, "ready", seconds(1)), "session");
         let host = stage.host_of(&connect);
         Self {
             connect,
             port,
+            token: token.to_owned(),
             session,
             host,
             asked: 0,
@@ -62,6 +82,20 @@ impl Desk {
             "{}",
             self.connect.story()
         );
+    }
+
+    /// The session was lost with its host, which its user was told, and the token has another one elsewhere, which works.
+    pub(crate) fn has_another(&mut self, stage: &Stage) {
+        let lost = event(&self.connect, "session-lost", seconds(30));
+        assert_eq!(text(&lost, "session"), self.session);
+        let moved = eventually_some(seconds(30), "another session", || {
+            let all = events(&self.connect, "moved");
+            all.into_iter().next_back()
+        });
+        self.session = text(&moved, "session");
+        let host = text(&moved, "to");
+        self.host = stage.group.index_of(&host).expect("a server's name");
+        self.carries(stage);
     }
 
     /// The token's session works, whichever it is by now.

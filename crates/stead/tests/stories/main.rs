@@ -6,9 +6,11 @@
     reason = "a test that meets what it did not expect is to fail there"
 )]
 
+mod absent;
 #[path = "../common/mod.rs"]
 mod common;
 mod desk;
+mod four;
 mod paused;
 mod reset;
 mod returns;

@@ -1,15 +1,11 @@
-//! Groups that are split and come together again, in availability mode: real processes, cut links, seen from outside.
+//! Two servers that part and meet again in availability mode, with cut links and sessions open throughout; a quorum that is lost for
+//! good; and what all stories of splits are told with.
 
 use crate::STEAD;
+use crate::common::Stage;
+use crate::desk::Desk;
 use serde_json::{Value, json};
-use testkit::{Group, Machine, Network, eventually, seconds, text};
-
-/// Servers in a network, in availability mode, quick to go on alone and to go back.
-fn group_of(network: &Network, names: &[&str], primary_return: &str) -> Group {
-    let group = Group::of(STEAD).in_network(network, names).start();
-    make_quick(&group, primary_return);
-    group
-}
+use testkit::{Group, GroupPlan, Machine, Network, eventually, seconds, text};
 
 /// The first server is primary; from now on in availability mode, quick to go on alone and to go back.
 pub(crate) fn make_quick(group: &Group, primary_return: &str) {
@@ -69,6 +65,22 @@ pub(crate) fn settled(group: &Group, primary: usize, number: u64) {
     });
 }
 
+/// Sets a setting at the primary, and waits until every server knows it.
+pub(crate) fn set(group: &Group, key: &str, value: &str) {
+    let primary = group.wait_for_acting(seconds(20));
+    group.json(primary, &["config", "set", key, value]);
+    eventually(
+        seconds(20),
+        &format!("all to know that {key} is {value}"),
+        || {
+            group.running().all(|index| {
+                let known = group.run(index, &["config", "get", key, "--json"]);
+                known.code == Some(0) && known.json()["value"] == value
+            })
+        },
+    );
+}
+
 pub(crate) fn divergences(group: &Group, index: usize) -> Vec<Value> {
     let list = group.json(index, &["group", "divergence", "list"]);
     list.as_array().expect("an array").clone()
@@ -100,15 +112,25 @@ pub(crate) fn has_user(group: &Group, index: usize, name: &str) -> bool {
 #[test]
 fn two_servers_part_and_meet() {
     let machine = Machine::shared();
-    let network = Network::new(&machine, &["s1", "s2", "gate"]);
-    let group = group_of(&network, &["s1", "s2"], "accept");
-    nothing_diverges_where_one_side_changed_nothing(&network, &group);
-    the_new_primary_stays_where_it_is_to_stay(&network, &group);
-    an_administrator_decides_where_nothing_else_is_to(&network, &group);
-    only_the_side_that_reaches_the_tie_breaker_acts(&network, &group);
+    let stage = Stage::beside(machine, &["s1", "s2"], &["gate"], GroupPlan::start);
+    make_quick(&stage.group, "accept");
+    let mut desks = Desk::on_each(&stage, 2);
+    nothing_diverges_where_one_side_changed_nothing(&stage, &mut desks);
+    the_new_primary_stays_where_it_is_to_stay(&stage, &mut desks);
+    an_administrator_decides_where_nothing_else_is_to(&stage, &mut desks);
+    only_the_side_that_reaches_the_tie_breaker_acts(&stage.network, &stage.group);
+    all_work(&stage, &mut desks);
 }
 
-fn nothing_diverges_where_one_side_changed_nothing(network: &Network, group: &Group) {
+/// Nobody who has a session noticed anything.
+pub(crate) fn all_work(stage: &Stage, desks: &mut [Desk]) {
+    for desk in desks {
+        desk.works(stage);
+    }
+}
+
+fn nothing_diverges_where_one_side_changed_nothing(stage: &Stage, desks: &mut [Desk]) {
+    let (group, network) = (&stage.group, &stage.network);
     split(network, &["s1"], &["s2"]);
     eventually(seconds(20), "an island", || acts(group, 1));
     assert!(acts(group, 0), "the other side goes on");
@@ -116,29 +138,25 @@ fn nothing_diverges_where_one_side_changed_nothing(network: &Network, group: &Gr
         (formation(group, 0), formation(group, 1)),
         (Some(1), Some(2))
     );
-    group.add_user(1, "ann");
+    group.add_user(1, "amy");
+    all_work(stage, desks);
     heal(network, &["s1"], &["s2"]);
     // It catches up, and the original primary takes over again.
     settled(group, 0, 2);
-    assert!(has_user(group, 0, "ann"));
+    assert!(has_user(group, 0, "amy"));
     assert_eq!(divergences(group, 0), Vec::<Value>::new());
+    all_work(stage, desks);
 }
 
-fn the_new_primary_stays_where_it_is_to_stay(network: &Network, group: &Group) {
+fn the_new_primary_stays_where_it_is_to_stay(stage: &Stage, desks: &mut [Desk]) {
+    let (group, network) = (&stage.group, &stage.network);
     follow_closely(group, 1);
-    group.json(
-        0,
-        &[
-            "config",
-            "set",
-            "resilience.primary-return",
-            "accept-secondary",
-        ],
-    );
+    set(group, "resilience.primary-return", "accept-secondary");
     split(network, &["s1"], &["s2"]);
     eventually(seconds(20), "another island", || acts(group, 1));
     group.add_user(0, "bob");
     group.add_user(1, "cid");
+    all_work(stage, desks);
     heal(network, &["s1"], &["s2"]);
     settled(group, 1, 3);
     kept(group, 0, 1);
@@ -146,11 +164,29 @@ fn the_new_primary_stays_where_it_is_to_stay(network: &Network, group: &Group) {
     let shown = group.json(0, &["group", "divergence", "show", "2"]);
     assert!(shown.to_string().contains("user:bob"), "{shown:#}");
     group.json(0, &["group", "divergence", "discard", "2", "--all"]);
+    all_work(stage, desks);
 }
 
-fn an_administrator_decides_where_nothing_else_is_to(network: &Network, group: &Group) {
+/// All say that they wait for an administrator.
+pub(crate) fn all_wait(group: &Group) {
+    for index in group.running() {
+        let what = format!("server {index} to wait for an administrator");
+        eventually(seconds(20), &what, || {
+            let Some(status) = group.status(index) else {
+                return false;
+            };
+            // Nor does it count on those who are in another formation.
+            let told = status["attention"].to_string();
+            told.contains("an administrator decides which one stands")
+                && status["can_lose"].as_u64() < Some(group.servers().len() as u64 - 1)
+        });
+    }
+}
+
+fn an_administrator_decides_where_nothing_else_is_to(stage: &Stage, desks: &mut [Desk]) {
+    let (group, network) = (&stage.group, &stage.network);
     follow_closely(group, 1);
-    group.json(0, &["config", "set", "resilience.primary-return", "ignore"]);
+    set(group, "resilience.primary-return", "ignore");
     split(network, &["s1"], &["s2"]);
     eventually(seconds(20), "a third island", || {
         acts(group, 0) && acts(group, 1)
@@ -158,12 +194,8 @@ fn an_administrator_decides_where_nothing_else_is_to(network: &Network, group: &
     group.add_user(0, "dan");
     group.add_user(1, "eve");
     heal(network, &["s1"], &["s2"]);
-    eventually(seconds(20), "both to wait for an administrator", || {
-        (0..2).all(|index| {
-            let told = group.json(index, &["status"])["attention"].to_string();
-            told.contains("an administrator decides which one stands")
-        })
-    });
+    all_wait(group);
+    all_work(stage, desks);
     let refused = group.json(0, &["group", "recover", "--dry-run"]);
     assert_eq!(
         refused["allowed"], false,
@@ -176,17 +208,14 @@ fn an_administrator_decides_where_nothing_else_is_to(network: &Network, group: &
     settled(group, 0, 4);
     kept(group, 1, 1);
     assert!(has_user(group, 1, "dan") && !has_user(group, 1, "eve"));
+    all_work(stage, desks);
 }
 
 fn only_the_side_that_reaches_the_tie_breaker_acts(network: &Network, group: &Group) {
     follow_closely(group, 1);
-    group.json(0, &["config", "set", "resilience.primary-return", "accept"]);
     let gate = network.node("gate").address().to_string();
-    group.json(0, &["config", "set", "resilience.tie-breakers", &gate]);
-    eventually(seconds(10), "the setting to be known", || {
-        let known = group.json(1, &["config", "get", "resilience.tie-breakers"]);
-        known.to_string().contains(&gate)
-    });
+    set(group, "resilience.primary-return", "accept");
+    set(group, "resilience.tie-breakers", &gate);
     split(network, &["s1"], &["s2", "gate"]);
     eventually(seconds(20), "the side at the gate to go on alone", || {
         acts(group, 1) && !acts(group, 0)
@@ -196,48 +225,6 @@ fn only_the_side_that_reaches_the_tie_breaker_acts(network: &Network, group: &Gr
     settled(group, 0, 5);
     let told = group.json(0, &["event", "list", "--kind", "formation-made"]);
     assert!(told.to_string().contains(&gate), "{told:#}");
-}
-
-#[test]
-fn four_servers_split_in_the_middle() {
-    let machine = Machine::shared();
-    let names = ["s1", "s2", "s3", "s4"];
-    let network = Network::new(&machine, &names);
-    let group = group_of(&network, &names, "accept");
-    let (one, other) = (&["s1", "s2"][..], &["s3", "s4"][..]);
-
-    // A planned change of primary: nothing is refused, and it goes back by itself.
-    let lent = group.json(1, &["group", "promote", "s3", "--temporary"]);
-    assert!(
-        lent["outage_ms"].as_u64().is_some_and(|ms| ms < 1_000),
-        "{lent:#}"
-    );
-    eventually(seconds(30), "the office to go back", || {
-        acts(&group, 0) && sees(&group, 2, 0)
-    });
-
-    split(&network, one, other);
-    eventually(seconds(20), "an island of two", || {
-        acts(&group, 2) && sees(&group, 3, 2) && formation(&group, 3) == Some(2)
-    });
-    assert!(acts(&group, 0) && sees(&group, 1, 0));
-    // Both sides go on, and change the same and other things.
-    group.add_user(1, "ann");
-    group.add_user(3, "bob");
-    group.json(0, &["config", "set", "sessions.history", "100"]);
-    group.json(2, &["config", "set", "sessions.history", "200"]);
-    heal(&network, one, other);
-    settled(&group, 0, 1);
-    assert_eq!(group.json(3, &["status"])["formation"]["original"], true);
-    kept(&group, 1, 1);
-    assert!(has_user(&group, 3, "ann") && !has_user(&group, 3, "bob"));
-    group.json(
-        2,
-        &["group", "divergence", "apply", "2", "--record", "user:bob"],
-    );
-    assert!(has_user(&group, 0, "bob"));
-    group.json(2, &["group", "divergence", "discard", "2", "--all"]);
-    assert_eq!(divergences(&group, 0), Vec::<Value>::new());
 }
 
 #[test]
