@@ -123,7 +123,7 @@ fn a_split_into_three_waits_for_an_administrator() -> Told {
         tale.changes_at(5)?,
     ];
     tale.heals();
-    tale.passes(60_000)?;
+    tale.passes(10_000)?;
     assert_eq!(tale.primaries(), [1, 3, 5]);
     goes(
         &tale,
