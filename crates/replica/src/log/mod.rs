@@ -330,14 +330,14 @@ impl Log {
         let mut taken = 0;
         let to = to.min(index.entries.len());
         let range = index.entries.range(from.min(to)..to);
-        range
-            .take_while(|entry| {
-                let before = taken;
-                taken += entry_size(&entry.payload);
-                before == 0 || taken <= bytes
-            })
-            .cloned()
-            .collect()
+        let fits = |entry: &&Entry| {
+            let before = taken;
+            taken += entry_size(&entry.payload);
+            before == 0 || taken <= bytes
+        };
+        // Counted first: a list of thousands that grows as it is filled takes fresh memory from the system at each step.
+        let count = range.clone().take_while(fits).count();
+        range.take(count).cloned().collect()
     }
 
     /// Waits until the entries up to a number, as far as there are any, are on disk.
