@@ -227,9 +227,11 @@ impl Office {
 
     /// When something comes due; none while only an event can change anything.
     pub fn poll_timeout(&self) -> Option<Duration> {
+        // What comes due while a step is under way is looked at when that has come to its end.
+        let voting = self.voting.poll_timeout();
         let due = [
             self.campaign.poll_timeout(),
-            self.voting.poll_timeout(),
+            voting.filter(|_| !self.changing_members),
             self.failback.poll_timeout(),
         ];
         due.into_iter().flatten().min()

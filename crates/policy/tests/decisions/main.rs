@@ -16,6 +16,7 @@ mod group;
 mod hosting;
 mod liveness;
 mod losses;
+mod office;
 mod placement;
 mod plans;
 mod recovery;
