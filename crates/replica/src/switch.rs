@@ -15,8 +15,8 @@ use crate::state_machine::{ApplyError, State, apply_entry};
 use crate::threshold::Threshold;
 use crate::timing::Timing;
 use model::{
-    Cause, Directory, Formation, FormationId, FormationRef, IncarnationId, Left, ServerId,
-    UnixMillis,
+    Cause, Directory, Formation, FormationId, FormationRef, IncarnationId, Left, ResilienceMode,
+    ServerId, UnixMillis,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -44,6 +44,9 @@ pub enum SwitchError {
     /// What is in the log cannot be read; the formation before goes on.
     #[error("the log cannot be read to its end")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No side goes on by itself: the log has it that a majority must agree from now on, though nobody said yet that it was agreed upon.
+    #[error("a majority must agree, as the end of this server's log has it")]
+    Majority,
     /// It was made, and consensus does not start in it.
     #[error("the formation in force cannot be opened")]
     Open(#[from] OpenError),
@@ -119,6 +122,10 @@ impl Replica {
         let ground = self.ground();
         let state = with_log(&ground.log, (*ground.published.own()).clone())?;
         let directory = directory_of(&state)?;
+        let majority = directory.group().mode == ResilienceMode::Quorum;
+        if majority && founding.cause == Cause::Island {
+            return Err(SwitchError::Majority);
+        }
         let formation = descendant(directory, state.applied, founding);
         let base = self.first_base(&state).await?;
         let (disk, data) = (self.inner.disk.clone(), self.inner.data.clone());

@@ -4,11 +4,11 @@
 mod common;
 
 use common::{Group, PATIENCE, add_user, server_id, users, wait_until};
-use model::{Author, Cause, Change, FormationId, IncarnationId, ServerId, UnixMillis};
+use model::{Author, Cause, Change, Command, FormationId, IncarnationId, ServerId, UnixMillis};
 use replica::disk::{MemoryDisk, RealDisk, SharedDisk, Weather};
 use replica::{
-    Acting, CampaignRefused, Founding, LogOwner, Moment, NotActing, Replica, Threshold, Timing,
-    formation,
+    Acting, CampaignRefused, Founding, LogOwner, Moment, NotActing, Replica, SwitchError,
+    Threshold, Timing, formation,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -66,6 +66,35 @@ async fn lead(island: &Replica) {
     island.campaign().await.expect("the only vote");
     let acts = || island.acting().is_yes().then_some(());
     wait_until(acts, || format!("{:?}", island.status())).await;
+}
+
+/// The primary may have said that a majority must agree, and lead on, without this server's having heard that it was made so.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_side_goes_on_by_itself_where_its_log_ends_with_another_mode() {
+    let mut group = Group::found().await;
+    grow_followers(&mut group, &[2]).await;
+    let primary = group.primary().await;
+    propose(&primary, 1000).await;
+    let change = Change {
+        command: Command::SetSetting {
+            key: "resilience.mode".to_owned(),
+            value: "quorum".to_owned(),
+            on: None,
+        },
+        ..add_user(1001)
+    };
+    let applied = primary.propose(&change, PATIENCE).await;
+    applied.expect("acknowledged").outcome.expect("not refused");
+    group.stop(1).await;
+    let heir = group.replica(2);
+    let refused = heir.fork(founding(8)).await;
+    assert!(matches!(refused, Err(SwitchError::Majority)), "{refused:?}");
+    // An administrator may.
+    let by_hand = Founding {
+        cause: Cause::ByHand,
+        ..founding(8)
+    };
+    assert_eq!(heir.fork(by_hand).await.expect("made").number, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,7 +105,8 @@ pub(crate) fn directory() -> Directory {
         last_event: 0,
         feature_level: model::FEATURE_LEVEL,
         pause: None,
-        mode: model::ResilienceMode::Quorum,
+        // So that a side may go on by itself; to the replica the modes are the same otherwise.
+        mode: model::ResilienceMode::Availability,
         last_user_change: 0,
     };
     let admin = user(UserName::new("admin").expect("a name"), UserRole::Admin);
