@@ -3,15 +3,17 @@
 //!
 //! Always true: a side makes a formation only in availability mode, without its primary for `island-after`, and only by the
 //! highest backup that is there; of two formations that meet, both sides find the same one to give way, or neither does; a
-//! formation whose members must agree (quorum mode) gives way only to one that an administrator made of it; where both sides
-//! changed something and `primary-return` leaves it to an administrator, nobody gives way by itself. Start at
-//! [`Formations::handle`] and [`meet`].
+//! formation whose members must agree (quorum mode) gives way only to one that an administrator made of it, or to one that it
+//! went on from itself, while each side could; where both sides changed something and `primary-return` leaves it to an
+//! administrator, nobody gives way by itself; a server that was removed makes no formation. Start at [`Formations::handle`] and
+//! [`meet`].
 
 use crate::explanation::reason;
 use crate::words;
 use model::settings::PrimaryReturn;
 use model::{
-    Directory, FormationId, FormationRef, Reason, ServerId, Side, UnixMillis, common_change,
+    Directory, FormationId, FormationRef, Reason, ResilienceMode, ServerId, Side, UnixMillis,
+    common_change,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,6 +56,8 @@ pub struct Look<'a> {
     pub formation: FormationId,
     /// Whether an administrator told this server to go on without the primary.
     pub ordered: bool,
+    /// Whether a member said that this server was removed: [`own::is_removed`].
+    pub removed: bool,
 }
 
 /// Candidates, in order, and what speaks for and against each.
@@ -140,6 +144,10 @@ pub fn acting(
 impl Formations {
     /// Looks at everything; call it when something changed, and every now and then.
     pub fn handle(&mut self, look: &Look<'_>, now: Duration) -> Option<Action> {
+        if look.removed {
+            // Of its removal it hears nothing but that the others refuse it: for a lost primary it must not take that.
+            return None;
+        }
         if look.formation == FormationId::default() {
             let why =
                 "this server has lost its log: it begins anew, and counts when it has caught up";
@@ -256,7 +264,8 @@ impl Formations {
         let automatic = settings.failover() && group.pause_at(look.calendar).is_none();
         let me = look.directory.server(look.me);
         let leads = me.is_some_and(|me| me.standing.may_lead());
-        let goes_alone = automatic && leads && group.backups.is_empty();
+        let may = group.mode == ResilienceMode::Availability;
+        let goes_alone = automatic && leads && may && group.backups.is_empty();
         if look.acting || alone < settings.grace_period() || goes_alone {
             return None;
         }

@@ -154,6 +154,11 @@ impl Node {
         locked(&self.0.formations.waiting).clone()
     }
 
+    /// Whether a member said that this server was removed from the group.
+    pub(crate) fn was_removed(&self) -> bool {
+        own::is_removed(&self.directory(), &self.0.peers.removed_by())
+    }
+
     fn others(&self) -> Vec<ServerId> {
         let directory = self.directory();
         let known = self.0.identity.members.iter().map(|known| known.server);
@@ -254,6 +259,7 @@ fn look(node: &Node, policy: &mut Formations) -> Option<Action> {
         sides: &sides,
         formation: node.replica().formation(),
         ordered: known.is_ordered(now),
+        removed: node.was_removed(),
     };
     let action = policy.handle(&look, now);
     *locked(&known.waiting) = policy.waiting().collect();

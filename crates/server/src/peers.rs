@@ -14,9 +14,8 @@ use peer::link::LinkLimits;
 use peer::pool::{AskError, Channel, Pool, PoolEvent, PoolSettings, StreamError, Watcher};
 use peer::verify::Revocations;
 use replica::Replica;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -120,8 +119,8 @@ pub struct Contacts {
     incarnations: Mutex<HashMap<ServerId, IncarnationId>>,
     /// Members at whose address somebody else was met.
     strangers: Mutex<HashSet<ServerId>>,
-    /// Whether a member said that this server was removed.
-    removed: AtomicBool,
+    /// Members that said that this server was removed, and did not take it back.
+    removed_by: Mutex<BTreeSet<ServerId>>,
     changed: watch::Sender<u64>,
 }
 
@@ -161,6 +160,19 @@ impl Contacts {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes that a member said that this server was removed, and whether nobody had said so before.
+    fn is_first_to_refuse(&self, server: ServerId) -> bool {
+        let mut refusers = self.refusers();
+        let first = refusers.is_empty();
+        refusers.insert(server) && first
+    }
+
+    fn refusers(&self) -> MutexGuard<'_, BTreeSet<ServerId>> {
+        self.removed_by
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn of(&self, server: ServerId) -> Contact {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.get(&server).copied().unwrap_or(Contact::Silent)
@@ -182,6 +194,7 @@ impl Watcher for Contacts {
                 known.insert(server, introduction.incarnation);
                 drop(known);
                 self.met_strangers().remove(&server);
+                self.refusers().remove(&server);
                 self.note(server, Contact::Connected);
             }
             PoolEvent::Ended {
@@ -201,7 +214,7 @@ impl Watcher for Contacts {
                 if error.is_stranger() && self.met_strangers().insert(server) {
                     tracing::warn!(%server, error = %peer::InFull(&error), "somebody else answers at a member's address; nothing was told to them");
                 }
-                if error.revoked() && !self.removed.swap(true, Ordering::Relaxed) {
+                if error.revoked() && self.is_first_to_refuse(server) {
                     tracing::error!(%server, "this server was removed from the group: the members refuse its certificate. It can stand alone (stead group reset), or join again with an empty data folder");
                 }
                 tracing::debug!(%server, %error, ?contact, "a member is not reached");
@@ -278,9 +291,9 @@ impl Peers {
         &self.pool
     }
 
-    /// Whether a member said that this server was removed from the group.
-    pub fn was_removed(&self) -> bool {
-        self.contacts.removed.load(Ordering::Relaxed)
+    /// Members that said that this server was removed from the group, and did not take it back.
+    pub fn removed_by(&self) -> BTreeSet<ServerId> {
+        self.contacts.refusers().clone()
     }
 
     /// How long a member has been silent; none when it was never heard.

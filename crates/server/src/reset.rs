@@ -115,7 +115,7 @@ pub(crate) async fn decided(node: &Node) {
 impl Node {
     /// What a reset of this server would do, and what would refuse it.
     pub(crate) fn reset_plan(&self) -> Plan {
-        let removed = self.0.peers.was_removed();
+        let removed = self.was_removed();
         self.with_view(|view| policy::reset::reset(view, removed))
     }
 

@@ -91,7 +91,7 @@ impl Both<'_> {
         islands && unlisted(self.own) && unlisted(self.other)
     }
 
-    /// Nobody but an administrator makes a formation of one in which a majority must agree.
+    /// Nobody but an administrator makes a formation of one in which a majority must agree, unless that became so afterwards.
     fn by_hand(&self) -> Option<Meeting> {
         let (ancestor, ancestor_changed) = match (self.i_descend, self.they_descend) {
             (_, true) => (self.own, self.changed),
@@ -104,7 +104,7 @@ impl Both<'_> {
         let Self {
             mine, theirs, fork, ..
         } = self;
-        let why = |pass, detail| reason("made-by-hand", pass, detail);
+        let why = |pass, detail| reason("goes-on", pass, detail);
         Some(
             match (
                 ancestor_changed && ancestor.primary.is_some(),
@@ -116,11 +116,9 @@ impl Both<'_> {
                         "{mine} and {theirs} both act, and both changed something after change {fork}: say with `stead group recover --formation` which one stands"
                     ),
                 )),
-                (false, true) => {
-                    Meeting::GivesWay(why(true, format!("{theirs} was made of it by hand")))
-                }
+                (false, true) => Meeting::GivesWay(why(true, format!("{theirs} goes on from it"))),
                 (false, false) => {
-                    Meeting::Stays(why(true, format!("{mine} was made of {theirs} by hand")))
+                    Meeting::Stays(why(true, format!("{mine} goes on from {theirs}")))
                 }
             },
         )

@@ -98,6 +98,14 @@ pub fn followers(
     voters.filter(|id| waits && *id != me).collect()
 }
 
+/// Whether this server is no longer a member, as `tellers` said who refuse it. Those do not count that it has removed itself: then
+/// an administrator made two groups of one.
+pub fn is_removed(directory: &Directory, tellers: &BTreeSet<ServerId>) -> bool {
+    tellers
+        .iter()
+        .any(|teller| directory.server(*teller).is_some())
+}
+
 /// How long a server that alone counts may act after tie-breakers answered; none where it need not ask any. It is over before
 /// another side can have waited long enough to go on.
 pub fn guard(directory: &Directory) -> Option<Duration> {

@@ -6,9 +6,11 @@ use model::{
     Directory, FormationId, FormationRef, IncarnationId, Left, ResilienceMode, ServerId, Side,
     Standing,
 };
-use policy::formations::{Action, Formations, Look, Meeting, Part, may_follow, meet, part, room};
+use policy::formations::{
+    Action, Formations, Look, Meeting, Part, may_follow, meet, own, part, room,
+};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 fn step(id: u8, number: u64, fork_point: u64) -> FormationRef {
@@ -185,6 +187,8 @@ struct Eyes {
     /// When a primary was heard.
     heard: Duration,
     sides: BTreeMap<ServerId, Side>,
+    /// Who said that it was removed.
+    removed_by: BTreeSet<ServerId>,
     policy: Formations,
 }
 
@@ -196,6 +200,7 @@ impl Eyes {
             own: side(original(), None, 100),
             heard: secs(1),
             sides: BTreeMap::new(),
+            removed_by: BTreeSet::new(),
             policy: Formations::default(),
         }
     }
@@ -215,6 +220,7 @@ impl Eyes {
                 .formation()
                 .map_or(FormationId::from_bytes([0xaa; 16]), |its| its.id),
             ordered: false,
+            removed: own::is_removed(&self.directory, &self.removed_by),
         };
         self.policy.handle(&look, ms(at_ms))
     }
@@ -284,6 +290,42 @@ fn nobody_goes_on_alone_who_need_not_or_may_not() {
     eyes.sides = BTreeMap::from([(NEWYORK, held)]);
     assert_eq!(eyes.look(15_999), None);
     assert!(matches!(eyes.look(16_000), Some(Action::Make { .. })));
+}
+
+/// Whose primary has given way while it was away; nobody goes on alone where a majority must agree.
+#[test]
+fn with_an_empty_list_it_follows_where_a_majority_must_agree() {
+    let mut newyork = Eyes::of(NEWYORK);
+    let mut made = made();
+    made.group.backups = Vec::new();
+    made.group.mode = ResilienceMode::Quorum;
+    newyork.directory = made.directory();
+    newyork.own.mode = ResilienceMode::Quorum;
+    let made_of_it = side(after(&original(), 0xB0, 100), Some(DETROIT), 100);
+    newyork.sides = BTreeMap::from([(DETROIT, made_of_it)]);
+    assert_eq!(newyork.look(1_000), None);
+    let Some(Action::Enter { primary, .. }) = newyork.look(20_000) else {
+        panic!("detroit's formation goes on from its own");
+    };
+    assert_eq!(primary, DETROIT);
+}
+
+/// It leaves consensus first, so its own directory never says that it was removed: only those that refuse it do.
+#[test]
+fn who_was_removed_does_not_take_that_for_a_lost_primary() {
+    let mut newyork = Eyes::of(NEWYORK);
+    newyork.removed_by.insert(DETROIT);
+    assert_eq!(newyork.look(60_000), None);
+    // It is a member after all: the formation that removed it gave way.
+    newyork.removed_by.clear();
+    newyork.heard = secs(60);
+    assert_eq!(newyork.look(61_000), None);
+    assert!(matches!(newyork.look(71_000), Some(Action::Make { .. })));
+    // Whom it has removed itself has nothing to say.
+    let mut newyork = Eyes::of(NEWYORK);
+    newyork.removed_by.insert(ServerId::from_bytes([9; 16]));
+    assert_eq!(newyork.look(2_000), None);
+    assert!(matches!(newyork.look(11_000), Some(Action::Make { .. })));
 }
 
 #[test]

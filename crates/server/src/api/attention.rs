@@ -87,7 +87,7 @@ fn about_group(
 ) -> Vec<Attention> {
     let group = moment.directory.group();
     let mut items = Vec::new();
-    if node.0.peers.was_removed() {
+    if node.was_removed() {
         let what = "this server was removed from the group: the others refuse it";
         items.push(error(what).remedy(
             "`stead group reset` makes it stand alone; it can join again with an empty data folder",

@@ -1,7 +1,7 @@
 //! Tie-breakers: what a side of a split must reach to act alone.
 //!
 //! Always true: a server that alone counts acts, where there are tie-breakers and not all members are heard, only while they
-//! answer; it stops before another side can have waited long enough to go on.
+//! answer; it stops before another side can have waited long enough to go on. One that was removed stops too.
 
 use crate::clock;
 use crate::node::Node;
@@ -19,6 +19,8 @@ use tokio::time::{sleep, timeout};
 const LIMIT: Duration = Duration::from_millis(400);
 /// How often is looked whether the log is known.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// How often is looked whether a server that was removed is a member after all.
+const REMOVED_LOOK: Duration = Duration::from_millis(500);
 /// How often a tie-breaker is asked before it counts as silent: echo requests can be lost.
 const TRIES: u32 = 2;
 
@@ -150,6 +152,11 @@ pub(super) async fn keep_guard(node: Node) {
 
 /// Looks once; gives how long to wait until the next time. `guarded` says whether tie-breakers had to be asked the last time.
 async fn guard(node: &Node, guarded: &mut bool) -> Duration {
+    if node.was_removed() {
+        *guarded = true;
+        node.replica().set_guard(Some(Moment::now()));
+        return REMOVED_LOOK;
+    }
     let directory = node.directory();
     let settings = directory.settings();
     let tie_breakers = settings.tie_breakers();
