@@ -4,7 +4,7 @@
 //! [`Server::submit`] and [`Server::requested`].
 
 use crate::formations::{base_records, give_way, let_in, make_by_hand};
-use crate::network::NoAnswer;
+use crate::network::{Load, NoAnswer};
 use crate::server::{ATTEMPT, Server};
 use model::{Applied, Change, ChangeName, Command, ServerId};
 use replica::ProposeError;
@@ -49,6 +49,10 @@ impl Server {
     ) {
         let state = self.replica.state();
         if self.directory(&state).removed(from).is_some() {
+            if self.scene.is_whole() {
+                let removed = Load::Reply(Box::new(Err(NoAnswer::Removed)), waits);
+                self.plug.tell(from, removed);
+            }
             return;
         }
         let this = self.clone();

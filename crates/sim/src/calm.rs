@@ -3,8 +3,8 @@
 //! Start at [`Story::calm`] and [`Story::settle`].
 
 use crate::checks::{Broken, Invariant, Seen, rightful};
-use crate::fixture::server_id;
-use crate::machine::Running;
+use crate::fixture::{number_of, server_id};
+use crate::machine::{End, Running};
 use crate::outside::recover;
 use crate::story::Story;
 use model::{Command, FormationId, PauseChange, ResilienceMode, ServerId};
@@ -84,10 +84,24 @@ impl Story {
         let what = "changes are accepted again";
         self.until(what, CALM, Invariant::Progress, goes_on)?;
         let what = "consensus counts whom the directory names";
+        if self.more.is_some() {
+            self.stays_together(Self::arranged)?;
+        }
         self.until(what, CALM, Invariant::Converges, Self::arranged)?;
         self.gives_back()?;
         let what = "all are in one formation";
         self.until(what, CALM, Invariant::Converges, Self::is_together)
+    }
+
+    /// Whoever was frozen may have gone on alone when all others were together again: an administrator looks until a condition
+    /// holds.
+    fn stays_together(&mut self, holds: impl Fn(&Self) -> bool) -> Result<(), Broken> {
+        let end = self.world.scene.now() + CALM;
+        while self.world.scene.now() < end && !(holds(self) && self.is_together()) {
+            self.looked_after()?;
+            self.pass(LOOK)?;
+        }
+        Ok(())
     }
 
     fn resume(&mut self) {
@@ -118,6 +132,7 @@ impl Story {
     fn looked_after(&mut self) -> Result<(), Broken> {
         let end = self.world.scene.now() + CALM;
         let mut alone = Duration::ZERO;
+        let mut apart = Duration::ZERO;
         let mut waited = Duration::ZERO;
         while !self.is_together() {
             if self.world.scene.now() > end {
@@ -125,6 +140,14 @@ impl Story {
                 return self.until(what, LOOK, Invariant::Converges, Self::is_together);
             }
             self.pass(LOOK)?;
+            if self.more.is_some() {
+                self.start_all()?;
+            }
+            apart += LOOK;
+            if apart > PATIENCE && self.more.is_some() {
+                apart = Duration::ZERO;
+                self.reset_strangers();
+            }
             let acts = self.world.primary().is_some();
             alone = if acts { Duration::ZERO } else { alone + LOOK };
             let waits = self.waits();
@@ -136,6 +159,43 @@ impl Story {
             }
         }
         Ok(())
+    }
+
+    /// An administrator resets those that are no members any more, as they say themselves that it is to be done. Whoever was
+    /// told that it was removed does not act, unless it has removed all who could tell it.
+    fn reset_strangers(&mut self) {
+        let directory_of = |running: &Running| {
+            let state = running.server.replica.state();
+            running.server.directory(&state).clone()
+        };
+        let acting = self.world.scene.with_seen(|seen| seen.acting.clone());
+        let primaries = acting
+            .iter()
+            .filter_map(|id| self.world.server(number_of(*id)));
+        let views: Vec<_> = primaries
+            .map(|it| (it.server.me, directory_of(it)))
+            .collect();
+        let Some((first, here)) = views.first() else {
+            return;
+        };
+        let is_stranger = |running: &&Running| {
+            let me = running.server.me;
+            let mut others = views.iter().filter(|(primary, _)| *primary != me);
+            me != *first && others.all(|(_, view)| view.server(me).is_none())
+        };
+        let stands_down = |running: &&Running| {
+            let (me, there) = (running.server.me, directory_of(running));
+            let is_told = here.servers().any(|it| there.server(it.id).is_some());
+            here.removed(me).is_none() || !is_told || !acting.contains(&me)
+        };
+        let strangers = self.world.running().filter(is_stranger).filter(stands_down);
+        let strangers: Vec<u8> = strangers.map(|it| number_of(it.server.me)).collect();
+        for number in strangers {
+            self.say(format!("server {number} is reset: it stands alone"));
+            self.world.end(number, End::Killed);
+            self.reset.insert(number);
+            self.refresh();
+        }
     }
 
     /// Whether a formation waits for an administrator.
@@ -171,7 +231,7 @@ impl Story {
             return;
         };
         let (server, handle) = (running.server.clone(), running.handle());
-        if self.mode == ResilienceMode::Quorum {
+        if self.mode() == ResilienceMode::Quorum {
             // Those that are left can elect one, and are not to by themselves.
             running.within(|server| server.order());
         }

@@ -16,6 +16,8 @@ pub(crate) struct Cast {
     pub(crate) settings: Vec<(&'static str, String)>,
     /// How often the fence command fails, of a thousand times.
     pub(crate) fence_fails: u32,
+    /// Whether an administrator chose the mode.
+    pub(crate) chosen: bool,
 }
 
 impl Cast {
@@ -39,6 +41,7 @@ impl Cast {
             members,
             settings,
             fence_fails,
+            chosen: true,
         }
     }
 

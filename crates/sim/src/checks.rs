@@ -24,9 +24,10 @@ use std::time::Duration;
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
-    /// At most one server of a formation acts as primary at a moment; in quorum mode at most one of all.
+    /// At most one server of a formation acts as primary at a moment; in quorum mode at most one of all formations but those that
+    /// were made while each side could go on alone.
     OnePrimary,
-    /// At most one server of a formation holds the office, and with it the address; in quorum mode at most one of all.
+    /// At most one server of a formation holds the office, and with it the address; in quorum mode at most one of the same.
     OneAddress,
     /// Servers that applied equally much of a formation have equal directories.
     Agreement,
@@ -41,6 +42,8 @@ pub enum Invariant {
     Diverged,
     /// A side goes on without its primary only where it may, and one that may not act alone does not.
     Alone,
+    /// A server that is told that it was removed makes no formation, and does not act for long.
+    Removed,
     /// Of two formations that meet the one stands that `primary-return` names; who waits for an administrator has a reason.
     Stands,
     /// What was refused is not there.

@@ -152,7 +152,8 @@ pub(crate) fn directory(cast: &Cast) -> Directory {
         .map(|(number, standing)| server(*number, *standing));
     records.extend(servers.map(|server| Record::Server(Arc::new(server))));
     let mode = ("resilience.mode", cast.mode.as_str().to_owned());
-    let settings = cast.settings.iter().cloned().chain([mode]);
+    let mode = cast.chosen.then_some(mode);
+    let settings = cast.settings.iter().cloned().chain(mode);
     records.extend(settings.map(|(key, value)| Record::Setting(key.into(), None, value)));
     Directory::from_records(records).expect("invariant: a directory without contradictions")
 }

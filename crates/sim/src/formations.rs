@@ -15,6 +15,7 @@ pub(crate) use left_behind::base_records;
 
 use crate::checks;
 use crate::network::NoAnswer;
+use crate::planted::Planted;
 use crate::server::Server;
 use model::{ServerId, Side};
 use policy::formations::{Action, Formations, Look, own};
@@ -40,6 +41,8 @@ pub(crate) struct Known {
     sides: BTreeMap<ServerId, (Side, Duration)>,
     /// Machines that said that nobody listens.
     refuse: BTreeSet<ServerId>,
+    /// Members that said that this server was removed, and did not take it back.
+    removed_by: BTreeSet<ServerId>,
     pub(crate) ordered: Option<Duration>,
     successor: Option<ServerId>,
     /// Whether a formation is heard that waits for an administrator, as its own does.
@@ -86,6 +89,22 @@ impl Server {
         fresh.map(|(id, (side, _))| (*id, side.clone())).collect()
     }
 
+    /// Whether a member said that this server was removed.
+    pub(crate) fn was_removed(&self) -> bool {
+        let state = self.replica.state();
+        let tellers = self.inside().known.removed_by.clone();
+        own::is_removed(self.directory(&state), &tellers)
+            && !self.scene.has(Planted::RemovalUnheard)
+    }
+
+    /// The members of its own directory that said so, as the network brought it.
+    pub(crate) fn removed_by(&self) -> Vec<ServerId> {
+        let state = self.replica.state();
+        let tellers = self.inside().known.removed_by.clone();
+        let members = self.directory(&state).servers().map(|server| server.id);
+        members.filter(|id| tellers.contains(id)).collect()
+    }
+
     /// Whether it is on its way into another formation.
     pub(crate) fn is_leaving(&self) -> bool {
         self.marks.leaving.load(Ordering::Relaxed)
@@ -104,6 +123,7 @@ impl Server {
                 match answer {
                     Ok(Answer::Side(side)) => {
                         known.refuse.remove(&server);
+                        known.removed_by.remove(&server);
                         let incarnation = side.incarnation;
                         known.sides.insert(server, (*side, now));
                         inside.note_incarnation(server, incarnation);
@@ -112,6 +132,7 @@ impl Server {
                         known.sides.remove(&server);
                         match refused {
                             Err(NoAnswer::Refused) => known.refuse.insert(server),
+                            Err(NoAnswer::Removed) => known.removed_by.insert(server),
                             _ => known.refuse.remove(&server),
                         };
                     }
@@ -189,6 +210,7 @@ fn look(server: &Arc<Server>, policy: &mut Formations) -> Option<Action> {
         sides: &sides,
         formation: server.replica.formation(),
         ordered,
+        removed: server.was_removed(),
     };
     let action = policy.handle(&look, now);
     server.inside().known.waiting = policy.waiting().next().is_some();

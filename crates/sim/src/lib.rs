@@ -11,9 +11,10 @@
 //! the machines, `network` what is between them, `storm` what goes wrong, `calm` the end, `checks` what must always be true,
 //! [`Planted`] the bugs that show that the rules find something.
 //!
-//! Left out: the members of a group in availability mode stay the same, and what runs for a session on its host is not
-//! simulated, so that a host registers only sessions that its directory still has.
+//! Left out: what runs for a session on its host is not simulated, so that a host registers only sessions that its directory
+//! still has.
 
+mod breadth;
 mod calls;
 mod calm;
 mod cast;
@@ -22,6 +23,7 @@ mod duties;
 mod fixture;
 mod formations;
 mod machine;
+mod members;
 mod network;
 mod outside;
 mod parting;
@@ -35,6 +37,7 @@ mod story;
 mod tale;
 mod world;
 
+pub use breadth::Breadth;
 pub use checks::{Broken, Invariant};
 pub use planted::Planted;
 pub use story::{Failed, Plot, Report, STORM, run};

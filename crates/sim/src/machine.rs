@@ -4,7 +4,7 @@
 //! runtime that then is not driven, or gone; a server that goes on after it was frozen finds its clock ahead, as after
 //! SIGCONT. What the machine had not synced may be lost with its power. Start at [`Machine::tick`].
 
-use crate::fixture::{formation_id, incarnation, number_of};
+use crate::fixture::{incarnation, number_of};
 use crate::network::{Load, Network};
 use crate::scene::Scene;
 use crate::server::Server;
@@ -107,15 +107,15 @@ impl Machine {
     }
 
     /// Its server joins the group, with an empty log.
-    pub(crate) fn join(&mut self) -> Result<(), OpenError> {
+    pub(crate) fn join(&mut self, id: FormationId) -> Result<(), OpenError> {
         let shared: SharedDisk = Arc::new(self.disk.clone());
         let owner = LogOwner {
-            formation: formation_id(),
+            formation: id,
             incarnation: self.incarnation,
         };
         let data = Path::new(DATA);
         formation::join(&shared, data, owner, SEGMENT, None)?;
-        formation::select(&shared, data, formation_id())?;
+        formation::select(&shared, data, id)?;
         Ok(())
     }
 

@@ -72,6 +72,8 @@ pub(crate) enum NoAnswer {
     Refused,
     /// Nothing came in time.
     Silent,
+    /// It says that this server was removed.
+    Removed,
 }
 
 type Replied = oneshot::Sender<Result<Answer, NoAnswer>>;

@@ -9,8 +9,8 @@ use crate::formations::{give_way, make_by_hand};
 use crate::scene::Scene;
 use crate::server::Server;
 use model::{
-    Author, Change, ChangeId, Command, FormationId, Outcome, ServerId, SessionId, Standing, Token,
-    UnixMillis,
+    Author, Change, ChangeId, Command, FormationId, Outcome, ResilienceMode, ServerId, SessionId,
+    Standing, Token, UnixMillis,
 };
 use policy::recovery::Recovery;
 use rand::RngExt;
@@ -82,7 +82,7 @@ pub(crate) async fn write(number: u64, mut chance: SmallRng, doors: Doors, scene
     }
 }
 
-fn choose(chance: &mut SmallRng, doors: &Doors, scene: &Scene) -> Option<Door> {
+pub(crate) fn choose(chance: &mut SmallRng, doors: &Doors, scene: &Scene) -> Option<Door> {
     let primary = doors.primary(chance, scene);
     primary.or_else(|| doors.all().choose(chance).cloned())
 }
@@ -195,11 +195,23 @@ fn asked_by_admin(chance: &mut SmallRng, command: Command) -> Change {
     Change {
         id: ChangeId::from_bytes(chance.random()),
         at: UnixMillis(0),
-        author: Author::User {
-            name: admin(),
-            from: "192.0.2.200".into(),
-        },
+        author: administrator(),
         command,
+    }
+}
+
+fn administrator() -> Author {
+    Author::User {
+        name: admin(),
+        from: "192.0.2.200".into(),
+    }
+}
+
+/// What an administrator asks of a server that has it made.
+fn by_admin(server: &Server, command: Command) -> Change {
+    Change {
+        author: administrator(),
+        ..server.change(command)
     }
 }
 
@@ -315,11 +327,23 @@ pub(crate) async fn recover(server: Arc<Server>, choice: u64) {
     }
 }
 
-/// An administrator removes a server; runs on the primary.
-pub(crate) async fn remove(primary: Arc<Server>, number: u8) {
+/// An administrator removes a server, and says, if asked, what the group is to be; runs on the primary.
+pub(crate) async fn remove(primary: Arc<Server>, number: u8, mode: Option<ResilienceMode>) {
     let id = server_id(number);
-    let plan = primary.with_view(|view| policy::removal::removal(view, id, None));
-    if !plan.is_possible() || primary.leaving().is_some() {
+    let possible = |mode| {
+        let plan = |view: &policy::View<'_>| policy::removal::removal(view, id, mode);
+        primary.with_view(plan).is_possible()
+    };
+    if let Some(mode) = mode.filter(|mode| possible(Some(*mode))) {
+        let command = Command::SetSetting {
+            key: "resilience.mode".into(),
+            value: mode.as_str().into(),
+            on: None,
+        };
+        let change = by_admin(&primary, command);
+        drop(primary.propose(&change, TRANSFER_LIMIT).await);
+    }
+    if !possible(None) || primary.leaving().is_some() {
         return;
     }
     primary.set_leaving(Some(id));
@@ -334,7 +358,7 @@ pub(crate) async fn remove(primary: Arc<Server>, number: u8) {
     };
     if timeout(LEAVE_LIMIT, gone).await.is_ok() {
         let reason = None;
-        let change = primary.change(Command::RemoveServer { server: id, reason });
+        let change = by_admin(&primary, Command::RemoveServer { server: id, reason });
         // Whether it was removed is looked up in the directory.
         drop(primary.propose(&change, TRANSFER_LIMIT).await);
     }

@@ -26,17 +26,15 @@ impl Story {
     pub(crate) fn empty(&mut self, number: u8) {
         // Two that must agree cannot go on without either.
         let voters = self.directory(|directory| directory.voters().count());
-        let enough =
-            voters.is_some_and(|voters| voters > 2) || self.mode == ResilienceMode::Availability;
+        // While the mode changes, more than the primary may count.
+        let alone = self.mode() == ResilienceMode::Availability && !self.mode_changed;
+        let enough = voters.is_some_and(|voters| voters > 2) || alone;
         let mut numbers = self.world.numbers().into_iter();
         let all_run = numbers.all(|number| self.world.runs(number));
         if all_run && self.is_together() && self.arranged() {
             self.emptied = None;
         }
-        if self.emptied.is_some()
-            || !enough
-            || !(self.arranged() || self.mode == ResilienceMode::Availability)
-        {
+        if self.emptied.is_some() || !enough || !(self.arranged() || alone) {
             return;
         }
         self.disk_lost(number);

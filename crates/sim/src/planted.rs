@@ -20,11 +20,13 @@ pub enum Planted {
     DifferenceDropped,
     /// A side goes on without asking the tie-breakers.
     IslandUnasked,
+    /// A server that is told that it was removed does not listen.
+    RemovalUnheard,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::LyingDisk,
         Self::RoleAlone,
         Self::ListIgnored,
@@ -32,5 +34,6 @@ impl Planted {
         Self::ReturnIgnored,
         Self::DifferenceDropped,
         Self::IslandUnasked,
+        Self::RemovalUnheard,
     ];
 }

@@ -1,5 +1,6 @@
 //! What all simulated servers share and none of them knows: the true time, their calendars, and what was seen so far.
 
+use crate::breadth::Breadth;
 use crate::checks::{Broken, Seen};
 use crate::planted::Planted;
 use model::{ServerId, UnixMillis};
@@ -30,14 +31,21 @@ struct Inside {
 pub(crate) struct Scene {
     inside: Arc<Mutex<Inside>>,
     planted: Option<Planted>,
+    breadth: Breadth,
 }
 
 impl Scene {
-    pub(crate) fn new(planted: Option<Planted>) -> Self {
+    pub(crate) fn new(planted: Option<Planted>, breadth: Breadth) -> Self {
         Self {
             inside: Arc::default(),
             planted,
+            breadth,
         }
+    }
+
+    /// Whether what was not there when seeds were first kept is there: it takes chance that was not drawn then.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.breadth == Breadth::Whole
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {

@@ -193,7 +193,8 @@ impl Server {
             return Err(ProposeError::NotPrimary { primary });
         }
         let formation = self.replica.formation();
-        if !matches!(change.author, Author::Server(_)) {
+        let admits = matches!(change.command, Command::AdmitServer { .. });
+        if admits || !matches!(change.author, Author::Server(_)) {
             self.scene.with_seen(|seen| seen.asked_in(formation));
         }
         let change = Change {

@@ -6,16 +6,13 @@ use crate::checks::Broken;
 use crate::fixture::server_id;
 use crate::machine::End;
 use crate::network::Air;
-use crate::outside::{administer, admission, promote, remove};
+use crate::outside::{administer, promote};
 use crate::story::{Story, stopped};
-use model::{BackupEdit, Command, PauseChange, ResilienceMode, ServerId, Standing};
+use model::{BackupEdit, Command, PauseChange, ResilienceMode, ServerId};
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
-
-/// The most servers of a group here.
-const MOST: u8 = 7;
 
 fn millis(chance: &mut SmallRng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(chance.random_range(range))
@@ -31,7 +28,7 @@ impl Story {
             Some(primary) if self.chance.random_bool(0.35) => primary,
             _ => any.unwrap_or(1),
         };
-        if self.mode == ResilienceMode::Availability && self.chance.random_bool(0.35) {
+        if self.mode() == ResilienceMode::Availability && self.chance.random_bool(0.35) {
             return self.parting(numbers, one);
         }
         match self.chance.random_range(0..100) {
@@ -100,7 +97,7 @@ impl Story {
 
     /// A machine's server starts.
     pub(crate) fn start(&mut self, number: u8) -> Result<(), Broken> {
-        if self.removed(number) {
+        if self.removed(number) || self.reset.contains(&number) {
             return Ok(());
         }
         self.say(format!("server {number} starts"));
@@ -181,7 +178,7 @@ impl Story {
     }
 
     pub(crate) fn split(&mut self, mut numbers: Vec<u8>) {
-        if self.mode == ResilienceMode::Availability {
+        if self.mode() == ResilienceMode::Availability {
             // The tie-breaker is on one side too.
             numbers.push(0);
         }
@@ -351,6 +348,16 @@ impl Story {
         self.ask("setting", &words, vec![command]);
     }
 
+    /// An administrator takes a setting back to its default.
+    pub(crate) fn unset(&mut self, key: &str) {
+        let words = format!("{key} is to be as usual");
+        let command = Command::UnsetSetting {
+            key: key.into(),
+            on: None,
+        };
+        self.ask("setting", &words, vec![command]);
+    }
+
     fn pause(&mut self) {
         let begin = self.chance.random_bool(0.6);
         let change = match begin {
@@ -415,46 +422,6 @@ impl Story {
         };
         let words = format!("{command:?}");
         self.ask("list", &words, vec![command]);
-    }
-
-    fn remove_server(&mut self, number: u8) {
-        if self.mode == ResilienceMode::Availability {
-            return;
-        }
-        let members = self.world.numbers().len();
-        let Some(primary) = self.world.primary() else {
-            return;
-        };
-        if members < 3 {
-            return;
-        }
-        let (server, handle) = (primary.server.clone(), primary.handle());
-        handle.spawn(remove(server, number));
-        self.note(
-            "remove",
-            Some(number),
-            format!("server {number} is to be removed"),
-        );
-    }
-
-    fn join_server(&mut self) -> Result<(), Broken> {
-        if self.mode == ResilienceMode::Availability {
-            return Ok(());
-        }
-        let number = self.world.numbers().last().copied().unwrap_or(0) + 1;
-        if number > MOST {
-            return Ok(());
-        }
-        let standing = [Standing::Voter, Standing::Witness, Standing::NonVoter];
-        let standing = standing.choose(&mut self.chance).copied();
-        let standing = standing.unwrap_or(Standing::Voter);
-        self.standings.insert(number, standing);
-        let words = format!("server {number} joins as {}", standing.as_str());
-        self.ask("join", &words, admission(number, standing));
-        let joined = self.world.join(number);
-        joined.map_err(|error| stopped(&format!("server {number} cannot join: {error}")))?;
-        self.refresh();
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Start at [`run`].
 
+use crate::breadth::{Breadth, More};
 use crate::cast::Cast;
 use crate::checks::{Broken, Invariant, broken};
 use crate::fixture::{number_of, server_id};
@@ -27,6 +28,8 @@ const BEGINNING: Duration = Duration::from_secs(40);
 const CLIENTS: u64 = 3;
 /// Everything is looked at after so many steps.
 const LOOKS: u32 = 2;
+/// Servers that were admitted are looked for after so many steps.
+const ADMITTED: u32 = 25;
 
 /// What a story is told with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct Plot {
     pub planted: Option<Planted>,
     /// How the group stays able to act; by chance where it is not said.
     pub mode: Option<ResilienceMode>,
+    /// How much of what people do there is in it.
+    pub breadth: Breadth,
 }
 
 impl Plot {
@@ -49,6 +54,15 @@ impl Plot {
             storm: STORM,
             planted: None,
             mode: None,
+            breadth: Breadth::Whole,
+        }
+    }
+
+    /// The story of a seed as stories were told at first.
+    pub fn narrow(seed: u64) -> Self {
+        Self {
+            breadth: Breadth::Narrow,
+            ..Self::of(seed)
         }
     }
 }
@@ -107,7 +121,14 @@ pub(crate) struct Story {
     pub(crate) shapes: Shapes,
     pub(crate) doors: Doors,
     pub(crate) standings: BTreeMap<u8, Standing>,
-    pub(crate) mode: ResilienceMode,
+    /// How the group began.
+    mode: ResilienceMode,
+    /// Whether somebody asked for another mode.
+    pub(crate) mode_changed: bool,
+    /// Servers that an administrator reset: they are groups of their own.
+    pub(crate) reset: BTreeSet<u8>,
+    /// What is in it beside what narrow stories have.
+    pub(crate) more: Option<More>,
     /// The machine whose disk was emptied, until all is together again.
     pub(crate) emptied: Option<u8>,
     events: Vec<String>,
@@ -136,13 +157,19 @@ impl Story {
 
     fn begin(plot: Plot) -> Result<Self, Broken> {
         let mut chance = SmallRng::seed_from_u64(plot.seed);
-        let cast = Cast::draw(plot.mode, &mut chance);
-        Self::set_up(plot, &cast, chance)
+        let mut cast = Cast::draw(plot.mode, &mut chance);
+        let more = More::draw(plot.breadth, plot.seed, &mut cast);
+        Self::set_up(plot, &cast, chance, more)
     }
 
     /// The beginning of a story with this group.
-    pub(crate) fn set_up(plot: Plot, cast: &Cast, mut chance: SmallRng) -> Result<Self, Broken> {
-        let scene = Scene::new(plot.planted);
+    pub(crate) fn set_up(
+        plot: Plot,
+        cast: &Cast,
+        mut chance: SmallRng,
+        more: Option<More>,
+    ) -> Result<Self, Broken> {
+        let scene = Scene::new(plot.planted, plot.breadth);
         scene.set_fence(cast.fence_fails, chance.random());
         let network = Network::new(chance.random());
         let weather = Weather {
@@ -159,15 +186,20 @@ impl Story {
             doors: Doors::default(),
             standings: cast.members.iter().copied().collect(),
             mode: cast.mode,
+            mode_changed: false,
+            reset: BTreeSet::new(),
+            more,
             emptied: None,
             events: Vec::new(),
             steps: 0,
         };
-        story.say(format!(
-            "a group of {} with {:?}",
-            cast.size(),
-            cast.settings
-        ));
+        let mode = if cast.chosen {
+            ""
+        } else {
+            ", in a mode that nobody chose"
+        };
+        let (size, settings) = (cast.size(), &cast.settings);
+        story.say(format!("a group of {size} with {settings:?}{mode}"));
         story.refresh();
         Ok(story)
     }
@@ -227,6 +259,9 @@ impl Story {
             self.steps += 1;
             if self.steps.is_multiple_of(LOOKS) {
                 self.look()?;
+            }
+            if self.steps.is_multiple_of(ADMITTED) {
+                self.admitted_start()?;
             }
         }
         Ok(())
@@ -304,6 +339,12 @@ impl Story {
         state.directory.as_ref().map(ask)
     }
 
+    /// How the group stays able to act, as its primary has it.
+    pub(crate) fn mode(&self) -> ResilienceMode {
+        let mode = self.directory(|directory| directory.group().mode);
+        mode.unwrap_or(self.mode)
+    }
+
     /// Whether a server was removed from the group.
     pub(crate) fn removed(&self, number: u8) -> bool {
         let id = server_id(number);
@@ -342,13 +383,17 @@ impl Story {
 
     fn storm(&mut self) -> Result<(), Broken> {
         // Sides that part need their time.
+        let members = self.more.as_ref().is_some_and(|more| more.members);
         let (times, slow) = match self.mode {
+            // Servers count after 10 s.
+            ResilienceMode::Quorum if members => (2, 1500),
             ResilienceMode::Quorum => (1, 1500),
             ResilienceMode::Availability => (2, 4000),
         };
         let end = self.world.scene.now() + self.plot.storm * times;
         while self.world.scene.now() < end {
             self.misfortune()?;
+            self.more_happens()?;
             let longest = if self.chance.random_bool(0.5) {
                 200
             } else {
@@ -356,6 +401,23 @@ impl Story {
             };
             let span = Duration::from_millis(self.chance.random_range(10..longest));
             self.pass(span)?;
+        }
+        Ok(())
+    }
+
+    /// What whole stories have beside misfortunes.
+    fn more_happens(&mut self) -> Result<(), Broken> {
+        let Some(mut more) = self.more.take() else {
+            return Ok(());
+        };
+        let happened = self.happens(&mut more);
+        self.more = Some(more);
+        happened
+    }
+
+    fn happens(&mut self, more: &mut More) -> Result<(), Broken> {
+        if more.members && more.chance.random_bool(0.15) {
+            self.members_change(more);
         }
         Ok(())
     }

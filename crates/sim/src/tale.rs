@@ -41,6 +41,7 @@ impl Group {
             members: (1..=voters).map(|it| (it, Standing::Voter)).collect(),
             settings: Vec::new(),
             fence_fails: 0,
+            chosen: true,
         };
         let group = Self(cast);
         // Office goes back soon, so that tales are short.
@@ -54,6 +55,13 @@ impl Group {
         self.0
             .members
             .push((next.unwrap_or(0) + 1, Standing::Witness));
+        self
+    }
+
+    /// In a mode that nobody chose.
+    #[must_use]
+    pub fn unchosen(mut self) -> Self {
+        self.0.chosen = false;
         self
     }
 
@@ -92,7 +100,7 @@ impl Tale {
         let plot = Plot::of(1);
         replica::runtime::seed_chance(plot.seed);
         let chance = SmallRng::seed_from_u64(plot.seed);
-        let story = Story::set_up(plot, &group.0, chance);
+        let story = Story::set_up(plot, &group.0, chance, None);
         let failed = |broken| {
             Box::new(Failed {
                 seed: plot.seed,
@@ -242,6 +250,31 @@ impl Tale {
         self.story
             .ask("list", "the list of backups is empty", vec![command]);
         self.passes(500)
+    }
+
+    /// A server wants to join as a voter, with the next number.
+    pub fn admits(&mut self, number: u8) {
+        let chance = SmallRng::seed_from_u64(number.into());
+        self.story.admit_as(number, Standing::Voter, chance);
+    }
+
+    /// An administrator removes a server, and says, if asked, what the group is to be.
+    ///
+    /// # Errors
+    /// It stays a member; or see [`Tale::of`].
+    pub fn removes(&mut self, number: u8, mode: Option<ResilienceMode>) -> Told<()> {
+        self.story.remove(number, mode);
+        let what = format!("server {number} is removed");
+        self.until(&what, |story| story.removed(number))
+    }
+
+    /// Waits until a majority must agree, or no longer.
+    ///
+    /// # Errors
+    /// It does not come about; or see [`Tale::of`].
+    pub fn until_mode(&mut self, mode: ResilienceMode) -> Told<()> {
+        let what = format!("the mode is {}", mode.as_str());
+        self.until(&what, |story| story.mode() == mode)
     }
 
     /// An administrator promotes a server.

@@ -5,11 +5,11 @@
 
 use crate::cast::Cast;
 use crate::checks::{self, Broken};
-use crate::fixture::{directory, incarnation, number_of, server_id, tie_breaker};
+use crate::fixture::{directory, formation_id, incarnation, number_of, server_id, tie_breaker};
 use crate::machine::{DATA, End, Machine, Running, SEGMENT, StartError, runtime};
 use crate::network::Network;
 use crate::scene::Scene;
-use model::ServerId;
+use model::{FormationId, ServerId};
 use replica::disk::{SharedDisk, Weather};
 use replica::formation::{self, Founder};
 use replica::{OpenError, Replica, Timing, clock};
@@ -81,7 +81,7 @@ impl World {
                 let id = formation::found(&shared, data, founder, &first, SEGMENT)?;
                 formation::select(&shared, data, id)?;
             } else {
-                machine.join()?;
+                machine.join(formation_id())?;
             }
             world.machines.insert(*number, machine);
             world.start(*number)?;
@@ -90,9 +90,9 @@ impl World {
     }
 
     /// A machine whose server joins the group later, with nothing.
-    pub(crate) fn join(&mut self, number: u8) -> Result<(), FoundError> {
+    pub(crate) fn join(&mut self, number: u8, formation: FormationId) -> Result<(), FoundError> {
         let mut machine = Machine::new(server_id(number), incarnation(number, 0));
-        machine.join()?;
+        machine.join(formation)?;
         self.machines.insert(number, machine);
         self.start(number)?;
         Ok(())

@@ -6,19 +6,28 @@ use sim::{Invariant, Planted, Plot, run};
 /// How many stories each bug may take.
 const SEEDS: u64 = 300;
 
-/// What finds a bug. `from` is near a story that does, so that it takes seconds.
+/// What finds a bug, in narrow stories. `from` is near a story that does, so that it takes seconds.
 fn find(bug: Planted, mode: ResilienceMode, from: u64) -> Invariant {
-    for seed in from..from + SEEDS {
+    find_in(bug, mode, (from..from + SEEDS).map(Plot::narrow))
+}
+
+/// The same in whole stories.
+fn find_in_whole(bug: Planted, mode: ResilienceMode, from: u64) -> Invariant {
+    find_in(bug, mode, (from..from + SEEDS).map(Plot::of))
+}
+
+fn find_in(bug: Planted, mode: ResilienceMode, plots: impl Iterator<Item = Plot>) -> Invariant {
+    for plot in plots {
         let plot = Plot {
             planted: Some(bug),
             mode: Some(mode),
-            ..Plot::of(seed)
+            ..plot
         };
         if let Err(failed) = run(plot) {
             return failed.broken.invariant;
         }
     }
-    panic!("{bug:?} was not found in {SEEDS} stories from {from} on");
+    panic!("{bug:?} was not found in {SEEDS} stories");
 }
 
 #[test]
@@ -69,4 +78,10 @@ fn a_difference_that_is_dropped_when_a_side_gives_way() {
 fn a_side_that_goes_on_without_asking_the_tie_breakers() {
     let by = find(Planted::IslandUnasked, Availability, 9);
     assert_eq!(by, Invariant::Alone);
+}
+
+#[test]
+fn a_server_that_does_not_hear_that_it_was_removed() {
+    let by = find_in_whole(Planted::RemovalUnheard, Availability, 900_010);
+    assert_eq!(by, Invariant::Removed);
 }

@@ -4,7 +4,13 @@ use sim::{Plot, Report, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Seeds that once found a mistake, and which; the stories beside tell the same kinds whatever chance makes of the seeds.
+/// Seeds of whole stories that once found a mistake.
+const KEPT_WHOLE: &[u64] = &[
+    910378, // Something came due while a step of the members took its time: a server looked again and again without a pause.
+    920231, // An island began with a log whose end had it that a majority must agree.
+];
+/// Seeds that once found a mistake while all stories were narrow, and which; the stories beside tell the same kinds whatever chance
+/// makes of the seeds.
 const KEPT: &[u64] = &[
     20161,  // The only server that may lead was emptied: nobody had it count again.
     20499,  // A report of what diverged ended in another formation than it began in.
@@ -41,8 +47,9 @@ fn tell(plots: &[Plot]) -> Vec<Report> {
 
 #[test]
 fn no_rule_is_broken() {
-    let seeds = KEPT.iter().copied().chain(0..SEEDS);
-    let plots: Vec<Plot> = seeds.map(Plot::of).collect();
+    let narrow = KEPT.iter().copied().chain(0..SEEDS).map(Plot::narrow);
+    let whole = KEPT_WHOLE.iter().copied().map(Plot::of);
+    let plots: Vec<Plot> = narrow.chain(whole).collect();
     let reports = tell(&plots);
     let shapes: usize = reports.iter().map(|report| report.shapes.len()).sum();
     assert!(

@@ -2,6 +2,7 @@
 //!
 //! Every rule of the simulation holds in them all the time; what is looked at here is how the story goes and ends.
 
+use model::ResilienceMode;
 use sim::{Failed, Group, Tale};
 
 type Told<T = ()> = Result<T, Box<Failed>>;
@@ -629,5 +630,86 @@ fn a_tie_breaker_lets_one_side_act() -> Told {
     tale.until_primaries(&[1])?;
     assert!(tale.has(made));
     assert_eq!(tale.diverged(), 0);
+    tale.ends().map(|_| ())
+}
+
+/// It leaves consensus first, and hears of its removal only from those who refuse it.
+#[test]
+fn a_server_that_was_removed_does_not_go_on_alone() -> Told {
+    let mut tale = Tale::of(Group::availability(3))?;
+    tale.removes(3, None)?;
+    tale.passes(8_000)?;
+    assert_eq!((tale.primaries(), tale.formation()), (vec![1], 1));
+    // As long as nobody tells it, it cannot know.
+    tale.split(&[&[1], &[2, 3]]);
+    tale.until_primaries(&[1, 2])?;
+    tale.heals();
+    tale.until_together()?;
+    tale.ends().map(|_| ())
+}
+
+/// It was removed while nobody reached it, and had gone on alone.
+#[test]
+fn a_primary_that_was_removed_meanwhile_stands_down() -> Told {
+    let mut tale = Tale::of(Group::availability(3))?;
+    tale.split(&[&[1], &[2, 3]]);
+    tale.until_primaries(&[1, 2])?;
+    tale.removes(2, None)?;
+    let new = tale.changes_at(1)?;
+    tale.heals();
+    tale.until_primaries(&[1])?;
+    assert!(tale.has(new));
+    tale.ends().map(|_| ())
+}
+
+#[test]
+fn the_third_voter_makes_a_majority_necessary() -> Told {
+    let mut tale = Tale::of(Group::availability(2).unchosen())?;
+    let before = tale.changes_at(1)?;
+    tale.admits(3);
+    tale.until_mode(ResilienceMode::Quorum)?;
+    tale.until_arranged()?;
+    tale.split(&[&[1], &[2, 3]]);
+    tale.until_primaries(&[2])?;
+    tale.refuses_at(1)?;
+    tale.heals();
+    assert!(tale.has(before));
+    tale.ends().map(|_| ())
+}
+
+#[test]
+fn of_three_one_is_removed_and_each_side_may_go_on() -> Told {
+    let group = Group::quorum(3).with("resilience.island-after", "2s");
+    let mut tale = Tale::of(group.unchosen())?;
+    tale.until_arranged()?;
+    tale.removes(3, Some(ResilienceMode::Availability))?;
+    tale.until_mode(ResilienceMode::Availability)?;
+    tale.until_arranged()?;
+    tale.split(&[&[1], &[2]]);
+    tale.until_primaries(&[1, 2])?;
+    let (stays, goes) = (tale.changes_at(1)?, tale.changes_at(2)?);
+    tale.heals();
+    tale.until_together()?;
+    assert!(tale.has(stays) && !tale.has(goes));
+    assert_eq!(tale.diverged(), 1);
+    tale.ends().map(|_| ())
+}
+
+/// With an empty list nobody takes over; an administrator may, and those who come back follow.
+#[test]
+fn with_an_empty_list_those_who_were_away_follow_what_was_made_by_hand() -> Told {
+    let mut tale = Tale::of(Group::quorum(3))?;
+    let before = tale.changes_at(1)?;
+    tale.empties_the_list()?;
+    tale.killed(1);
+    tale.killed(2);
+    tale.passes(2_000)?;
+    tale.recover();
+    tale.until_primaries(&[3])?;
+    let after = tale.changes_at(3)?;
+    tale.starts(2)?;
+    tale.starts(1)?;
+    tale.until_together()?;
+    assert!(tale.has(before) && tale.has(after));
     tale.ends().map(|_| ())
 }

@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use model::ResilienceMode;
-use sim::{Failed, Planted, Plot, Report, run};
+use sim::{Breadth, Failed, Planted, Plot, Report, run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,9 @@ struct Arguments {
     /// Stories in this mode only: quorum or availability.
     #[arg(long, value_parser = mode)]
     mode: Option<ResilienceMode>,
+    /// Stories as they were told at first: seeds that were kept then tell the same again.
+    #[arg(long)]
+    narrow: bool,
     /// A bug to plant: its number, counted from 0.
     #[arg(long, hide = true)]
     planted: Option<usize>,
@@ -97,6 +100,11 @@ fn main() -> ExitCode {
         storm: arguments.storm,
         planted,
         mode: arguments.mode,
+        breadth: if arguments.narrow {
+            Breadth::Narrow
+        } else {
+            Breadth::Whole
+        },
     };
     if let Some(seed) = arguments.seed {
         return one(plot(seed));
@@ -123,9 +131,10 @@ fn main() -> ExitCode {
     println!("{} stories broke a rule; the first:", sum.failed.len());
     println!("{first}");
     println!(
-        "again: cargo xtask sim --seed {} --for {}s",
+        "again: cargo xtask sim --seed {} --for {}s{}",
         first.seed,
-        arguments.storm.as_secs()
+        arguments.storm.as_secs(),
+        if arguments.narrow { " --narrow" } else { "" }
     );
     for failed in sum.failed.iter().skip(1).take(20) {
         let text = failed.to_string();

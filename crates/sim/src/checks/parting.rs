@@ -21,6 +21,10 @@ fn fails_over(directory: &Directory, calendar: UnixMillis) -> bool {
 pub(crate) fn formation(look: &Look<'_>, action: &Action, now: Duration) -> Result<(), Broken> {
     let name = look.directory.name_of(look.me);
     let returns = look.directory.settings().primary_return();
+    if look.removed {
+        let seen = format!("{name} was told that it was removed: {action:?}");
+        return broken(Invariant::Removed, seen);
+    }
     match action {
         Action::Make { .. } => makes(look, &name, now),
         Action::Wait { formation, reasons } => {
@@ -29,7 +33,9 @@ pub(crate) fn formation(look: &Look<'_>, action: &Action, now: Duration) -> Resu
             let theirs = theirs.map(|side| side.primary_return);
             let both = [Some(returns), theirs];
             let waits = |rule| both.contains(&Some(rule));
-            let by_hand = look.own.mode == ResilienceMode::Quorum;
+            let there = look.sides.values().find(others);
+            let modes = [Some(look.own.mode), there.map(|side| side.mode)];
+            let by_hand = modes.contains(&Some(ResilienceMode::Quorum));
             // With an empty list every server goes on alone.
             let unlisted = look.own.rank == u32::MAX;
             if unlisted
@@ -146,9 +152,14 @@ pub(crate) fn gives_way(coming: &Side, stays: &Side) -> Result<(), Broken> {
             .any(|step| Some(step.id) == this)
     };
     let (older, newer) = (is_older(stays, coming), is_older(coming, stays));
-    let majority = [coming, stays]
-        .iter()
-        .any(|side| side.mode == ResilienceMode::Quorum);
+    // What went on from one in which a majority must agree was made of it by hand. Elsewhere sides go on by themselves, whatever
+    // they make of their mode afterwards.
+    let made_of = match (older, newer) {
+        (true, _) => Some(stays),
+        (_, true) => Some(coming),
+        _ => None,
+    };
+    let majority = made_of.is_some_and(|side| side.mode == ResilienceMode::Quorum);
     let [came_changed, stayed_changed] = changed;
     let before = |one: &Side, to: &Side| {
         let this = one.formation().map(|its| its.id);

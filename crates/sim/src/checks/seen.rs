@@ -11,6 +11,7 @@ use model::{
     Token,
 };
 use replica::{Acting, NotActing, Replica};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use std::time::Duration;
 const COMPARED: u64 = 16;
 /// How much longer than its guard lets it a server may act while it is looked at.
 const SLACK: Duration = Duration::from_millis(200);
+/// How long a server may act that was told that it was removed.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -31,18 +34,26 @@ pub(crate) struct Seen {
     newest: BTreeMap<ServerId, Directory>,
     /// The formations that were seen, each newest first with those it goes on from.
     lineages: BTreeMap<FormationId, Vec<FormationRef>>,
+    /// Formations that a side made while each could go on alone, whatever the mode became in them.
+    parted: BTreeSet<FormationId>,
     /// The formations in which somebody asked for something.
     asked: BTreeSet<FormationId>,
     /// Changes that were acknowledged, and as what.
     pub(crate) acknowledged: BTreeMap<u64, ChangeName>,
     /// Changes whose outcome is unknown.
     pub(crate) unknown: BTreeSet<u64>,
+    /// How far each server was seen to have come in each formation.
+    came_to: BTreeMap<(FormationId, ServerId), u64>,
+    /// How far disks that were emptied had come in each formation.
+    emptied_of: Vec<(FormationId, u64)>,
     /// Sessions whose making was acknowledged, and as what.
     pub(crate) sessions: BTreeMap<SessionId, ChangeName>,
     /// What only a disk had that was emptied.
     excused: (BTreeSet<u64>, BTreeSet<SessionId>),
     /// When each server could last reach the tie-breaker.
     pub(crate) reached: BTreeMap<ServerId, Duration>,
+    /// Since when each server has been told that it was removed.
+    told: BTreeMap<ServerId, Duration>,
     /// Since when each server that acts may not act alone.
     isolated: BTreeMap<ServerId, Duration>,
     /// How often a server was seen acting that did not act when last looked.
@@ -61,6 +72,7 @@ impl Seen {
     /// A server starts again, from what its disk kept.
     pub(crate) fn restarted(&mut self, server: ServerId) {
         self.applied.remove(&server);
+        self.told.remove(&server);
         self.left.remove(&server);
     }
 
@@ -81,6 +93,9 @@ impl Seen {
     pub(crate) fn emptied(&mut self, server: ServerId) {
         self.restarted(server);
         self.newest.remove(&server);
+        let gone = self.came_to.extract_if(.., |(_, of), _| *of == server);
+        self.emptied_of
+            .extend(gone.map(|((formation, _), to)| (formation, to)));
         let others = || self.newest.values();
         let has = |number: &u64| others().any(|other| other.user(&change_user(*number)).is_some());
         let alone = self.acknowledged.keys().filter(|number| !has(number));
@@ -130,8 +145,10 @@ impl Seen {
         self.acting = acting.iter().map(|one| one.server).collect();
         for (place, one) in acting.iter().enumerate() {
             let together = |other: &&&Stand| {
-                let quorum = [one, *other].map(|it| it.mode == ResilienceMode::Quorum);
-                other.formation == one.formation || quorum == [true, true]
+                let both = [one, *other];
+                let quorum = both.iter().all(|it| it.mode == ResilienceMode::Quorum);
+                let parted = both.iter().any(|it| self.parted.contains(&it.formation));
+                other.formation == one.formation || quorum && !parted
             };
             let mut others = acting.iter().skip(place + 1).filter(together);
             if let Some(other) = others.find(|other| other.holds && one.holds) {
@@ -162,6 +179,18 @@ impl Seen {
         let server = &running.server;
         let state = server.replica.state();
         let directory = server.directory(&state);
+        if running.within(|server| server.removed_by().is_empty()) {
+            self.told.remove(&server.me);
+        } else {
+            let since = *self.told.entry(server.me).or_insert(now);
+            if self.acting.contains(&server.me) && now.saturating_sub(since) > TOLD {
+                let seen = format!(
+                    "{} acts, and was told at {since:?} that it was removed",
+                    server.me
+                );
+                return broken(Invariant::Removed, seen);
+            }
+        }
         let span = directory.settings().island_after() / 2;
         let guarded = directory.group().mode == ResilienceMode::Availability
             && !directory.settings().tie_breakers().is_empty();
@@ -209,8 +238,14 @@ impl Seen {
             return Ok(());
         }
         self.newest.insert(me, directory.clone());
-        let lineage = || formation.lineage().collect();
-        self.lineages.entry(this).or_insert_with(lineage);
+        self.came_to.insert((this, me), state.applied);
+        if let Entry::Vacant(place) = self.lineages.entry(this) {
+            place.insert(formation.lineage().collect());
+            let alone = directory.group().mode == ResilienceMode::Availability;
+            if alone && formation.this.number > 1 {
+                self.parted.insert(this);
+            }
+        }
         // Comparing whole directories is slow, and those that differ once stay different.
         if !state.applied.is_multiple_of(COMPARED) {
             return Ok(());
@@ -260,7 +295,7 @@ impl Seen {
             if stands(directory, *name) {
                 return broken(Invariant::NothingLost, format!("{me} lacks {number}"));
             }
-            if !is_kept(directory, *number) {
+            if !is_kept(directory, *number) && !self.went_with_strangers(directory, *name) {
                 let seen =
                     format!("{me} has {number}, {name:?}, neither itself nor as a divergence");
                 return broken(Invariant::Diverged, seen);
@@ -280,6 +315,22 @@ impl Seen {
             return broken(Invariant::NothingInvented, format!("{me} has {invented:?}"));
         }
         one_session(directory)
+    }
+
+    /// Whether none but servers that are no members any more had a change: whoever removes them, unreached, is told what they
+    /// may have, and they keep it.
+    fn went_with_strangers(&self, directory: &Directory, name: ChangeName) -> bool {
+        let is_member = |server: &ServerId| directory.server(*server).is_some();
+        let had = |((formation, server), to): (&(FormationId, ServerId), &u64)| {
+            (*formation == name.formation && *to >= name.number).then_some(*server)
+        };
+        let had: BTreeSet<ServerId> = self.came_to.iter().filter_map(had).collect();
+        let strangers = self.came_to.keys().any(|(_, server)| !is_member(server));
+        let once = self
+            .emptied_of
+            .iter()
+            .any(|(formation, to)| *formation == name.formation && *to >= name.number);
+        strangers && (once || !had.is_empty()) && !had.iter().any(is_member)
     }
 
     /// A formation in which nobody asked for anything leaves no divergence.

@@ -124,6 +124,11 @@ pub(super) async fn keep_guard(server: Arc<Server>) {
 }
 
 async fn guard(server: &Server, guarded: &mut bool) -> Duration {
+    if server.was_removed() {
+        *guarded = true;
+        server.replica.set_guard(Some(Moment::now()));
+        return Duration::from_millis(500);
+    }
     let state = server.replica.state();
     let directory = server.directory(&state);
     let Some(span) = own::guard(directory) else {
