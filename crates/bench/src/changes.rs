@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use testkit::{Machine, Network};
 
 use crate::cluster::{Cluster, SERVERS, VIEWER, processor};
 use crate::load::{Load, Plan, Service, run as load};
-use crate::peers::etcd::{DEFAULT, Etcd, Puts};
+use crate::peers::etcd::{DEFAULT, Etcd, Protection};
 use crate::peers::native::{Opens, Port};
 use crate::peers::stead::Stead;
 use crate::report::{Table, millis, rate};
@@ -21,52 +21,63 @@ const LINES: usize = 32;
 /// Bytes of etcd's value: about what a session's record takes.
 const VALUE: usize = 200;
 
+/// What is measured against, where it is installed.
+const OTHERS: [(&str, Protection); 2] = [
+    ("etcd, TLS", Protection::Tls),
+    ("etcd, without TLS", Protection::None),
+];
+
 /// Runs the loads and returns the section.
 ///
 /// # Errors
 /// When a side cannot be started or refuses work.
 pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
     let stead = Stead::start(machine, &options.binary);
-    let etcd = Etcd::version()
-        .map(|_| Etcd::start(machine, DEFAULT))
-        .transpose()?;
+    let mut others = Vec::new();
+    if Etcd::version().is_some() {
+        for (name, protection) in OTHERS {
+            others.push((name, Etcd::start(machine, DEFAULT, protection)?));
+        }
+    }
     let primary = stead.wait_for_leader();
     stead.make_ready_for_sessions();
     let ours = Arc::new(Opens::at(Port::of(&stead, primary)?));
-    let mut columns = vec![
+    let mut table = Table::new(&[
         "clients",
-        "Stead, changes/s",
+        "side",
+        "changes/s",
+        "slowest turn",
         "median, ms",
         "p99, ms",
         "CPU, µs",
-    ];
-    columns.extend(["etcd, puts/s", "median, ms", "p99, ms", "CPU, µs", "ratio"]);
-    let mut table = Table::new(&columns);
+        "Stead's rate to this",
+    ]);
     let mut first = 0;
     for clients in CLIENTS {
-        let (mut our_turns, mut their_turns) = (Vec::new(), Vec::new());
+        let mut turns = vec![Vec::new(); 1 + others.len()];
         for _ in 0..options.turns {
             let plan = plan(options, clients, first);
-            our_turns.push(turn(stead.network(), &SERVERS, &ours, plan)?);
-            if let Some(etcd) = &etcd {
-                let address = etcd.address(etcd.wait_for_leader());
-                let puts = Arc::new(Puts {
-                    address,
-                    value: vec![b'x'; VALUE],
-                });
-                their_turns.push(turn(etcd.network(), &SERVERS, &puts, plan)?);
+            let (own, theirs) = turns.split_first_mut().context("a side")?;
+            own.push(turn(stead.network(), &SERVERS, &ours, plan)?);
+            for ((_, etcd), turns) in others.iter().zip(theirs) {
+                let puts = Arc::new(etcd.puts(etcd.wait_for_leader(), VALUE));
+                turns.push(turn(etcd.network(), &SERVERS, &puts, plan)?);
             }
             first += 1_000_000;
         }
-        let (ours, theirs) = (merged(our_turns), merged(their_turns));
-        options.progress(&format!(
-            "changes: {clients} clients, {} and {} a second, {} and {} µs of processor time each",
-            rate(ours.per_second),
-            rate(theirs.per_second),
-            ours.each().as_micros(),
-            theirs.each().as_micros(),
-        ));
-        table.row(&row(clients, &ours, &theirs));
+        let names = std::iter::once("Stead").chain(others.iter().map(|(name, _)| *name));
+        let mut own_rate = None;
+        for (name, turns) in names.zip(turns) {
+            let slowest = slowest(&turns);
+            let load = merged(turns);
+            let own_rate = *own_rate.get_or_insert(load.per_second);
+            options.progress(&format!(
+                "changes: {clients} clients, {name}: {} a second, {} µs of processor time each",
+                rate(load.per_second),
+                load.each().as_micros(),
+            ));
+            table.row(&row(clients, name, &load, slowest, own_rate));
+        }
     }
     Ok(format!("{}\n{}", table.finish(), words(options)))
 }
@@ -118,30 +129,30 @@ pub(crate) fn merged(mut turns: Vec<Load>) -> Load {
     all
 }
 
-fn row(clients: usize, ours: &Load, theirs: &Load) -> Vec<String> {
-    let figures = |load: &Load| {
-        let latency = [load.latency.median(), load.latency.quantile(0.99)].map(millis);
-        let each = load.each().as_micros().to_string();
-        std::iter::once(rate(load.per_second))
-            .chain(latency)
-            .chain([each])
-    };
-    let mut cells = vec![clients.to_string()];
-    cells.extend(figures(ours));
-    if theirs.per_second > 0.0 {
-        cells.extend(figures(theirs));
-        cells.push(format!("{:.1}", ours.per_second / theirs.per_second));
-    } else {
-        cells.extend(["not installed", "", "", "", ""].map(str::to_owned));
-    }
-    cells
+fn slowest(turns: &[Load]) -> f64 {
+    let rates = turns.iter().map(|turn| turn.per_second);
+    rates.fold(f64::INFINITY, f64::min)
+}
+
+fn row(clients: usize, name: &str, load: &Load, slowest: f64, own_rate: f64) -> [String; 8] {
+    [
+        clients.to_string(),
+        name.to_owned(),
+        rate(load.per_second),
+        rate(slowest),
+        millis(load.latency.median()),
+        millis(load.latency.quantile(0.99)),
+        load.each().as_micros().to_string(),
+        format!("{:.2}", own_rate / load.per_second),
+    ]
 }
 
 fn words(options: &Options) -> String {
     format!(
         "{} turns of {} s for each side after a third of that for warming up; rates are medians of the turns, latencies \
          are of all. CPU: processor time of all three servers for one answer. Each client has one request in flight; up to {LINES} connections. Stead: {}; \
-         etcd: `Put` of {VALUE} bytes over gRPC without TLS, at its defaults. All at the leader.\n",
+         etcd: `Put` of {VALUE} bytes over gRPC, at its defaults; once with TLS for clients and mutual TLS between its members, as Stead always has, and once \
+         as it comes. All at the leader.\n",
         options.turns,
         options.seconds,
         Opens::WORDS,

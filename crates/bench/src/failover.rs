@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cluster::{Cluster, SERVERS, VIEWER};
 use crate::load::Service;
-use crate::peers::etcd::{DEFAULT, Etcd, Puts, TUNED, Timing};
+use crate::peers::etcd::{DEFAULT, Etcd, Protection, TUNED, Timing};
 use crate::peers::stead::{Access, Settings, Stead};
 use crate::report::{Table, millis};
 use crate::samples::Samples;
@@ -44,7 +44,7 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
     let mut etcds = Vec::new();
     if Etcd::version().is_some() {
         for timing in [DEFAULT, TUNED] {
-            etcds.push((Etcd::start(machine, timing)?, Vec::new()));
+            etcds.push((Etcd::start(machine, timing, Protection::None)?, Vec::new()));
         }
     }
     for trial in 1..=options.trials {
@@ -121,10 +121,7 @@ fn switchovers(
         }
         for ((etcd, _), switchovers) in etcds.iter().zip(&mut theirs) {
             let leader = etcd.wait_for_leader();
-            let all = (0..SERVERS.len()).map(|index| Puts {
-                address: etcd.address(index),
-                value: vec![b'x'; VALUE],
-            });
+            let all = (0..SERVERS.len()).map(|index| etcd.puts(index, VALUE));
             switchovers.measure(etcd, all.collect(), || etcd.move_leader(leader))?;
         }
         options.progress(&format!("switchover: trial {trial} of {}", options.trials));
@@ -177,11 +174,8 @@ fn stead_trial(stead: &mut Stead, access: &Access) -> Result<Duration> {
 
 fn etcd_trial(etcd: &mut Etcd) -> Result<Duration> {
     let leader = etcd.wait_for_leader();
-    let service = |index| Puts {
-        address: etcd.address(index),
-        value: vec![b'x'; VALUE],
-    };
-    let services = survivors(leader).map(service).collect();
+    let services = survivors(leader).map(|index| etcd.puts(index, VALUE));
+    let services = services.collect();
     trial(etcd, leader, services)
 }
 

@@ -11,8 +11,11 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::http::HeaderMap;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// A connection; clones share it.
 #[derive(Clone)]
@@ -39,6 +42,17 @@ impl Line {
             .await
             .with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
+        Self::over(stream).await
+    }
+
+    /// Connects with TLS to a server that is not Stead's.
+    pub(crate) async fn encrypted(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Self> {
+        let stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::IpAddress(address.ip().into());
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
         Self::over(stream).await
     }
 

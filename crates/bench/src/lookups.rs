@@ -9,7 +9,7 @@ use testkit::Machine;
 use crate::changes::{merged, turn};
 use crate::cluster::{Cluster, SERVERS, VIEWER};
 use crate::load::{Load, Plan, fill};
-use crate::peers::etcd::{DEFAULT, Etcd, Gets, Puts};
+use crate::peers::etcd::{DEFAULT, Etcd, Gets, Protection};
 use crate::peers::native::{Finds, Opens, Port};
 use crate::peers::redis::{self, Keys, Redis};
 use crate::peers::stead::{Lookups, Stead};
@@ -33,7 +33,7 @@ pub(crate) fn run(machine: &Machine, options: &Options) -> Result<String> {
     let mut sides: Vec<(String, Vec<Load>)> = Vec::new();
     let stead = Stead::start(machine, &options.binary);
     let etcd = Etcd::version()
-        .map(|_| Etcd::start(machine, DEFAULT))
+        .map(|_| Etcd::start(machine, DEFAULT, Protection::None))
         .transpose()?;
     let redis = Redis::version()
         .map(|_| filled_redis(machine))
@@ -106,11 +106,8 @@ fn filled_redis(machine: &Machine) -> Result<(Redis, Arc<Keys>)> {
 
 /// Stores as many keys as there are tokens.
 fn filled(etcd: Etcd) -> Result<(Etcd, Arc<Gets>)> {
-    let address = etcd.address(etcd.wait_for_leader());
-    let puts = Puts {
-        address,
-        value: vec![b'x'; VALUE],
-    };
+    let leader = etcd.wait_for_leader();
+    let (address, puts) = (etcd.address(leader), etcd.puts(leader, VALUE));
     on_nodes(etcd.network().node(VIEWER), fill(&Arc::new(puts), TOKENS))??;
     Ok((
         etcd,

@@ -1,5 +1,6 @@
 //! The sides of each comparison: Stead, and what it is measured against.
 
+pub(crate) mod certificates;
 pub(crate) mod etcd;
 pub(crate) mod haproxy;
 pub(crate) mod native;

@@ -119,12 +119,16 @@ impl Settings {
     /// # Errors
     /// That there is none, with the key that is spelled most like it.
     pub fn describe(key: &str) -> Result<&'static Setting, SettingError> {
-        Setting::find(key).ok_or_else(|| SettingError::Unknown {
+        Setting::find(key).ok_or_else(|| Self::unknown(key))
+    }
+
+    fn unknown(key: &str) -> SettingError {
+        SettingError::Unknown {
             key: key.chars().take(128).collect(),
             nearest: nearest(key, CATALOGUE.iter().map(|setting| setting.key))
                 .unwrap_or_default()
                 .to_owned(),
-        })
+        }
     }
 
     /// Reads a value for a key.
@@ -203,7 +207,10 @@ impl Settings {
     /// # Errors
     /// The key is unknown.
     pub fn value(&self, key: &str, on: Option<ServerId>) -> Result<Value, SettingError> {
-        Ok(self.effective(Self::describe(key)?, on))
+        match self.effective(key, on) {
+            Some(value) => Ok(value.clone()),
+            None => Err(Self::unknown(key)),
+        }
     }
 
     /// The value that was set for the group, or for exactly this server; none where the default or the group's holds.
@@ -214,11 +221,13 @@ impl Settings {
         }
     }
 
-    fn effective(&self, setting: &'static Setting, on: Option<ServerId>) -> Value {
+    fn effective(&self, key: &str, on: Option<ServerId>) -> Option<&Value> {
+        let (setting, default) = Setting::with_default(key)?;
         let own = on.and_then(|server| self.servers.get(&(setting.key, server)));
-        own.or_else(|| self.group.get(setting.key))
-            .cloned()
-            .unwrap_or_else(|| setting.default_value())
+        Some(
+            own.or_else(|| self.group.get(setting.key))
+                .unwrap_or(default),
+        )
     }
 
     /// What was set: key, server whose own value it is, canonical text.
@@ -308,15 +317,14 @@ fn is_address(word: &str) -> bool {
 
 /// Typed access. The keys are the catalogue's, and so are the kinds: see the test.
 impl Settings {
-    fn known(&self, key: &'static str, on: Option<ServerId>) -> Value {
-        let setting = Setting::find(key)
-            .expect("invariant: accessors use keys of the catalogue, see the test below");
-        self.effective(setting, on)
+    fn known(&self, key: &'static str, on: Option<ServerId>) -> &Value {
+        self.effective(key, on)
+            .expect("invariant: accessors use keys of the catalogue, see the test below")
     }
 
     fn duration(&self, key: &'static str, on: Option<ServerId>) -> Duration {
         match self.known(key, on) {
-            Value::Duration(span) => Duration::from_millis(span),
+            Value::Duration(span) => Duration::from_millis(*span),
             other => {
                 unreachable!("invariant: {key} is a duration in the catalogue, found {other:?}")
             }
@@ -325,7 +333,7 @@ impl Settings {
 
     fn integer(&self, key: &'static str) -> u64 {
         match self.known(key, None) {
-            Value::Integer(number) => number,
+            Value::Integer(number) => *number,
             other => {
                 unreachable!("invariant: {key} is an integer in the catalogue, found {other:?}")
             }
@@ -344,7 +352,7 @@ impl Settings {
     /// `resilience.tie-breakers`: hosts, or hosts with ports.
     pub fn tie_breakers(&self) -> Vec<String> {
         match self.known("resilience.tie-breakers", None) {
-            Value::List(words) => words,
+            Value::List(words) => words.clone(),
             other => unreachable!(
                 "invariant: the tie-breakers are a list in the catalogue, found {other:?}"
             ),
@@ -354,7 +362,7 @@ impl Settings {
     /// `resilience.fence-command`; none where there is none.
     pub fn fence_command(&self) -> Option<String> {
         match self.known("resilience.fence-command", None) {
-            Value::Text(command) => Some(command).filter(|command| !command.is_empty()),
+            Value::Text(command) => Some(command.clone()).filter(|command| !command.is_empty()),
             other => unreachable!(
                 "invariant: the fence command is text in the catalogue, found {other:?}"
             ),
@@ -384,7 +392,7 @@ impl Settings {
 
     /// `resilience.failover`.
     pub fn failover(&self) -> bool {
-        self.known("resilience.failover", None) == Value::Bool(true)
+        *self.known("resilience.failover", None) == Value::Bool(true)
     }
 
     /// `resilience.monitor-interval`.
@@ -426,8 +434,8 @@ impl Settings {
     pub fn max_moves(&self) -> (usize, Duration) {
         match self.known("resilience.max-moves", None) {
             Value::Rate(count, span) => (
-                usize::try_from(count).unwrap_or(usize::MAX),
-                Duration::from_millis(span),
+                usize::try_from(*count).unwrap_or(usize::MAX),
+                Duration::from_millis(*span),
             ),
             other => unreachable!("invariant: a rate in the catalogue, found {other:?}"),
         }

@@ -5,18 +5,21 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::Request;
+use rustls::ClientConfig;
 use tempfile::TempDir;
 use testkit::{Machine, Network, Process, eventually_some};
 
 use crate::cluster::{Cluster, SERVERS, VIEWER};
 use crate::http2::{Answer, Line};
 use crate::load::Service;
+use crate::peers::certificates::Certificates;
 
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
@@ -43,9 +46,19 @@ pub(crate) const TUNED: Timing = Timing {
     options: &["--heartbeat-interval=100", "--election-timeout=500"],
 };
 
+/// Whether its traffic is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protection {
+    /// It is not: etcd as it comes.
+    None,
+    /// TLS for clients, mutual TLS between members: what Stead always does.
+    Tls,
+}
+
 /// Three members.
 pub(crate) struct Etcd {
     timing: Timing,
+    certificates: Option<Certificates>,
     members: Vec<Option<Process>>,
     folder: TempDir,
     network: Network,
@@ -56,12 +69,20 @@ impl Etcd {
     ///
     /// # Errors
     /// When there is no folder for their data.
-    pub(crate) fn start(machine: &Machine, timing: Timing) -> Result<Self> {
+    pub(crate) fn start(machine: &Machine, timing: Timing, protection: Protection) -> Result<Self> {
         let names: Vec<&str> = SERVERS.into_iter().chain([VIEWER]).collect();
         let network = Network::new(machine, &names);
         let folder = tempfile::Builder::new().prefix("bench-etcd-").tempdir()?;
+        let certificates = match protection {
+            Protection::None => None,
+            Protection::Tls => {
+                let addresses = SERVERS.map(|name| network.node(name).address());
+                Some(Certificates::make(folder.path(), &addresses)?)
+            }
+        };
         let mut etcd = Self {
             timing,
+            certificates,
             members: Vec::new(),
             folder,
             network,
@@ -88,14 +109,13 @@ impl Etcd {
     fn member(&self, index: usize) -> Result<Process> {
         let name = SERVERS.get(index).context("a member")?;
         let node = self.network.node(name);
-        let url = |port| format!("http://{}:{port}", node.address());
+        let scheme = self.scheme();
+        let url = |port| format!("{scheme}://{}:{port}", node.address());
         let all: Vec<String> = SERVERS
             .iter()
             .map(|name| {
-                format!(
-                    "{name}=http://{}:{PEER_PORT}",
-                    self.network.node(name).address()
-                )
+                let address = self.network.node(name).address();
+                format!("{name}={scheme}://{address}:{PEER_PORT}")
             })
             .collect();
         let mut command = node.command("etcd");
@@ -113,14 +133,38 @@ impl Etcd {
             command.args([option, &url(PEER_PORT)]);
         }
         command.args(self.timing.options);
+        if let Some(made) = &self.certificates {
+            for (kind, authority) in [
+                ("", "--trusted-ca-file"),
+                ("peer-", "--peer-trusted-ca-file"),
+            ] {
+                command
+                    .arg(format!("--{kind}cert-file"))
+                    .arg(&made.certificate);
+                command.arg(format!("--{kind}key-file")).arg(&made.key);
+                command.arg(authority).arg(&made.authority);
+            }
+            command.arg("--peer-client-cert-auth");
+        }
         Ok(Process::start(&format!("etcd {name}"), &mut command))
+    }
+
+    fn scheme(&self) -> &'static str {
+        match self.certificates {
+            Some(_) => "https",
+            None => "http",
+        }
     }
 
     fn ask(&self, index: usize, question: &[&str]) -> Option<Vec<u8>> {
         let mut command = self.network.node(VIEWER).command("etcdctl");
         command.env("ETCDCTL_API", "3");
         command.args(["--command-timeout=1s", "--write-out=json"]);
-        command.args(["--endpoints", &self.address(index).to_string()]);
+        let endpoint = format!("{}://{}", self.scheme(), self.address(index));
+        command.args(["--endpoints", &endpoint]);
+        if let Some(made) = &self.certificates {
+            command.arg("--cacert").arg(&made.authority);
+        }
         let output = command.args(question).output().ok()?;
         output.status.success().then_some(output.stdout)
     }
@@ -136,6 +180,15 @@ impl Etcd {
             (leader != 0).then(|| (index, me, leader == me))
         });
         states.collect()
+    }
+
+    /// Puts of values of so many bytes, to one member.
+    pub(crate) fn puts(&self, index: usize, bytes: usize) -> Puts {
+        Puts {
+            address: self.address(index),
+            value: vec![b'x'; bytes],
+            tls: self.certificates.as_ref().map(|made| made.client.clone()),
+        }
     }
 
     /// Has the leader hand its role to another member.
@@ -204,13 +257,18 @@ pub(crate) struct Puts {
     pub(crate) address: SocketAddr,
     /// What is stored.
     pub(crate) value: Vec<u8>,
+    /// Whom to believe, where it is protected.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 impl Service for Puts {
     type Line = Line;
 
     async fn open(&self) -> Result<Line> {
-        Line::plain(self.address).await
+        match &self.tls {
+            Some(tls) => Line::encrypted(self.address, tls.clone()).await,
+            None => Line::plain(self.address).await,
+        }
     }
 
     async fn ask(&self, line: &Line, number: u64) -> Result<()> {

@@ -3,7 +3,6 @@
 //! A setting stands here only if it has an effect. Its typed accessor is in [`super`]; a test holds the two together.
 
 use super::value::{Kind, Value};
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// A setting.
@@ -260,25 +259,24 @@ pub static CATALOGUE: &[Setting] = &[
     ),
 ];
 
-/// The defaults, read once: they are asked for several times for every change.
-static DEFAULTS: LazyLock<BTreeMap<&'static str, Value>> = LazyLock::new(|| {
-    let read = |setting: &Setting| (setting.key, setting.read_default());
+/// The settings with their defaults, in order: read once, because some are asked for several times for every change.
+static KNOWN: LazyLock<Vec<(&'static Setting, Value)>> = LazyLock::new(|| {
+    let read = |setting: &'static Setting| (setting, setting.read_default());
     CATALOGUE.iter().map(read).collect()
 });
 
 impl Setting {
     /// The setting of a key, if there is one.
     pub fn find(key: &str) -> Option<&'static Self> {
-        let place = CATALOGUE
-            .binary_search_by(|setting| setting.key.cmp(key))
-            .ok()?;
-        CATALOGUE.get(place)
+        Self::with_default(key).map(|(setting, _)| setting)
     }
 
-    /// Its default value.
-    pub fn default_value(&self) -> Value {
-        let known = DEFAULTS.get(self.key).cloned();
-        known.unwrap_or_else(|| self.read_default())
+    /// The setting of a key and its default value, if there is one.
+    pub fn with_default(key: &str) -> Option<(&'static Self, &'static Value)> {
+        let known: &'static [(&'static Self, Value)] = &KNOWN;
+        let place = known.binary_search_by(|(setting, _)| setting.key.cmp(key));
+        let (setting, default) = known.get(place.ok()?)?;
+        Some((setting, default))
     }
 
     fn read_default(&self) -> Value {
@@ -304,7 +302,7 @@ mod tests {
         }
         for setting in CATALOGUE {
             assert_eq!(
-                setting.default_value().to_string(),
+                setting.read_default().to_string(),
                 setting.default,
                 "{} has another canonical default",
                 setting.key
