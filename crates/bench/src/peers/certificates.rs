@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 
 /// An authority and what it signed.
@@ -30,6 +30,9 @@ impl Certificates {
     pub(crate) fn make(folder: &Path, addresses: &[Ipv4Addr]) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Nobody believes a certificate whose issuer has its own name.
+        let named = &mut params.distinguished_name;
+        named.push(DnType::CommonName, "the run's authority");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let names: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
         let member_key = KeyPair::generate()?;

@@ -134,16 +134,13 @@ impl Etcd {
         }
         command.args(self.timing.options);
         if let Some(made) = &self.certificates {
-            for (kind, authority) in [
-                ("", "--trusted-ca-file"),
-                ("peer-", "--peer-trusted-ca-file"),
-            ] {
-                command
-                    .arg(format!("--{kind}cert-file"))
-                    .arg(&made.certificate);
-                command.arg(format!("--{kind}key-file")).arg(&made.key);
-                command.arg(authority).arg(&made.authority);
+            for kind in ["", "peer-"] {
+                let (certificate, key) = (&made.certificate, &made.key);
+                command.arg(format!("--{kind}cert-file")).arg(certificate);
+                command.arg(format!("--{kind}key-file")).arg(key);
             }
+            let authority = &made.authority;
+            command.arg("--peer-trusted-ca-file").arg(authority);
             command.arg("--peer-client-cert-auth");
         }
         Ok(Process::start(&format!("etcd {name}"), &mut command))
