@@ -63,6 +63,8 @@ struct Duties {
     complained: Option<Duration>,
     /// The formation that the policies are about.
     formation: FormationId,
+    /// Whether consensus did not run at the last look: then nothing is asked of the office.
+    stopped: bool,
     /// The members that were reachable at the last look.
     reachable: BTreeMap<ServerId, bool>,
     /// When the newest report of each server was learnt that the policies know.
@@ -114,6 +116,7 @@ impl Duties {
             liveness: Liveness::new(Allowance::of(directory.settings())),
             complained: None,
             formation: node.replica().formation(),
+            stopped: false,
             reachable: BTreeMap::new(),
             reported: BTreeMap::new(),
             done,
@@ -122,7 +125,8 @@ impl Duties {
     }
 
     fn due(&self) -> Duration {
-        let due = [self.office.poll_timeout(), self.liveness.poll_timeout()];
+        let office = (!self.stopped).then(|| self.office.poll_timeout());
+        let due = [office.flatten(), self.liveness.poll_timeout()];
         due.into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
 
@@ -148,7 +152,8 @@ impl Duties {
         }
         self.follow_closely(&directory, &status);
         // While the formation changes, consensus does not run.
-        if status.role != Role::Stopped {
+        self.stopped = status.role == Role::Stopped;
+        if !self.stopped {
             self.stand(&look, now);
             let caretaker = self.office.is_caretaker();
             self.node.0.caretaker.store(caretaker, Ordering::Release);

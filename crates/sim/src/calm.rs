@@ -190,7 +190,19 @@ impl Story {
         };
         let strangers = self.world.running().filter(is_stranger).filter(stands_down);
         let strangers: Vec<u8> = strangers.map(|it| number_of(it.server.me)).collect();
-        for number in strangers {
+        // Whoever was away while a server joined that is primary now has never heard of it.
+        let is_lost = |running: &&Running| {
+            let me = running.server.me;
+            let member = here.server(me).is_some() && !acting.contains(&me);
+            member && directory_of(running).server(*first).is_none()
+        };
+        let lost = self.world.running().filter(is_lost);
+        let lost: Vec<u8> = lost.map(|it| number_of(it.server.me)).collect();
+        let mode = here.group().mode;
+        for number in &lost {
+            self.remove(*number, Some(mode));
+        }
+        for number in strangers.into_iter().chain(lost) {
             self.say(format!("server {number} is reset: it stands alone"));
             self.world.end(number, End::Killed);
             self.reset.insert(number);

@@ -76,6 +76,8 @@ struct Duties {
     liveness: Liveness,
     /// The formation that the policies are about.
     formation: FormationId,
+    /// Whether consensus did not run at the last look: then nothing is asked of the office.
+    stopped: bool,
     done: mpsc::UnboundedSender<Outcome>,
 }
 
@@ -88,6 +90,7 @@ pub(crate) async fn run(server: Arc<Server>) {
         office: None,
         liveness: Liveness::new(Allowance::of(server.before.settings())),
         formation: server.replica.formation(),
+        stopped: false,
         done,
         server: server.clone(),
     };
@@ -113,7 +116,10 @@ pub(crate) async fn run(server: Arc<Server>) {
 
 impl Duties {
     fn due(&self) -> Duration {
-        let office = self.office.as_ref().and_then(Office::poll_timeout);
+        // Seeds that were kept are told with the times at which servers looked then.
+        let asked = !self.stopped || !self.server.scene.is_whole();
+        let office = self.office.as_ref().filter(|_| asked);
+        let office = office.and_then(Office::poll_timeout);
         let due = [office, self.liveness.poll_timeout()];
         due.into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
@@ -154,7 +160,8 @@ impl Duties {
         let followers = followers(truth, &status.voters, server.me);
         server.replica.set_followers(followers);
         // While the formation changes, consensus does not run.
-        if status.role != Role::Stopped {
+        self.stopped = status.role == Role::Stopped;
+        if !self.stopped {
             self.decide(&mut office, &look, truth, &status, now);
         }
         self.watch_hosts(truth, &status, now);
