@@ -62,6 +62,7 @@ impl Applying<'_> {
             // A session that was given up because its host did not have it is there after all: the host knows best.
             Some(session) if !session.is_live() => match session.reason.as_deref() {
                 Some(EndReason::LostWithHost) => Session {
+                    token: self.directory.canonical(&session.token).clone(),
                     ended: None,
                     reason: None,
                     ..(*session).clone()
@@ -70,7 +71,9 @@ impl Applying<'_> {
             },
             Some(session) => (*session).clone(),
             None => {
-                let names = (&found.token, &found.user, &found.app);
+                // Where it was made, its token's name may not have been known for an alias.
+                let token = self.directory.canonical(&found.token);
+                let names = (token, &found.user, &found.app);
                 let created = found.created.min(self.at);
                 Session::to_start(found.session, names, host, created, self.number)
             }

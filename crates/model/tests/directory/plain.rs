@@ -672,9 +672,17 @@ impl Plain {
                 over.push(one.session);
                 continue;
             }
+            let named = |name: &Token| self.entry(name).map_or(name, |known| &known.token).clone();
+            let old = old.map(|old| match old.state {
+                SessionState::Ended => Session {
+                    token: named(&old.token),
+                    ..old
+                },
+                _ => old,
+            });
             let mut session = old.unwrap_or_else(|| Session {
                 id: one.session,
-                token: one.token.clone(),
+                token: named(&one.token),
                 user: one.user.clone(),
                 app: one.app.clone(),
                 host,

@@ -761,6 +761,39 @@ fn the_other_session_that_was_used_last_is_taken() {
     assert_eq!(taken.outcome, Ok(expected));
 }
 
+/// On the other side of a split nobody knew that two names are one token.
+#[test]
+fn a_session_that_was_made_under_another_name_of_its_token_is_that_token_s() {
+    let mut told = Told::four_servers();
+    let token = RegisteredToken {
+        token: Token::new("card.1").unwrap(),
+        user: "bob".parse().unwrap(),
+        app: None,
+        home: None,
+        enabled: true,
+        aliases: vec![Token::new("key.1").unwrap()],
+        created: UnixMillis(0),
+        version_number: 0,
+    };
+    told.all([
+        Command::PutToken {
+            token: Box::new(token),
+            expect: None,
+        },
+        create(1, "card.1", "bob", "shell", DETROIT),
+        Command::RegisterSessions {
+            host: SEATTLE,
+            sessions: vec![registration(9, "key.1", "bob", "shell")],
+            complete_to: None,
+        },
+    ]);
+    let card = Token::new("card.1").unwrap();
+    let sessions = told.directory.sessions_of(&card);
+    assert_eq!(sessions.len(), 2);
+    let current = sessions.iter().filter(|session| session.current).count();
+    assert_eq!(current, 1, "{sessions:?}");
+}
+
 #[test]
 fn of_two_sessions_that_meet_the_one_used_last_is_current() {
     let found = |last_attached, client: Option<&str>| {
