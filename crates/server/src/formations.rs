@@ -156,7 +156,7 @@ impl Node {
 
     /// Whether a member said that this server was removed from the group.
     pub(crate) fn was_removed(&self) -> bool {
-        own::is_removed(&self.directory(), &self.0.peers.removed_by())
+        own::is_removed(&self.directory(), &self.0.peers.told(), clock::steady())
     }
 
     fn others(&self) -> Vec<ServerId> {

@@ -13,8 +13,9 @@ use peer::identity::CertificateFacts;
 use peer::link::LinkLimits;
 use peer::pool::{AskError, Channel, Pool, PoolEvent, PoolSettings, StreamError, Watcher};
 use peer::verify::Revocations;
+use policy::formations::own::Told;
 use replica::Replica;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -119,8 +120,8 @@ pub struct Contacts {
     incarnations: Mutex<HashMap<ServerId, IncarnationId>>,
     /// Members at whose address somebody else was met.
     strangers: Mutex<HashSet<ServerId>>,
-    /// Members that said that this server was removed, and did not take it back.
-    removed_by: Mutex<BTreeSet<ServerId>>,
+    /// Members that said that this server was removed, and did not take it back; when they last said so.
+    removed_by: Mutex<BTreeMap<ServerId, Duration>>,
     changed: watch::Sender<u64>,
 }
 
@@ -164,10 +165,11 @@ impl Contacts {
     fn is_first_to_refuse(&self, server: ServerId) -> bool {
         let mut refusers = self.refusers();
         let first = refusers.is_empty();
-        refusers.insert(server) && first
+        refusers.insert(server, clock::steady());
+        first
     }
 
-    fn refusers(&self) -> MutexGuard<'_, BTreeSet<ServerId>> {
+    fn refusers(&self) -> MutexGuard<'_, BTreeMap<ServerId, Duration>> {
         self.removed_by
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -291,9 +293,18 @@ impl Peers {
         &self.pool
     }
 
-    /// Members that said that this server was removed from the group, and did not take it back.
-    pub fn removed_by(&self) -> BTreeSet<ServerId> {
-        self.contacts.refusers().clone()
+    /// Who said that this server was removed from the group, and who takes it for a member.
+    pub fn told(&self) -> Told {
+        let refused = &self.contacts.refused;
+        let refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let met: Vec<ServerId> = refused.keys().copied().collect();
+        drop(refused);
+        // Nobody tells the end of a connection to somebody who is no member any more.
+        let stands = |member: &ServerId| self.pool.link(*member, Channel::Control).is_some();
+        Told {
+            removed_by: self.contacts.refusers().clone(),
+            answered: met.iter().any(stands).then(clock::steady),
+        }
     }
 
     /// How long a member has been silent; none when it was never heard.

@@ -33,6 +33,8 @@ const ASK_OFTEN: Duration = Duration::from_millis(200);
 const ASK_SELDOM: Duration = Duration::from_secs(1);
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 const FRESH: Duration = Duration::from_secs(3);
+/// Who refuses a server that was removed says so whenever that asks.
+const LATELY: Duration = Duration::from_millis(1_500);
 const TRANSFER_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is known of formations here.
@@ -41,8 +43,8 @@ pub(crate) struct Known {
     sides: BTreeMap<ServerId, (Side, Duration)>,
     /// Machines that said that nobody listens.
     refuse: BTreeSet<ServerId>,
-    /// Members that said that this server was removed, and did not take it back.
-    removed_by: BTreeSet<ServerId>,
+    /// Who said that this server was removed, and when somebody took it for a member.
+    told: own::Told,
     pub(crate) ordered: Option<Duration>,
     successor: Option<ServerId>,
     /// Whether a formation is heard that waits for an administrator, as its own does.
@@ -92,17 +94,21 @@ impl Server {
     /// Whether a member said that this server was removed.
     pub(crate) fn was_removed(&self) -> bool {
         let state = self.replica.state();
-        let tellers = self.inside().known.removed_by.clone();
-        own::is_removed(self.directory(&state), &tellers)
+        let told = self.inside().known.told.clone();
+        own::is_removed(self.directory(&state), &told, self.now())
             && !self.scene.has(Planted::RemovalUnheard)
     }
 
-    /// The members of its own directory that said so, as the network brought it.
+    /// The members of its own directory that said so lately, as the network brought it.
     pub(crate) fn removed_by(&self) -> Vec<ServerId> {
-        let state = self.replica.state();
-        let tellers = self.inside().known.removed_by.clone();
+        let (state, now) = (self.replica.state(), self.now());
+        let tellers = self.inside().known.told.removed_by.clone();
         let members = self.directory(&state).servers().map(|server| server.id);
-        members.filter(|id| tellers.contains(id)).collect()
+        let lately = |id: &ServerId| {
+            let said = tellers.get(id);
+            said.is_some_and(|said| now.saturating_sub(*said) <= LATELY)
+        };
+        members.filter(lately).collect()
     }
 
     /// Whether it is on its way into another formation.
@@ -123,7 +129,8 @@ impl Server {
                 match answer {
                     Ok(Answer::Side(side)) => {
                         known.refuse.remove(&server);
-                        known.removed_by.remove(&server);
+                        known.told.removed_by.remove(&server);
+                        known.told.answered = Some(now);
                         let incarnation = side.incarnation;
                         known.sides.insert(server, (*side, now));
                         inside.note_incarnation(server, incarnation);
@@ -132,7 +139,10 @@ impl Server {
                         known.sides.remove(&server);
                         match refused {
                             Err(NoAnswer::Refused) => known.refuse.insert(server),
-                            Err(NoAnswer::Removed) => known.removed_by.insert(server),
+                            Err(NoAnswer::Removed) => {
+                                known.told.removed_by.insert(server, now);
+                                known.refuse.remove(&server)
+                            }
                             _ => known.refuse.remove(&server),
                         };
                     }

@@ -8,7 +8,7 @@ use model::{
     ServerId, Side,
 };
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How a server stands in its formation at one moment.
@@ -98,12 +98,27 @@ pub fn followers(
     voters.filter(|id| waits && *id != me).collect()
 }
 
-/// Whether this server is no longer a member, as `tellers` said who refuse it. Those do not count that it has removed itself: then
-/// an administrator made two groups of one.
-pub fn is_removed(directory: &Directory, tellers: &BTreeSet<ServerId>) -> bool {
-    tellers
-        .iter()
-        .any(|teller| directory.server(*teller).is_some())
+/// How long the word stands that this server was removed when somebody else answers it as a member: whoever said so is asked again
+/// every five seconds, and says it again as long as it is there.
+pub const WORD: Duration = Duration::from_secs(8);
+
+/// Who said that this server was removed, and who takes it for a member.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Servers that refuse it because it was removed, and when each last said so, on the steady clock.
+    pub removed_by: BTreeMap<ServerId, Duration>,
+    /// When somebody last answered it as a member.
+    pub answered: Option<Duration>,
+}
+
+/// Whether this server is no longer a member, as others said. Whom it has removed itself has nothing to say: then an administrator
+/// made two groups of one.
+pub fn is_removed(directory: &Directory, told: &Told, now: Duration) -> bool {
+    told.removed_by.iter().any(|(teller, said)| {
+        let fresh = now.saturating_sub(*said) <= WORD;
+        let since = told.answered.is_some_and(|answered| answered > *said);
+        directory.server(*teller).is_some() && (fresh || !since)
+    })
 }
 
 /// How long a server that alone counts may act after tie-breakers answered; none where it need not ask any. It is over before

@@ -10,7 +10,7 @@ use policy::formations::{
     Action, Formations, Look, Meeting, Part, may_follow, meet, own, part, room,
 };
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 fn step(id: u8, number: u64, fork_point: u64) -> FormationRef {
@@ -188,7 +188,7 @@ struct Eyes {
     heard: Duration,
     sides: BTreeMap<ServerId, Side>,
     /// Who said that it was removed.
-    removed_by: BTreeSet<ServerId>,
+    told: own::Told,
     policy: Formations,
 }
 
@@ -200,7 +200,7 @@ impl Eyes {
             own: side(original(), None, 100),
             heard: secs(1),
             sides: BTreeMap::new(),
-            removed_by: BTreeSet::new(),
+            told: own::Told::default(),
             policy: Formations::default(),
         }
     }
@@ -220,7 +220,7 @@ impl Eyes {
                 .formation()
                 .map_or(FormationId::from_bytes([0xaa; 16]), |its| its.id),
             ordered: false,
-            removed: own::is_removed(&self.directory, &self.removed_by),
+            removed: own::is_removed(&self.directory, &self.told, ms(at_ms)),
         };
         self.policy.handle(&look, ms(at_ms))
     }
@@ -314,16 +314,21 @@ fn with_an_empty_list_it_follows_where_a_majority_must_agree() {
 #[test]
 fn who_was_removed_does_not_take_that_for_a_lost_primary() {
     let mut newyork = Eyes::of(NEWYORK);
-    newyork.removed_by.insert(DETROIT);
+    newyork.told.removed_by.insert(DETROIT, secs(5));
     assert_eq!(newyork.look(60_000), None);
-    // It is a member after all: the formation that removed it gave way.
-    newyork.removed_by.clear();
+    // It is a member after all: others take it for one, and whoever said so is gone.
+    newyork.told.answered = Some(secs(7));
     newyork.heard = secs(60);
     assert_eq!(newyork.look(61_000), None);
     assert!(matches!(newyork.look(71_000), Some(Action::Make { .. })));
+    // As long as it is said, it holds.
+    newyork.told.answered = Some(secs(80));
+    newyork.told.removed_by.insert(DETROIT, secs(79));
+    assert_eq!(newyork.look(81_000), None);
     // Whom it has removed itself has nothing to say.
     let mut newyork = Eyes::of(NEWYORK);
-    newyork.removed_by.insert(ServerId::from_bytes([9; 16]));
+    let stranger = ServerId::from_bytes([9; 16]);
+    newyork.told.removed_by.insert(stranger, secs(1));
     assert_eq!(newyork.look(2_000), None);
     assert!(matches!(newyork.look(11_000), Some(Action::Make { .. })));
 }
