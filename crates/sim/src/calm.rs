@@ -99,6 +99,13 @@ impl Story {
         let end = self.world.scene.now() + CALM;
         while self.world.scene.now() < end && !(holds(self) && self.is_together()) {
             self.looked_after()?;
+            let mode = self.mode();
+            for number in self.reset.clone() {
+                let listed = self.directory(|it| it.server(server_id(number)).is_some());
+                if listed == Some(true) {
+                    self.remove(number, Some(mode));
+                }
+            }
             self.pass(LOOK)?;
         }
         Ok(())

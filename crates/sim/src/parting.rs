@@ -3,6 +3,7 @@
 //! Start at [`Story::parting`].
 
 use crate::checks::Broken;
+use crate::fixture::server_id;
 use crate::story::Story;
 use model::ResilienceMode;
 use rand::RngExt;
@@ -34,7 +35,14 @@ impl Story {
         if all_run && self.is_together() && self.arranged() {
             self.emptied = None;
         }
-        if self.emptied.is_some() || !enough || !(self.arranged() || alone) {
+        // Somebody is to be left who may lead; narrow stories have nobody removed where one alone counts.
+        let heirs = self.directory(|directory| {
+            let others = directory.voters().filter(|it| it.id != server_id(number));
+            others.filter(|it| it.standing.may_lead()).count()
+        });
+        let heirless = self.more.is_some() && heirs.is_none_or(|heirs| heirs == 0);
+        let promised = self.arranged() || alone;
+        if self.emptied.is_some() || heirless || !enough || !promised {
             return;
         }
         self.disk_lost(number);

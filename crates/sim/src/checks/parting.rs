@@ -28,12 +28,13 @@ pub(crate) fn formation(look: &Look<'_>, action: &Action, now: Duration) -> Resu
     match action {
         Action::Make { .. } => makes(look, &name, now),
         Action::Wait { formation, reasons } => {
-            let others = |side: &&Side| side.formation() == Some(*formation);
-            let theirs = look.sides.values().find(others);
-            let theirs = theirs.map(|side| side.primary_return);
-            let both = [Some(returns), theirs];
+            // Its primary's, whose followers may not have heard yet what was changed there.
+            let acts = |(id, side): &(&ServerId, &Side)| {
+                side.formation() == Some(*formation) && side.primary == Some(**id)
+            };
+            let there = look.sides.iter().find(acts).map(|(_, side)| side);
+            let both = [Some(returns), there.map(|side| side.primary_return)];
             let waits = |rule| both.contains(&Some(rule));
-            let there = look.sides.values().find(others);
             let modes = [Some(look.own.mode), there.map(|side| side.mode)];
             let by_hand = modes.contains(&Some(ResilienceMode::Quorum));
             // With an empty list every server goes on alone.
