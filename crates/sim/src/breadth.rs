@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 /// Apart from the seed itself, so that the two draw different numbers.
 const APART: u64 = 0x5ead_0000_0000_0001;
+const PEOPLE: u64 = 0x5ead_0000_0000_0003;
 
 /// How much of what people do with a group is in a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +29,8 @@ pub(crate) struct More {
     pub(crate) chance: SmallRng,
     /// Whether members come and go in either mode, and the mode changes.
     pub(crate) members: bool,
+    /// What people do with their sessions is drawn from it, where something runs on hosts for them.
+    pub(crate) people: Option<SmallRng>,
 }
 
 impl More {
@@ -46,7 +49,14 @@ impl More {
                 cast.settings.push((after, "2s".to_owned()));
             }
         }
-        Some(Self { chance, members })
+        // Such stories take longer to tell; those of the other seeds stay as they were before there were hosts.
+        cast.hosts = seed.is_multiple_of(3);
+        let people = cast.hosts.then(|| SmallRng::seed_from_u64(seed ^ PEOPLE));
+        Some(Self {
+            chance,
+            members,
+            people,
+        })
     }
 }
 

@@ -101,13 +101,16 @@ impl Server {
                 };
                 self.proposed(&change).await
             }
+            Request::OpenSession { .. } | Request::MoveSession { .. } => {
+                self.serve(&request, false).await
+            }
             _ => Answer::Failed(Failure::Invalid {
                 why: "it is not asked here".to_owned(),
             }),
         }
     }
 
-    async fn proposed(&self, change: &Change) -> Answer {
+    pub(crate) async fn proposed(&self, change: &Change) -> Answer {
         match self.propose(change, ATTEMPT).await {
             Ok(replica::Applied { name, outcome }) => Answer::Applied(Box::new(Applied {
                 name,
@@ -157,7 +160,7 @@ impl Server {
     }
 
     /// Waits until this server has a change. By looking: who waits for the replica is woken in random order.
-    async fn has(&self, name: ChangeName) -> bool {
+    pub(crate) async fn has(&self, name: ChangeName) -> bool {
         let until = Instant::now() + LIMIT;
         loop {
             let state = self.replica.state();

@@ -289,6 +289,13 @@ impl Story {
         };
         let what = "all servers are equal";
         self.until(what, CALM, Invariant::Progress, equal)?;
+        if self.world.scene.has_hosts() {
+            let what = "drains have ended";
+            self.until(what, CALM, Invariant::Drained, Self::drains_ended)?;
+            let what = "hosts run what the directory says";
+            self.until(what, CALM, Invariant::Hosted, Self::hosts_agree)?;
+            self.until("all servers are equal", CALM, Invariant::Progress, equal)?;
+        }
         let replicas = self.world.replicas();
         let members = replicas.filter(|replica| self.world.is_member(replica.me()));
         let members: Vec<_> = members.collect();

@@ -18,6 +18,8 @@ pub(crate) struct Cast {
     pub(crate) fence_fails: u32,
     /// Whether an administrator chose the mode.
     pub(crate) chosen: bool,
+    /// Whether something runs on hosts for sessions.
+    pub(crate) hosts: bool,
 }
 
 impl Cast {
@@ -42,6 +44,7 @@ impl Cast {
             settings,
             fence_fails,
             chosen: true,
+            hosts: false,
         }
     }
 

@@ -6,9 +6,11 @@
 
 mod parting;
 mod seen;
+mod sessions;
 
 pub(crate) use parting::{formation, gives_way, went_on_alone};
 pub(crate) use seen::Seen;
+pub(crate) use sessions::{answered, placed, to_move};
 
 use crate::machine::{Machine, Running};
 use model::settings::PrimaryReturn;
@@ -50,8 +52,19 @@ pub enum Invariant {
     NothingInvented,
     /// A change that was made is not made again, nor refused, when it is asked for again.
     Once,
-    /// A token has at most one current session of an application, and it has not ended.
+    /// A token, whichever of its names is used, has at most one current session of an application, and it has not ended; a new one
+    /// takes its place only where nobody reaches it.
     OneSession,
+    /// A session goes to a server that is reached and hosts, and to one that is offline only where no other is left, or by name.
+    Placed,
+    /// A session that is moved has one in its place on another server, current if it was.
+    Moved,
+    /// A drain comes to its end when nothing is left to be moved, and says what it moved and kept.
+    Drained,
+    /// What a server answers with it has itself.
+    Answered,
+    /// In the end what runs on a host is what the directory says.
+    Hosted,
     /// Nobody but the recorded primary steps forward while failover is off or paused, unless told to.
     Paused,
     /// Who is not on the list of backups does not stay primary.

@@ -6,7 +6,7 @@ use model::trust::Invitation;
 use model::{
     AppName, Application, Author, Authority, Cause, Change, ChangeId, Command, Directory,
     Formation, FormationId, FormationRef, GroupId, GroupName, IncarnationId, InvitationId, Mode,
-    Record, Role, Server, ServerId, ServerName, Standing, UnixMillis, User, UserName,
+    OnDrain, Record, Role, Server, ServerId, ServerName, Standing, UnixMillis, User, UserName,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -130,6 +130,19 @@ pub(crate) fn app() -> AppName {
     AppName::new("app").expect("invariant: a valid name")
 }
 
+/// An application whose sessions stay when their server is drained.
+pub(crate) fn kept_app() -> AppName {
+    AppName::new("kept").expect("invariant: a valid name")
+}
+
+fn application(name: AppName, cast: &Cast) -> Application {
+    let mut app = Application::named(name);
+    app.backends.push(Backend::Unix("/run/app".into()));
+    // Without a command a session is only a binding to a server that runs.
+    app.launch = cast.hosts.then(|| "app".to_owned());
+    app
+}
+
 /// Whose sessions they are.
 pub(crate) fn admin() -> UserName {
     UserName::new("admin").expect("invariant: a valid name")
@@ -140,13 +153,16 @@ pub(crate) fn directory(cast: &Cast) -> Directory {
     let members = &cast.members;
     let mut group = group(members);
     group.mode = cast.mode;
-    let mut app = Application::named(app());
-    app.backends.push(Backend::Unix("/run/app".into()));
     let mut records = vec![
         Record::Group(Arc::new(group)),
         Record::User(Arc::new(user(admin(), Role::Admin))),
-        Record::Application(Arc::new(app)),
+        Record::Application(Arc::new(application(app(), cast))),
     ];
+    if cast.hosts {
+        let mut kept = application(kept_app(), cast);
+        kept.on_drain = OnDrain::Keep;
+        records.push(Record::Application(Arc::new(kept)));
+    }
     let servers = members
         .iter()
         .map(|(number, standing)| server(*number, *standing));

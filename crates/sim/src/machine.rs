@@ -5,6 +5,7 @@
 //! SIGCONT. What the machine had not synced may be lost with its power. Start at [`Machine::tick`].
 
 use crate::fixture::{incarnation, number_of};
+use crate::hosting::Keepers;
 use crate::network::{Load, Network};
 use crate::scene::Scene;
 use crate::server::Server;
@@ -49,6 +50,8 @@ pub(crate) struct Machine {
     pub(crate) id: ServerId,
     pub(crate) incarnation: IncarnationId,
     pub(crate) disk: MemoryDisk,
+    /// What runs for sessions, also while the server does not.
+    pub(crate) keepers: Keepers,
     pub(crate) running: Option<Running>,
     /// Until when nothing of it goes on.
     pub(crate) frozen: Option<Duration>,
@@ -99,6 +102,7 @@ impl Machine {
             id,
             incarnation,
             disk: MemoryDisk::new(),
+            keepers: Keepers::default(),
             running: None,
             frozen: None,
             refuses: false,
@@ -148,6 +152,10 @@ impl Machine {
         runtime.spawn(crate::duties::run(server.clone()));
         runtime.spawn(crate::formations::run(server.clone()));
         runtime.spawn(crate::reporting::report(server.clone()));
+        if scene.has_hosts() {
+            runtime.spawn(crate::hosting::run(server.clone(), self.keepers.clone()));
+            runtime.spawn(crate::hosting::drain(server.clone()));
+        }
         self.frozen = None;
         self.refuses = false;
         self.running = Some(Running {
@@ -180,6 +188,7 @@ impl Machine {
     /// Its server has ended; everything on its disk is lost.
     pub(crate) fn empty(&mut self) {
         self.disk = MemoryDisk::new();
+        self.keepers.clear();
     }
 
     /// Its server ends at once.
@@ -187,6 +196,7 @@ impl Machine {
         network.unplug(self.id, &self.disk);
         if let End::Power(seed) = how {
             self.disk = self.disk.crash(seed);
+            self.keepers.lose_power();
         }
         self.refuses = how == End::Killed;
         self.frozen = None;

@@ -50,7 +50,7 @@ impl Doors {
         *self.inside() = doors;
     }
 
-    fn all(&self) -> Vec<Door> {
+    pub(crate) fn all(&self) -> Vec<Door> {
         self.inside().clone()
     }
 
@@ -100,6 +100,7 @@ async fn one_user(this: u64, chance: &mut SmallRng, doors: &Doors, scene: &Scene
                 let (server, handle) = other;
                 handle.spawn(async move { drop(server.propose(&change(this), limit).await) });
             }
+            let by = door.0.me;
             match ask(door, change(this), limit).await {
                 Some(Ok(Applied {
                     outcome: Ok(_),
@@ -107,7 +108,7 @@ async fn one_user(this: u64, chance: &mut SmallRng, doors: &Doors, scene: &Scene
                 })) => {
                     scene.with_seen(|seen| {
                         seen.unknown.remove(&this);
-                        seen.acknowledged.insert(this, name);
+                        seen.acknowledge(this, name, by);
                     });
                     return;
                 }
@@ -143,7 +144,7 @@ pub(crate) async fn ask_at(
         {
             scene.with_seen(|seen| {
                 seen.unknown.remove(&this);
-                seen.acknowledged.insert(this, name);
+                seen.acknowledge(this, name, server);
             });
             return;
         }
@@ -200,7 +201,7 @@ fn asked_by_admin(chance: &mut SmallRng, command: Command) -> Change {
     }
 }
 
-fn administrator() -> Author {
+pub(crate) fn administrator() -> Author {
     Author::User {
         name: admin(),
         from: "192.0.2.200".into(),

@@ -22,11 +22,17 @@ pub enum Planted {
     IslandUnasked,
     /// A server that is told that it was removed does not listen.
     RemovalUnheard,
+    /// Placement takes every server for one that is online.
+    OfflineUnseen,
+    /// Nobody moves the sessions of a server that is drained.
+    DrainForgotten,
+    /// Keepers that are told to end their sessions go on.
+    KeepersStay,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::LyingDisk,
         Self::RoleAlone,
         Self::ListIgnored,
@@ -35,5 +41,8 @@ impl Planted {
         Self::DifferenceDropped,
         Self::IslandUnasked,
         Self::RemovalUnheard,
+        Self::OfflineUnseen,
+        Self::DrainForgotten,
+        Self::KeepersStay,
     ];
 }

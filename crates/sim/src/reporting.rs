@@ -32,7 +32,9 @@ pub(crate) async fn report(server: Arc<Server>) {
         }
         if reports {
             server.introduce(directory);
-            server.register_sessions(directory, state.applied);
+            if !server.scene.has_hosts() {
+                server.register_sessions(directory, state.applied);
+            }
             server.end_pause(directory);
             server.keep_timing(directory).await;
         }

@@ -32,15 +32,22 @@ pub(crate) struct Scene {
     inside: Arc<Mutex<Inside>>,
     planted: Option<Planted>,
     breadth: Breadth,
+    hosts: bool,
 }
 
 impl Scene {
-    pub(crate) fn new(planted: Option<Planted>, breadth: Breadth) -> Self {
+    pub(crate) fn new(planted: Option<Planted>, breadth: Breadth, hosts: bool) -> Self {
         Self {
             inside: Arc::default(),
             planted,
             breadth,
+            hosts,
         }
+    }
+
+    /// Whether something runs on hosts for sessions.
+    pub(crate) fn has_hosts(&self) -> bool {
+        self.hosts
     }
 
     /// Whether what was not there when seeds were first kept is there: it takes chance that was not drawn then.

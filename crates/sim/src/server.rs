@@ -193,8 +193,8 @@ impl Server {
             return Err(ProposeError::NotPrimary { primary });
         }
         let formation = self.replica.formation();
-        let admits = matches!(change.command, Command::AdmitServer { .. });
-        if admits || !matches!(change.author, Author::Server(_)) {
+        let asked = change.command.is_user_change();
+        if asked || !matches!(change.author, Author::Server(_)) {
             self.scene.with_seen(|seen| seen.asked_in(formation));
         }
         let change = Change {
@@ -266,6 +266,13 @@ impl Server {
         };
         all.retain(|id| *id != self.me);
         all
+    }
+
+    /// Whether a server has told how it is.
+    pub(crate) fn has_report_of(&self, of: ServerId) -> bool {
+        let inside = self.inside();
+        let contact = inside.contacts.get(&of);
+        contact.is_some_and(|contact| contact.report.is_some())
     }
 
     /// Whether a server was heard within the grace period.

@@ -169,7 +169,7 @@ impl Story {
         mut chance: SmallRng,
         more: Option<More>,
     ) -> Result<Self, Broken> {
-        let scene = Scene::new(plot.planted, plot.breadth);
+        let scene = Scene::new(plot.planted, plot.breadth, cast.hosts);
         scene.set_fence(cast.fence_fails, chance.random());
         let network = Network::new(chance.random());
         let weather = Weather {
@@ -393,7 +393,7 @@ impl Story {
         let end = self.world.scene.now() + self.plot.storm * times;
         while self.world.scene.now() < end {
             self.misfortune()?;
-            self.more_happens()?;
+            self.more_happens();
             let longest = if self.chance.random_bool(0.5) {
                 200
             } else {
@@ -406,20 +406,23 @@ impl Story {
     }
 
     /// What whole stories have beside misfortunes.
-    fn more_happens(&mut self) -> Result<(), Broken> {
+    fn more_happens(&mut self) {
         let Some(mut more) = self.more.take() else {
-            return Ok(());
+            return;
         };
-        let happened = self.happens(&mut more);
+        self.happens(&mut more);
         self.more = Some(more);
-        happened
     }
 
-    fn happens(&mut self, more: &mut More) -> Result<(), Broken> {
+    fn happens(&mut self, more: &mut More) {
         if more.members && more.chance.random_bool(0.15) {
             self.members_change(more);
         }
-        Ok(())
+        if let Some(people) = &mut more.people {
+            for _ in 0..people.random_range(0..3) {
+                self.people_act(people);
+            }
+        }
     }
 
     pub(crate) fn report(&self) -> Report {

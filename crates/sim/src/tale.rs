@@ -4,7 +4,7 @@
 
 use crate::cast::Cast;
 use crate::checks::{Broken, Invariant, broken};
-use crate::fixture::{change_user, number_of, server_id};
+use crate::fixture::{app, change_user, number_of, server_id};
 use crate::network::Air;
 use crate::story::{Failed, Plot, Report, Story};
 use model::{Command, ResilienceMode, ServerId, Standing};
@@ -42,6 +42,7 @@ impl Group {
             settings: Vec::new(),
             fence_fails: 0,
             chosen: true,
+            hosts: false,
         };
         let group = Self(cast);
         // Office goes back soon, so that tales are short.
@@ -62,6 +63,13 @@ impl Group {
     #[must_use]
     pub fn unchosen(mut self) -> Self {
         self.0.chosen = false;
+        self
+    }
+
+    /// With hosts on which something runs for sessions.
+    #[must_use]
+    pub fn and_hosts(mut self) -> Self {
+        self.0.hosts = true;
         self
     }
 
@@ -275,6 +283,46 @@ impl Tale {
     pub fn until_mode(&mut self, mode: ResilienceMode) -> Told<()> {
         let what = format!("the mode is {}", mode.as_str());
         self.until(&what, |story| story.mode() == mode)
+    }
+
+    /// Clients of one token ask these servers for one session, all at once.
+    pub fn crowd_at(&mut self, numbers: &[u8]) {
+        self.story.crowd_at(numbers, &app());
+    }
+
+    /// An administrator takes a server offline, and drains it within so many milliseconds.
+    pub fn drains(&mut self, number: u8, within_millis: u64) {
+        let within = Duration::from_millis(within_millis);
+        self.story.take_offline(server_id(number), Some(within));
+    }
+
+    /// A client comes to every session that a server's machine runs.
+    pub fn clients_attach_at(&mut self, number: u8) {
+        self.story.attach_at(number);
+    }
+
+    /// How many sessions that are live each of these servers has.
+    pub fn sessions_on(&self, numbers: &[u8]) -> Vec<usize> {
+        numbers
+            .iter()
+            .map(|it| self.story.sessions_on(*it))
+            .collect()
+    }
+
+    /// Waits until every member runs what the directory has on it.
+    ///
+    /// # Errors
+    /// It does not come about; or see [`Tale::of`].
+    pub fn until_hosts_agree(&mut self) -> Told<()> {
+        self.until("hosts run what the directory says", Story::hosts_agree)
+    }
+
+    /// Waits until all drains have ended.
+    ///
+    /// # Errors
+    /// It does not come about; or see [`Tale::of`].
+    pub fn until_drained(&mut self) -> Told<()> {
+        self.until("drains have ended", Story::drains_ended)
     }
 
     /// An administrator promotes a server.

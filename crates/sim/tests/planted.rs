@@ -16,6 +16,12 @@ fn find_in_whole(bug: Planted, mode: ResilienceMode, from: u64) -> Invariant {
     find_in(bug, mode, (from..from + SEEDS).map(Plot::of))
 }
 
+/// The same in those that have hosts.
+fn find_among_hosts(bug: Planted, mode: ResilienceMode, from: u64) -> Invariant {
+    let seeds = (from..from + SEEDS).filter(|seed| seed.is_multiple_of(3));
+    find_in(bug, mode, seeds.map(Plot::of))
+}
+
 fn find_in(bug: Planted, mode: ResilienceMode, plots: impl Iterator<Item = Plot>) -> Invariant {
     for plot in plots {
         let plot = Plot {
@@ -82,6 +88,24 @@ fn a_side_that_goes_on_without_asking_the_tie_breakers() {
 
 #[test]
 fn a_server_that_does_not_hear_that_it_was_removed() {
-    let by = find_in_whole(Planted::RemovalUnheard, Availability, 900_010);
+    let by = find_in_whole(Planted::RemovalUnheard, Availability, 900_002);
     assert_eq!(by, Invariant::Removed);
+}
+
+#[test]
+fn a_placement_that_does_not_see_who_is_offline() {
+    let by = find_among_hosts(Planted::OfflineUnseen, Quorum, 900_021);
+    assert_eq!(by, Invariant::Placed);
+}
+
+#[test]
+fn a_drain_that_nobody_sees_to() {
+    let by = find_among_hosts(Planted::DrainForgotten, Quorum, 900_105);
+    assert_eq!(by, Invariant::Drained);
+}
+
+#[test]
+fn keepers_that_go_on_though_they_are_told_to_end() {
+    let by = find_among_hosts(Planted::KeepersStay, Availability, 900_081);
+    assert_eq!(by, Invariant::Hosted);
 }

@@ -713,3 +713,60 @@ fn with_an_empty_list_those_who_were_away_follow_what_was_made_by_hand() -> Told
     assert!(tale.has(before) && tale.has(after));
     tale.ends().map(|_| ())
 }
+
+/// Whatever several servers are asked at the same moment, one session comes of it.
+#[test]
+fn a_crowd_with_one_token_gets_one_session() -> Told {
+    let mut tale = Tale::of(Group::quorum(3).and_hosts())?;
+    tale.crowd_at(&[1, 2, 3, 1, 2, 3]);
+    tale.passes(2_000)?;
+    tale.until_hosts_agree()?;
+    assert_eq!(tale.sessions_on(&[1, 2, 3]).iter().sum::<usize>(), 1);
+    tale.ends().map(|_| ())
+}
+
+/// The host of the only session is drained; its client does not go by itself, and the primary changes meanwhile.
+#[test]
+fn a_drain_ends_at_its_deadline_whoever_is_primary_then() -> Told {
+    let mut tale = Tale::of(Group::quorum(3).and_hosts())?;
+    tale.crowd_at(&[1]);
+    tale.passes(1_000)?;
+    tale.until_hosts_agree()?;
+    let hosts = tale.sessions_on(&[1, 2, 3]);
+    let host = hosts.iter().zip(1..).find(|(count, _)| **count == 1);
+    let host = host.map_or(1, |(_, number)| number);
+    tale.clients_attach_at(host);
+    tale.passes(500)?;
+    tale.drains(host, 5_000);
+    tale.passes(1_000)?;
+    assert_eq!(tale.sessions_on(&[host]), [1], "a client is attached");
+    tale.killed(1);
+    tale.until_primaries(&[2])?;
+    tale.starts(1)?;
+    tale.passes(5_000)?;
+    tale.until_drained()?;
+    tale.until_hosts_agree()?;
+    let after = tale.sessions_on(&[1, 2, 3]);
+    assert_eq!(after.iter().sum::<usize>(), 1);
+    assert_eq!(tale.sessions_on(&[host]), [0]);
+    tale.ends().map(|_| ())
+}
+
+/// Its server dies before the deadline: what ran there is over, and nothing is left to be moved.
+#[test]
+fn a_drain_ends_when_its_server_dies() -> Told {
+    let mut tale = Tale::of(Group::availability(2).and_hosts())?;
+    tale.crowd_at(&[1, 2]);
+    tale.passes(1_000)?;
+    for number in [1, 2] {
+        tale.clients_attach_at(number);
+    }
+    tale.passes(500)?;
+    tale.drains(2, 30_000);
+    tale.loses_power(2);
+    tale.passes(5_000)?;
+    tale.starts(2)?;
+    tale.until_drained()?;
+    tale.until_hosts_agree()?;
+    tale.ends().map(|_| ())
+}

@@ -2,7 +2,7 @@
 //!
 //! Start at [`Seen::look_at`] and [`Seen::settle`].
 
-use super::{Broken, Invariant, broken};
+use super::{Broken, Invariant, broken, sessions};
 use crate::fixture::{change_user, numbers};
 use crate::machine::Running;
 use model::divergence::Subject;
@@ -74,6 +74,13 @@ impl Seen {
         self.applied.remove(&server);
         self.told.remove(&server);
         self.left.remove(&server);
+    }
+
+    /// A server acknowledged a change.
+    pub(crate) fn acknowledge(&mut self, change: u64, name: ChangeName, by: ServerId) {
+        self.acknowledged.insert(change, name);
+        let to = self.came_to.entry((name.formation, by)).or_default();
+        *to = name.number.max(*to);
     }
 
     /// Somebody asked for something in a formation.
@@ -237,8 +244,15 @@ impl Seen {
         if !advanced {
             return Ok(());
         }
-        self.newest.insert(me, directory.clone());
-        self.came_to.insert((this, me), state.applied);
+        if let Some(before) = self.newest.insert(me, directory.clone()) {
+            let next = before.group().number + 1 == directory.group().number;
+            let same = before.group().formation.this.id == this;
+            if next && same {
+                sessions::one_change(&before, directory)?;
+            }
+        }
+        let to = self.came_to.entry((this, me)).or_default();
+        *to = state.applied.max(*to);
         if let Entry::Vacant(place) = self.lineages.entry(this) {
             place.insert(formation.lineage().collect());
             let alone = directory.group().mode == ResilienceMode::Availability;
@@ -296,8 +310,10 @@ impl Seen {
                 return broken(Invariant::NothingLost, format!("{me} lacks {number}"));
             }
             if !is_kept(directory, *number) && !self.went_with_strangers(directory, *name) {
-                let seen =
-                    format!("{me} has {number}, {name:?}, neither itself nor as a divergence");
+                let seen = format!(
+                    "{me} has {number}, {name:?}, neither itself nor as a divergence; {:?} had it",
+                    self.had(*name)
+                );
                 return broken(Invariant::Diverged, seen);
             }
         }
@@ -317,14 +333,19 @@ impl Seen {
         one_session(directory)
     }
 
+    /// The servers that were seen to have come as far as a change in its formation, but for those whose disk was emptied since.
+    fn had(&self, name: ChangeName) -> BTreeSet<ServerId> {
+        let had = |((formation, server), to): (&(FormationId, ServerId), &u64)| {
+            (*formation == name.formation && *to >= name.number).then_some(*server)
+        };
+        self.came_to.iter().filter_map(had).collect()
+    }
+
     /// Whether none but servers that are no members any more had a change: whoever removes them, unreached, is told what they
     /// may have, and they keep it.
     fn went_with_strangers(&self, directory: &Directory, name: ChangeName) -> bool {
         let is_member = |server: &ServerId| directory.server(*server).is_some();
-        let had = |((formation, server), to): (&(FormationId, ServerId), &u64)| {
-            (*formation == name.formation && *to >= name.number).then_some(*server)
-        };
-        let had: BTreeSet<ServerId> = self.came_to.iter().filter_map(had).collect();
+        let had = self.had(name);
         let strangers = self.came_to.keys().any(|(_, server)| !is_member(server));
         let once = self
             .emptied_of
@@ -395,7 +416,8 @@ pub(crate) struct Stand {
 fn one_session(directory: &Directory) -> Result<(), Broken> {
     let mut current: BTreeMap<(&Token, &AppName), SessionId> = BTreeMap::new();
     for session in directory.sessions().filter(|session| session.current) {
-        let other = current.insert((&session.token, &session.app), session.id);
+        let token = directory.canonical(&session.token);
+        let other = current.insert((token, &session.app), session.id);
         if let Some(other) = other {
             let seen = format!("{} and {other} are both current", session.id);
             return broken(Invariant::OneSession, seen);
