@@ -204,6 +204,7 @@ impl Office {
             progress: progress(),
             leaving,
             mode: look.directory.group().mode,
+            caretaker: self.campaign.is_caretaker(),
         };
         let step = self.voting.handle(&facts, now).step?;
         self.changing_members = true;

@@ -74,6 +74,8 @@ pub struct Facts {
     pub leaving: Option<ServerId>,
     /// How the group stays able to act: in availability mode the primary alone counts in consensus.
     pub mode: ResilienceMode,
+    /// Whether this server leads only to pass the role on: to whom it may go has to count until then.
+    pub caretaker: bool,
 }
 
 impl Facts {
@@ -272,6 +274,7 @@ impl Voting {
                 Some(member) if !member.voting => {
                     reason("same-log", false, reborn_words(facts, *voter))
                 }
+                Some(member) if facts.caretaker && member.standing.may_lead() => continue,
                 Some(_) if facts.mode == ResilienceMode::Availability => {
                     let detail = "in availability mode the primary alone counts";
                     reason("mode", true, detail)

@@ -1,7 +1,7 @@
 //! Who counts, step by step: stories of joining, leaving and a lost log, and invariants under random failures.
 
 use crate::fixture::{ALL, BOSTON, DETROIT, NEWYORK, SEATTLE, made, ms, name_of, secs};
-use model::{IncarnationId, ServerId, Standing};
+use model::{IncarnationId, ResilienceMode, ServerId, Standing};
 use policy::voting::{Facts, Member, Membership, Next, Progress, Step, UNFINISHED, Voting};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,8 @@ fn just_joined() -> Facts {
         },
         progress: [NEWYORK, DETROIT, SEATTLE].map(|id| (id, well())).into(),
         leaving: None,
-        mode: model::ResilienceMode::Quorum,
+        mode: ResilienceMode::Quorum,
+        caretaker: false,
     }
 }
 
@@ -306,6 +307,23 @@ fn no_step_that_a_quorum_could_not_confirm() {
     let all = facts.consensus.voters.clone();
     let next = voting.handle(&facts, UNFINISHED);
     assert_eq!(next.step, Some(Step::SetVoters(all)));
+}
+
+/// A primary that fell while the mode changed leaves it to whoever leads next, who may be a witness.
+#[test]
+fn who_only_passes_the_role_on_does_not_come_to_count_alone() {
+    let mut facts = settled();
+    facts.mode = ResilienceMode::Availability;
+    facts.members.get_mut(&BOSTON).unwrap().standing = Standing::Witness;
+    facts.members.get_mut(&NEWYORK).unwrap().standing = Standing::Witness;
+    facts.caretaker = true;
+    let next = Voting::new().handle(&facts, ms(0));
+    let voters = BTreeSet::from([BOSTON, DETROIT]);
+    assert_eq!(next.step, Some(Step::SetVoters(voters.clone())));
+    facts.consensus.voters = voters;
+    facts.consensus.learners.insert(NEWYORK);
+    let next = Voting::new().handle(&facts, ms(0));
+    assert_eq!(next.step, None, "detroit is to take the role");
 }
 
 #[test]
