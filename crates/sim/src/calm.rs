@@ -239,9 +239,12 @@ impl Story {
         let newest = known.max_by_key(|it| (it.group().formation.this.number, it.group().number));
         let fit = |number: &&u8| {
             let id = server_id(**number);
-            // Whoever was removed while it was down has another view.
+            // Whoever was removed while it was down has another view; others do not answer whom they have removed.
             let member = newest.is_none_or(|newest| newest.server(id).is_some());
-            member && self.leads(id) && self.world.runs(**number) && self.emptied != Some(**number)
+            let refused = |running: &Running| running.server.was_removed();
+            let refused = self.more.is_some() && self.world.server(**number).is_some_and(refused);
+            let runs = self.world.runs(**number) && self.emptied != Some(**number);
+            member && self.leads(id) && runs && !refused
         };
         let Some(number) = numbers.iter().find(fit).copied() else {
             return;

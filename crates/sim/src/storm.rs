@@ -97,7 +97,9 @@ impl Story {
 
     /// A machine's server starts.
     pub(crate) fn start(&mut self, number: u8) -> Result<(), Broken> {
-        if self.removed(number) || self.reset.contains(&number) {
+        // Without a primary nobody can say who was removed: of two formations each may have removed the other's primary.
+        let said = self.more.is_none() || self.world.primary().is_some();
+        if said && self.removed(number) || self.reset.contains(&number) {
             return Ok(());
         }
         self.say(format!("server {number} starts"));
