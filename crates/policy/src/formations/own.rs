@@ -121,6 +121,16 @@ pub fn is_removed(directory: &Directory, told: &Told, now: Duration) -> bool {
     })
 }
 
+/// The primary that a server is, or follows, going by its side; none where that one says itself that it does not act: it leads, and
+/// was removed, say.
+pub fn primary(me: ServerId, side: &Side, sides: &BTreeMap<ServerId, Side>) -> Option<ServerId> {
+    let acts = |primary: &ServerId| {
+        let said = sides.get(primary).map(|its| its.primary);
+        *primary == me || said.is_none_or(|said| said == Some(*primary))
+    };
+    side.primary.filter(acts)
+}
+
 /// How long a server that alone counts may act after tie-breakers answered; none where it need not ask any. It is over before
 /// another side can have waited long enough to go on.
 pub fn guard(directory: &Directory) -> Option<Duration> {

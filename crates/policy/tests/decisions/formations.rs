@@ -334,6 +334,18 @@ fn who_was_removed_does_not_take_that_for_a_lost_primary() {
 }
 
 #[test]
+fn a_leader_that_says_itself_that_it_does_not_act_is_no_primary() {
+    let own = side(original(), Some(NEWYORK), 100);
+    let mut sides = BTreeMap::new();
+    assert_eq!(own::primary(DETROIT, &own, &sides), Some(NEWYORK));
+    sides.insert(NEWYORK, side(original(), Some(NEWYORK), 100));
+    assert_eq!(own::primary(DETROIT, &own, &sides), Some(NEWYORK));
+    sides.insert(NEWYORK, side(original(), None, 100));
+    assert_eq!(own::primary(DETROIT, &own, &sides), None);
+    assert_eq!(own::primary(NEWYORK, &own, &sides), Some(NEWYORK));
+}
+
+#[test]
 fn who_slept_while_others_went_on_is_silent_unless_its_formation_stands() {
     let mut own = side(original(), None, 100);
     let newer = side(after(&original(), 0xB0, 100), Some(NEWYORK), 150);

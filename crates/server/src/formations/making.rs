@@ -6,6 +6,7 @@ use crate::keys;
 use crate::node::Node;
 use crate::submit::SubmitError;
 use model::{Author, Cause, EventKind, FormationId, FormationRef, Reason, ServerId, Severity};
+use policy::formations::own;
 use policy::{Candidate, Explanation};
 use replica::Founding;
 use std::process::Stdio;
@@ -147,7 +148,9 @@ pub(crate) async fn make_by_hand(
     if node.replica().formation() != from && !goes_back {
         return refuse("this server is in another formation by now: ask again");
     }
-    if node.side().primary.is_some() {
+    // Whoever follows a leader leaves the asking to it, and that one may not act.
+    node.ask_sides().await;
+    if own::primary(node.me(), &node.side(), &node.sides()).is_some() {
         return refuse("a primary is there again: there is nothing to recover");
     }
     tracing::warn!(?author, "an administrator has this server make a formation");

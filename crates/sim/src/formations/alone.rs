@@ -81,7 +81,8 @@ pub(crate) async fn make_by_hand(server: &Arc<Server>, from: FormationId) -> Res
     if server.replica.formation() != from && !goes_back {
         return Err(unfit("this server is in another formation by now"));
     }
-    if server.side().primary.is_some() {
+    server.ask_sides().await;
+    if own::primary(server.me, &server.side(), &server.sides()).is_some() {
         return Err(unfit("a primary is there again"));
     }
     if goes_back {
