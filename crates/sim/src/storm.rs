@@ -107,6 +107,11 @@ impl Story {
         scene.with_seen(|seen| seen.restarted(server_id(number)));
         let started = self.world.start(number);
         started.map_err(|error| stopped(&format!("server {number} does not start: {error}")))?;
+        if let Some(running) = self.world.server(number) {
+            let replica = &running.server.replica;
+            let (me, formation, (_, last)) = (replica.me(), replica.formation(), replica.log_end());
+            scene.with_seen(|seen| seen.holds(me, formation, last));
+        }
         self.refresh();
         Ok(())
     }

@@ -76,6 +76,14 @@ impl Seen {
         self.left.remove(&server);
     }
 
+    /// It has no more than this of a formation: followers apply what their own disk may not have yet, and nobody waits for those that
+    /// do not follow closely.
+    pub(crate) fn holds(&mut self, server: ServerId, formation: FormationId, last: u64) {
+        if let Some(to) = self.came_to.get_mut(&(formation, server)) {
+            *to = last.min(*to);
+        }
+    }
+
     /// A server acknowledged a change.
     pub(crate) fn acknowledge(&mut self, change: u64, name: ChangeName, by: ServerId) {
         self.acknowledged.insert(change, name);
