@@ -8,6 +8,7 @@
 //! Always true: one keeper in a folder; no server, client, signal but SIGKILL or full disk ends it before its session has ended; after
 //! the end it stays until a server has taken notice, 10 minutes at the most, and the reason stays in the folder.
 
+mod account;
 pub mod backend;
 mod carrier;
 mod command;
@@ -156,9 +157,11 @@ fn leave(group: &str) {
     }
 }
 
-/// Ends what a keeper that was killed left behind in the folder `dir`: processes in the command's control group, and the groups.
+/// Ends what a keeper that was killed left behind in the folder `dir`: processes in the command's control group, and the groups; and the
+/// command's own folder.
 pub(crate) fn sweep(dir: &Path) {
     let Ok(spec) = read_spec(dir) else { return };
+    places::remove_private(&spec.session.to_string());
     let noted = |file: &str| {
         let text = fs::read_to_string(dir.join(file)).ok()?;
         Some(PathBuf::from(text.trim()))

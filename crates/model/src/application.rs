@@ -1,6 +1,7 @@
 //! Applications: what a session runs, how it is started and how it is reached.
 
 use crate::name::AppName;
+use crate::run_as::RunAs;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -131,6 +132,9 @@ pub struct Application {
     pub env: BTreeMap<String, String>,
     /// Working folder of the command; the session's own folder when absent.
     pub dir: Option<String>,
+    /// The operating-system account of the command; the server's own when absent.
+    #[serde(default)]
+    pub run_as: Option<RunAs>,
     /// What a drain of its server does with a session.
     #[serde(default)]
     pub on_drain: OnDrain,
@@ -168,6 +172,7 @@ impl Application {
             users: Vec::new(),
             env: BTreeMap::new(),
             dir: None,
+            run_as: None,
             on_drain: OnDrain::Move,
             proxy_protocol: false,
             version_number: 0,

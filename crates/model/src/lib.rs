@@ -20,6 +20,7 @@ mod mode;
 pub mod name;
 pub mod pause;
 pub mod record;
+pub mod run_as;
 pub mod server;
 pub mod session;
 pub mod settings;
@@ -50,6 +51,7 @@ pub use name::{
 };
 pub use pause::{Pause, PauseChange};
 pub use record::{Group, Key, Record};
+pub use run_as::RunAs;
 pub use server::{Drain, ExternalAddress, Mode, Server, Standing};
 pub use session::{EndReason, Observation, Registration, Seen, Session, SessionState};
 pub use settings::{SettingError, Settings};

@@ -6,6 +6,8 @@
 //! - [`Node::unplug`] pulls the cable: the node hears nobody and nobody hears it;
 //! - [`Network::cut`] takes one path away in both directions, [`Network::cut_one_way`] in one; all others stay.
 //!
+//! Accounts of people can differ from node to node ([`Node::add_account`]).
+//!
 //! A one-way cut gives the sender a wrong hardware address for the receiver, which needs no firewall in the kernel.
 
 use std::collections::BTreeMap;
@@ -13,6 +15,7 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,6 +27,8 @@ use crate::process::{Process, kill, run, try_run};
 
 /// Every namespace made here is called `stead-PID-NUMBER-NAME`.
 const PREFIX: &str = "stead-";
+/// What `ip netns exec` shows programs in place of files of /etc lies here, by namespace (ip-netns(8)).
+const ETC: &str = "/etc/netns";
 /// Nobody has this hardware address.
 const NOWHERE: &str = "02:00:00:00:00:00";
 
@@ -176,6 +181,30 @@ impl Node {
         self.address
     }
 
+    /// Gives this machine an account of a person, whose home is /tmp and whose group has the same number. It is there for what is started
+    /// by name from now on ([`Node::command`]).
+    ///
+    /// # Panics
+    /// When the files of accounts cannot be read or written.
+    #[track_caller]
+    pub fn add_account(&self, name: &str, id: u32) {
+        let folder = Path::new(ETC).join(&self.namespace);
+        std::fs::create_dir_all(&folder).expect("invariant: tests run as root");
+        for (file, line) in [
+            ("passwd", format!("{name}:x:{id}:{id}::/tmp:/bin/sh\n")),
+            ("group", format!("{name}:x:{id}:\n")),
+        ] {
+            let own = folder.join(file);
+            let general = Path::new("/etc").join(file);
+            let before =
+                std::fs::read_to_string(&own).or_else(|_| std::fs::read_to_string(&general));
+            let before =
+                before.unwrap_or_else(|error| panic!("reading {}: {error}", general.display()));
+            std::fs::write(&own, before + &line)
+                .unwrap_or_else(|error| panic!("writing {}: {error}", own.display()));
+        }
+    }
+
     /// A command that will run inside; add arguments and start it. Its process id is that of the program.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
@@ -281,6 +310,7 @@ fn remove(namespace: &str) {
         kill(pid, Signal::KILL);
     }
     let _gone = try_run("ip", &["netns", "delete", namespace]);
+    let _none = std::fs::remove_dir_all(Path::new(ETC).join(namespace));
 }
 
 /// Removes namespaces whose test process no longer exists.

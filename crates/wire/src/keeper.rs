@@ -37,6 +37,9 @@ pub struct Spec {
     pub user: UserName,
     /// When it was made.
     pub created: UnixMillis,
+    /// The name of the server that started it, for what is said to people; empty: an older one did.
+    #[serde(default)]
+    pub server: String,
     /// The application as it was then.
     pub app: Application,
     /// Silence after which a path is dead, in milliseconds.

@@ -150,6 +150,18 @@ pub(crate) async fn await_one(
     }
 }
 
+/// Another account's command may put anything where its socket is expected, a link to a socket of the keeper's account, say: what it
+/// could not connect to itself is not connected to for it.
+fn check_owner(stream: &UnixStream, owner: Option<u32>) -> io::Result<()> {
+    let Some(owner) = owner else { return Ok(()) };
+    let listens = stream.peer_cred()?.uid();
+    if listens == owner {
+        return Ok(());
+    }
+    let why = format!("user id {listens} listens there, the command runs as {owner}");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
 async fn connect_one(
     backend: &Backend,
     places: &Places,
@@ -175,7 +187,9 @@ async fn connect_one(
                     "no path of a socket",
                 ));
             };
-            Ok(Socket::Unix(crate::socket::connect(folder, name).await?))
+            let stream = crate::socket::connect(folder, name).await?;
+            check_owner(&stream, places.owner())?;
+            Ok(Socket::Unix(stream))
         }
         Backend::Tcp(address) => {
             let stream =

@@ -1,13 +1,15 @@
 //! Starting an application's command.
 //!
 //! Always true: no shell sees the command; it leads a process session of its own, in a control group of its own where one can be made,
-//! and dies with the keeper if somebody kills that.
+//! and dies with the keeper if somebody kills that; it runs as the account that the application names, or as the keeper's own.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use model::SessionId;
@@ -17,6 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use wire::keeper::{OUTPUT, Spec};
 
+use super::account::{self, Account, AccountError};
 use super::output::Output;
 use super::places::{Places, UnknownPlaceholder};
 use super::processes::Processes;
@@ -71,16 +74,54 @@ pub(crate) enum CommandError {
         /// Why.
         source: io::Error,
     },
+    /// The system refuses to run it as that account.
+    #[error("{program:?} cannot be run as account {account:?} in {folder}: {source}")]
+    RunAs {
+        /// Which.
+        program: String,
+        /// As whom.
+        account: String,
+        /// The working folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no account to run it as.
+    #[error("run-as: {0}")]
+    Account(#[from] AccountError),
+    /// The account could not be given a folder.
+    #[error("account {account:?} could not be given a folder of its own: {source}")]
+    PrivateFolder {
+        /// Which account.
+        account: String,
+        /// Why.
+        source: io::Error,
+    },
     /// No terminal could be made.
     #[error("no terminal could be made: {0}")]
     Terminal(#[source] io::Error),
 }
 
-/// Starts the command of a session, if the application has one.
+/// Finds the account that the command is to run as, and gives it its places.
+pub(crate) fn account(spec: &Spec, places: &mut Places) -> Result<Option<Account>, CommandError> {
+    let found = account::find(spec)?;
+    if let Some(account) = &found {
+        places
+            .give_to(account)
+            .map_err(|source| CommandError::PrivateFolder {
+                account: account.name.clone(),
+                source,
+            })?;
+    }
+    Ok(found)
+}
+
+/// Starts the command of a session as that account, if the application has one.
 pub(crate) fn start(
     spec: &Spec,
     places: &Places,
-    dir: &std::path::Path,
+    dir: &Path,
+    account: Option<&Account>,
 ) -> Result<Option<Running>, CommandError> {
     let Some((text, on_terminal)) = spec.app.command() else {
         return Ok(None);
@@ -93,18 +134,18 @@ pub(crate) fn start(
     let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
     let folder = match &spec.app.dir {
         Some(folder) => PathBuf::from(places.fill(folder)?),
-        None => dir.to_owned(),
+        None => places.dir().to_owned(),
     };
     if let Err(source) = fs::read_dir(&folder) {
         return Err(CommandError::Folder { folder, source });
     }
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(folder);
-    environment(&mut command, spec, places, on_terminal)?;
+    command.args(arguments);
+    environment(&mut command, spec, places, on_terminal, account)?;
     let group = Group::inside_own(&group_name(spec.session)).ok();
     note_group(dir, group.as_ref());
     let keeper_end = if on_terminal {
-        let (keeper_end, command_end) = terminal::open().map_err(CommandError::Terminal)?;
+        let (keeper_end, command_end) = terminal::open(account).map_err(CommandError::Terminal)?;
         let copy = || command_end.try_clone().map_err(CommandError::Terminal);
         command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
         Some(keeper_end)
@@ -115,22 +156,14 @@ pub(crate) fn start(
             .stderr(Stdio::piped());
         None
     };
-    before_it_runs(&mut command, group.as_ref(), on_terminal);
+    before_it_runs(&mut command, group.as_ref(), on_terminal, &folder, account);
     let spawned = command.spawn();
     // Its copies of the terminal would keep the terminal open.
     drop(command);
     if let (Err(_), Some(group)) = (&spawned, &group) {
         group.clear();
     }
-    let mut child = spawned.map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => CommandError::NoProgram {
-            program: program.clone(),
-        },
-        _ => CommandError::Run {
-            program: program.clone(),
-            source,
-        },
-    })?;
+    let mut child = spawned.map_err(|source| not_run(program.clone(), folder, account, source))?;
     let leader = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     let leader =
         leader.expect("invariant: a child that was just started and not waited for has a pid");
@@ -145,11 +178,30 @@ pub(crate) fn start(
     }))
 }
 
+/// What the system says of a command that it does not run.
+fn not_run(
+    program: String,
+    folder: PathBuf,
+    account: Option<&Account>,
+    source: io::Error,
+) -> CommandError {
+    match (source.kind(), account) {
+        (io::ErrorKind::NotFound, _) => CommandError::NoProgram { program },
+        (_, Some(account)) => CommandError::RunAs {
+            program,
+            account: account.name.clone(),
+            folder,
+            source,
+        },
+        _ => CommandError::Run { program, source },
+    }
+}
+
 /// Begins to take what the command prints.
 fn listen(
     child: &mut Child,
     keeper_end: Option<OwnedFd>,
-    dir: &std::path::Path,
+    dir: &Path,
 ) -> io::Result<(Option<Terminal>, Output, oneshot::Receiver<()>)> {
     let (done, drained) = oneshot::channel();
     if let Some(keeper_end) = keeper_end {
@@ -177,27 +229,19 @@ async fn collect(pipe: Option<impl tokio::io::AsyncRead + Unpin>, output: Output
     }
 }
 
-/// The keeper's own environment without what was meant for the server, and what the application and the session add.
+/// The keeper's own environment without what was meant for the server, or for its account where the command has another; and what the
+/// account, the session and the application add.
 fn environment(
     command: &mut Command,
     spec: &Spec,
     places: &Places,
     on_terminal: bool,
+    account: Option<&Account>,
 ) -> Result<(), UnknownPlaceholder> {
+    let is_another = account.is_some_and(|account| !account.is_own);
     for (name, _) in std::env::vars_os() {
         let Some(text) = name.to_str() else { continue };
-        let of_server = text.starts_with("STEAD_")
-            || text.starts_with("LISTEN_")
-            || text.starts_with("WATCHDOG_")
-            || matches!(
-                text,
-                "NOTIFY_SOCKET"
-                    | "INVOCATION_ID"
-                    | "JOURNAL_STREAM"
-                    | "MAINPID"
-                    | "CREDENTIALS_DIRECTORY"
-            );
-        if of_server {
+        if is_of_server(text) || (is_another && !is_of_all(text)) {
             command.env_remove(name);
         }
     }
@@ -209,6 +253,9 @@ fn environment(
     if on_terminal && std::env::var_os("TERM").is_none() {
         added.insert("TERM".to_owned(), "xterm-256color".to_owned());
     }
+    for (name, value) in account.iter().flat_map(|account| account.environment()) {
+        added.insert(name.to_owned(), value);
+    }
     for (name, value) in &spec.app.env {
         added.insert(name.clone(), places.fill(value)?);
     }
@@ -216,12 +263,32 @@ fn environment(
     Ok(())
 }
 
+/// Whether a variable was meant for the server.
+fn is_of_server(name: &str) -> bool {
+    name.starts_with("STEAD_")
+        || name.starts_with("LISTEN_")
+        || name.starts_with("WATCHDOG_")
+        || matches!(
+            name,
+            "NOTIFY_SOCKET"
+                | "INVOCATION_ID"
+                | "JOURNAL_STREAM"
+                | "MAINPID"
+                | "CREDENTIALS_DIRECTORY"
+        )
+}
+
+/// Whether a variable is not the keeper's account's alone.
+fn is_of_all(name: &str) -> bool {
+    matches!(name, "PATH" | "LANG" | "LANGUAGE" | "TERM" | "TZ") || name.starts_with("LC_")
+}
+
 /// The name of the control group of a session's command.
 pub(crate) fn group_name(session: SessionId) -> String {
     format!("stead-app-{session}")
 }
 
-fn note_group(dir: &std::path::Path, group: Option<&Group>) {
+fn note_group(dir: &Path, group: Option<&Group>) {
     let Some(group) = group else { return };
     let line = group.path().to_string_lossy();
     if let Err(error) = crate::launch::write_private(&dir.join(GROUP_FILE), line.as_bytes()) {
@@ -229,15 +296,30 @@ fn note_group(dir: &std::path::Path, group: Option<&Group>) {
     }
 }
 
-/// What the new process does between fork and exec: a process session of its own, into its control group, the terminal as its own, an
-/// end when the keeper ends.
+/// What the new process does between fork and exec: a process session of its own, into its control group, the terminal as its own, the
+/// account, its working folder, an end when the keeper ends.
 #[expect(
     unsafe_code,
     reason = "there is no safe way to run code between fork and exec; it makes system calls only and allocates nothing"
 )]
-fn before_it_runs(command: &mut Command, group: Option<&Group>, on_terminal: bool) {
+fn before_it_runs(
+    command: &mut Command,
+    group: Option<&Group>,
+    on_terminal: bool,
+    folder: &Path,
+    account: Option<&Account>,
+) {
     let procs = group.and_then(|group| fs::OpenOptions::new().write(true).open(group.procs()).ok());
     let descriptors = crate::descriptors::to_give();
+    let account = account.filter(|account| !account.is_own).cloned();
+    // The folder is entered as whoever the command is: it may not be for the account.
+    let folder = match (&account, CString::new(folder.as_os_str().as_bytes())) {
+        (Some(_), Ok(folder)) => Some(folder),
+        _ => {
+            command.current_dir(folder);
+            None
+        }
+    };
     let work = move || {
         rustix::process::setsid()?;
         if let Some(limit) = descriptors {
@@ -250,6 +332,16 @@ fn before_it_runs(command: &mut Command, group: Option<&Group>, on_terminal: boo
         if on_terminal {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
         }
+        if let Some(account) = &account {
+            if !on_terminal {
+                account.own_output();
+            }
+            account.put_on()?;
+        }
+        if let Some(folder) = &folder {
+            rustix::process::chdir(folder.as_c_str())?;
+        }
+        // Last: it is forgotten when the user id changes.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         Ok(())
     };

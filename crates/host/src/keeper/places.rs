@@ -7,11 +7,12 @@
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use wire::keeper::Spec;
 
+use super::account::Account;
 use crate::socket::PATH_LIMIT;
 
 /// What the placeholders stand for.
@@ -23,8 +24,11 @@ pub(crate) struct Places {
     socket: PathBuf,
     port: u16,
     dir: PathBuf,
-    /// A folder that was made because the session's own is too deep for a socket; removed with this value.
-    short: Option<PathBuf>,
+    /// A folder that was made because the session's own is too deep for a socket, or another account's command is not to enter it;
+    /// removed with this value.
+    private: Option<PathBuf>,
+    /// Whose command it is, by user id, where that is not the keeper's own account.
+    owner: Option<u32>,
 }
 
 /// A name in braces that stands for nothing.
@@ -42,11 +46,11 @@ impl Places {
     pub(crate) fn new(dir: &Path, spec: &Spec) -> io::Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let mut socket = dir.join("app.sock");
-        let mut short = None;
+        let mut private = None;
         if socket.as_os_str().len() > PATH_LIMIT {
-            let folder = short_folder(&spec.session.to_string())?;
+            let folder = private_folder(&spec.session.to_string())?;
             socket = folder.join("app.sock");
-            short = Some(folder);
+            private = Some(folder);
         }
         Ok(Self {
             session: spec.session.to_string(),
@@ -55,7 +59,8 @@ impl Places {
             socket,
             port,
             dir: dir.to_owned(),
-            short,
+            private,
+            owner: None,
         })
     }
 
@@ -68,8 +73,36 @@ impl Places {
             socket: dir.join("app.sock"),
             port: 0,
             dir: dir.to_owned(),
-            short: None,
+            private: None,
+            owner: None,
         }
+    }
+
+    /// Makes `{dir}` and `{socket}` another account's: in a folder that only it can enter, because the keeper's is not for it.
+    pub(crate) fn give_to(&mut self, account: &Account) -> io::Result<()> {
+        if account.is_own {
+            return Ok(());
+        }
+        let folder = match self.private.take() {
+            Some(folder) => folder,
+            None => private_folder(&self.session)?,
+        };
+        self.private = Some(folder.clone());
+        account.own_folder(&folder)?;
+        self.socket = folder.join("app.sock");
+        self.dir = folder;
+        self.owner = Some(account.uid());
+        Ok(())
+    }
+
+    /// What `{dir}` stands for.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whose command it is, by user id, where that is not the keeper's own account.
+    pub(crate) fn owner(&self) -> Option<u32> {
+        self.owner
     }
 
     /// Replaces the placeholders of one text.
@@ -113,7 +146,7 @@ impl Places {
 
 impl Drop for Places {
     fn drop(&mut self) {
-        if let Some(folder) = &self.short
+        if let Some(folder) = &self.private
             && let Err(error) = fs::remove_dir_all(folder)
         {
             tracing::debug!(folder = %folder.display(), %error, "the folder of the application's socket stays");
@@ -133,21 +166,43 @@ fn is_name(text: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
+/// Where private folders are made: the first that can be used.
+fn parents() -> [PathBuf; 2] {
+    [PathBuf::from("/run/stead"), std::env::temp_dir()]
+}
+
+fn private_name(session: &str) -> String {
+    format!("stead-{session}")
+}
+
 /// A private folder with a short path.
-fn short_folder(session: &str) -> io::Result<PathBuf> {
+fn private_folder(session: &str) -> io::Result<PathBuf> {
     let mut last = io::ErrorKind::NotFound.into();
-    for parent in [PathBuf::from("/run/stead"), std::env::temp_dir()] {
-        if parent.starts_with("/run") {
-            // Fails without rights to /run; the next place is for that.
-            let _ = fs::DirBuilder::new().mode(0o711).create(&parent);
+    for parent in parents() {
+        // Fails without rights to /run; the next place is for that.
+        if parent.starts_with("/run") && fs::DirBuilder::new().mode(0o711).create(&parent).is_ok() {
+            // Other accounts pass through it, whatever the mask is.
+            fs::set_permissions(&parent, fs::Permissions::from_mode(0o711))?;
         }
-        let folder = parent.join(format!("stead-{session}"));
+        let folder = parent.join(private_name(session));
         match fs::DirBuilder::new().mode(0o700).create(&folder) {
             Ok(()) => return Ok(folder),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Removes the private folder of a session whose keeper was killed, if it had one. Symbolic links are not followed.
+pub(crate) fn remove_private(session: &str) {
+    for folder in parents().map(|parent| parent.join(private_name(session))) {
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::debug!(folder = %folder.display(), %error, "the folder of a killed keeper's application stays");
+            }
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -162,7 +217,8 @@ mod tests {
             socket: "/s/app.sock".into(),
             port: 5901,
             dir: "/s".into(),
-            short: None,
+            private: None,
+            owner: None,
         }
     }
 

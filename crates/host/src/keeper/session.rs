@@ -104,7 +104,13 @@ pub(crate) async fn live(
 }
 
 impl Session {
-    fn start(dir: &Path, spec: Spec, places: Places, happenings: mpsc::Sender<Happening>) -> Self {
+    fn start(
+        dir: &Path,
+        spec: Spec,
+        mut places: Places,
+        happenings: mpsc::Sender<Happening>,
+    ) -> Self {
+        let account = command::account(&spec, &mut places);
         let config = Config {
             dead_after: Duration::from_millis(spec.dead_after_ms),
             retain: Duration::from_millis(spec.retain_ms),
@@ -134,7 +140,10 @@ impl Session {
             leaving: None,
             happenings,
         };
-        match command::start(&session.spec, &session.places, dir) {
+        let started = account.and_then(|account| {
+            command::start(&session.spec, &session.places, dir, account.as_ref())
+        });
+        match started {
             Ok(running) => {
                 if let Some(running) = running {
                     session.watch(running);

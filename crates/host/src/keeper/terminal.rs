@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
+use super::account::Account;
 use super::output::Output;
 
 /// The size of a terminal that nobody has given another.
@@ -36,8 +37,8 @@ pub(crate) struct Terminal {
     attach: mpsc::Sender<oneshot::Sender<UnixStream>>,
 }
 
-/// A new terminal: the keeper's end, and the end that the command gets.
-pub(crate) fn open() -> io::Result<(OwnedFd, fs::File)> {
+/// A new terminal: the keeper's end, and the end that the command gets, which is that account's.
+pub(crate) fn open(account: Option<&Account>) -> io::Result<(OwnedFd, fs::File)> {
     let keeper = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&keeper)?;
     unlockpt(&keeper)?;
@@ -45,6 +46,9 @@ pub(crate) fn open() -> io::Result<(OwnedFd, fs::File)> {
     let name = ptsname(&keeper, Vec::new())?;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let command = rustix::fs::open(name.as_c_str(), flags, Mode::empty())?;
+    if let Some(account) = account.filter(|account| !account.is_own) {
+        account.own_terminal(&command)?;
+    }
     Ok((keeper, command.into()))
 }
 

@@ -77,6 +77,11 @@ impl Place {
     /// Starts a keeper for an application.
     pub(crate) async fn launch(&mut self, app: Application) -> Launched {
         let spec = self.spec(app);
+        self.launch_spec(spec).await
+    }
+
+    /// Starts a keeper of a session.
+    pub(crate) async fn launch_spec(&mut self, spec: Spec) -> Launched {
         let launched = launch(program(), &self.sessions, &spec).await;
         let launched = launched.unwrap_or_else(|error| panic!("no keeper: {error:?}"));
         self.pids.push(launched.status.pid);
@@ -92,6 +97,7 @@ impl Place {
             token: "card.1".parse().expect("a token"),
             user: "ann".parse().expect("a user"),
             created: UnixMillis(1),
+            server: "alpha".to_owned(),
             app,
             dead_after_ms: 1000,
             retain_ms: self.retain_ms,

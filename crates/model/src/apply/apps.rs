@@ -5,6 +5,7 @@ use crate::application::{Application, Backend};
 use crate::change::{Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::name::{AppName, NAME_LIMIT, UserName};
+use crate::run_as::{ACCOUNT_LIMIT, RunAs};
 use std::sync::Arc;
 
 /// The most backends of one application.
@@ -128,6 +129,7 @@ fn check(app: &Application) -> Result<(), Refusal> {
             "a name contains \"=\", or something contains a zero byte",
         ));
     }
+    check_account(app)?;
     bounds::size("users", app.users.len(), USERS)?;
     for user in &app.users {
         bounds::line("users", user, NAME_LIMIT + 1)?;
@@ -161,6 +163,25 @@ fn check(app: &Application) -> Result<(), Refusal> {
             "max-per-user and max-per-server",
             "a limit of 0 lets nobody start it",
         ));
+    }
+    Ok(())
+}
+
+/// An account must have a name that accounts can have, and something that runs as it.
+fn check_account(app: &Application) -> Result<(), Refusal> {
+    let Some(run_as) = &app.run_as else {
+        return Ok(());
+    };
+    let name = run_as.to_string();
+    bounds::size("run-as", name.len(), ACCOUNT_LIMIT)?;
+    match name.parse::<RunAs>() {
+        Ok(same) if same == *run_as => {}
+        Ok(_) => return Err(bounds::invalid("run-as", "{user} is no account's name")),
+        Err(error) => return Err(bounds::invalid("run-as", error.to_string())),
+    }
+    if app.launch.is_none() {
+        let why = "it is the account of a command, and the application launches none";
+        return Err(bounds::invalid("run-as", why));
     }
     Ok(())
 }
@@ -210,4 +231,32 @@ fn document(app: &Application) -> usize {
         .chain(tables)
         .chain(app.users.iter().map(|user| user.len() + 1))
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_needs_a_name_and_a_command() {
+        let with = |run_as: RunAs| Application {
+            launch: Some("@pty /bin/sh".to_owned()),
+            run_as: Some(run_as),
+            ..Application::named("a".parse().unwrap())
+        };
+        let account = |name: &str| RunAs::Account(name.to_owned());
+        assert_eq!(check(&with(RunAs::User)), Ok(()));
+        assert_eq!(check(&with(account("ann"))), Ok(()));
+        // As an older or damaged record may have it: nothing but a name gets in.
+        let long = "a".repeat(ACCOUNT_LIMIT + 1);
+        for name in ["", "{user}", "../root", "a b", &long] {
+            assert!(check(&with(account(name))).is_err(), "{name:?}");
+        }
+        let running = Application {
+            launch: None,
+            backends: vec![Backend::Tcp("127.0.0.1:22".to_owned())],
+            ..with(RunAs::User)
+        };
+        assert!(check(&running).is_err());
+    }
 }

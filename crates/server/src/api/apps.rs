@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::settings::value::nearest;
-use model::{AppName, Application, Backend, Command, Directory, OnDrain, Resumable};
+use model::{AppName, Application, Backend, Command, Directory, OnDrain, Resumable, RunAs};
 
 /// Lists the applications.
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = Vec<App>)))]
@@ -133,6 +133,9 @@ fn changed(mut app: Application, request: &AppChange) -> Result<Application, Pro
     app.users = request.users.clone().unwrap_or(app.users);
     app.env = request.env.clone().unwrap_or(app.env);
     app.dir = request.dir.clone().unwrap_or(app.dir);
+    if let Some(account) = &request.run_as {
+        app.run_as = account.as_deref().map(run_as).transpose()?;
+    }
     if let Some(word) = &request.on_drain {
         app.on_drain = on_drain(word)?;
     }
@@ -149,6 +152,11 @@ fn backend(text: &str) -> Result<Backend, Problem> {
             .parse()
             .map_err(|error: model::application::BackendError| Problem::invalid(error.to_string())),
     }
+}
+
+fn run_as(text: &str) -> Result<RunAs, Problem> {
+    text.parse()
+        .map_err(|error: model::run_as::RunAsError| Problem::invalid(error.to_string()))
 }
 
 fn resumable(word: &str) -> Result<Resumable, Problem> {
@@ -223,6 +231,18 @@ mod tests {
         assert_eq!(other.backends.len(), 2);
         assert_eq!(other.resumable, Resumable::Never);
         assert_eq!(other.launch.as_deref(), Some("xterm"));
+    }
+
+    #[test]
+    fn an_account_is_given_and_taken_back() {
+        let app = Application::named("a".parse().unwrap());
+        let with = changed(app, &request(r#"{"run_as": "{user}"}"#)).unwrap();
+        assert_eq!(with.run_as, Some(RunAs::User));
+        let same = changed(with.clone(), &request("{}")).unwrap();
+        assert_eq!(same, with);
+        assert!(changed(with.clone(), &request(r#"{"run_as": "a b"}"#)).is_err());
+        let without = changed(with, &request(r#"{"run_as": null}"#)).unwrap();
+        assert_eq!(without.run_as, None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use model::server::{ExternalAddress, Offline};
 use model::settings::Setting;
 use model::settings::value::nearest;
 use model::{
-    Application, Backend, Directory, Fields, Gateway, Mode, RegisteredToken, ResilienceMode,
+    Application, Backend, Directory, Fields, Gateway, Mode, RegisteredToken, ResilienceMode, RunAs,
     Server, ServerId, Session, Standing, User,
 };
 use std::collections::BTreeMap;
@@ -302,6 +302,7 @@ pub(super) fn app(app: &Application) -> bodies::App {
         users: app.users.clone(),
         env: app.env.clone(),
         dir: app.dir.clone(),
+        run_as: app.run_as.as_ref().map(RunAs::to_string),
         on_drain: app.on_drain.as_str().to_owned(),
         proxy_protocol: if app.proxy_protocol { "v2" } else { "none" }.to_owned(),
         version_number: app.version_number,

@@ -140,6 +140,7 @@ impl Host {
             token: session.token.clone(),
             user: session.user.clone(),
             created: session.created,
+            server: directory.name_of(self.node.me()),
             app: (*app).clone(),
             dead_after_ms: millis(directory.settings().dead_after()),
             retain_ms: millis(directory.settings().retain(Some(self.node.me()))),

@@ -6,7 +6,7 @@ use super::values::{self, Limit};
 use crate::door::{Door, Method, escape};
 use crate::errors::Failure;
 use clap::{Subcommand, ValueEnum};
-use model::{AppName, Backend};
+use model::{AppName, Backend, RunAs};
 use server::api::bodies::{App as AppView, AppChange};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,6 +34,7 @@ enum Verb {
   stead app add shell --launch '@pty /bin/bash -l'
   stead app add desktop --launch 'Xtigervnc -rfbunixpath {socket} -SecurityTypes None' --backend unix:{socket}
   stead app add rdp --backend tcp:127.0.0.1:3389
+  stead app add home --launch '@pty /bin/bash -l' --run-as '{user}' --dir '/home/{user}'
 
 Placeholders in commands, backends and the environment: {session} {user} {token} {socket} {port} {dir}.")]
 struct Add {
@@ -90,6 +91,9 @@ enum Resumable {
     /// It ends with its client.
     Never,
 }
+
+/// The word for the server's own account.
+const OWN: &str = "own";
 
 /// What a drain of its server does with a session
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -150,12 +154,28 @@ struct Fields {
     /// Working folder of the command; the session's own when absent.
     #[arg(long, value_name = "DIR")]
     dir: Option<String>,
+    /// The operating-system account of the command: a name, or `{user}` for the one named like the session's user; `own` for the
+    /// server's own, which it is when nothing is said. Servers must run as root for any other.
+    #[arg(long, value_name = "ACCOUNT|{user}|own", value_parser = account)]
+    run_as: Option<Account>,
     /// What a drain of its server does with a session (`stead server offline --drain`); `move` when nothing is said.
     #[arg(long, value_enum)]
     on_drain: Option<OnDrain>,
     /// The header that says who the client is, which its backends expect of each connection; `none` when nothing is said.
     #[arg(long, value_enum)]
     proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// An account; none: the server's own.
+#[derive(Debug, Clone)]
+struct Account(Option<RunAs>);
+
+/// Reads an account.
+fn account(text: &str) -> Result<Account, model::run_as::RunAsError> {
+    match text {
+        OWN => Ok(Account(None)),
+        _ => text.parse().map(|account| Account(Some(account))),
+    }
 }
 
 impl Fields {
@@ -186,6 +206,9 @@ impl Fields {
             users: given(self.users),
             env: pairs(self.env),
             dir: self.dir.map(|dir| Some(dir).filter(|dir| !dir.is_empty())),
+            run_as: self
+                .run_as
+                .map(|account| account.0.map(|account| account.to_string())),
             on_drain: self.on_drain.map(|on_drain| {
                 match on_drain {
                     OnDrain::Move => "move",
@@ -285,6 +308,12 @@ fn facts(app: &AppView) -> String {
             app.dir
                 .clone()
                 .unwrap_or_else(|| "the session's own".to_owned()),
+        ),
+        (
+            "runs as",
+            app.run_as
+                .clone()
+                .unwrap_or_else(|| "the server's own account".to_owned()),
         ),
         ("on drain", app.on_drain.clone()),
         ("PROXY protocol", app.proxy_protocol.clone()),

@@ -194,12 +194,23 @@ fn applications_and_sessions() {
         "keep",
         "--env",
         "LANG=C",
+        "--run-as",
+        "{user}",
     ]);
     assert_eq!(app["max_per_user"], Value::Null);
     assert_eq!(app["suspended_timeout_ms"], 8 * 3_600_000);
     assert_eq!(app["idle_timeout_ms"], 1_800_000);
     assert_eq!(app["on_drain"], "keep");
     assert_eq!(app["env"]["LANG"], "C");
+    assert_eq!(app["run_as"], "{user}");
+    let (_, shown, _) = run(server.command(&["app", "show", "desktop"]));
+    assert!(shown.contains("{user}"), "{shown}");
+    let app = server.json(&["app", "set", "desktop", "--run-as", "own"]);
+    assert_eq!(app["run_as"], Value::Null);
+    let told = server.fails(4, &["app", "set", "rdp", "--run-as", "nobody"]);
+    assert!(told.contains("launches none"), "{told}");
+    let (code, _, err) = run(server.command(&["app", "set", "desktop", "--run-as", "a b"]));
+    assert!(code == 2 && err.contains("names no account"), "{err}");
     assert_eq!(app["launch"], "Xvnc -rfbunixpath {socket}");
     assert_eq!(server.json(&["app", "show", "desktop"]), app);
     assert_eq!(server.json(&["app", "list"]).as_array().unwrap().len(), 2);

@@ -255,6 +255,9 @@ pub struct App {
     pub env: BTreeMap<String, String>,
     /// Working folder of the command.
     pub dir: Option<String>,
+    /// The operating-system account of the command: a name, or `{user}` for the one named like the session's user; the server's own
+    /// when absent.
+    pub run_as: Option<String>,
     /// What a drain of its server does with a session: `move` or `keep`.
     pub on_drain: String,
     /// The header of the PROXY protocol that its backends expect of each connection: `none` or `v2`.
@@ -312,6 +315,11 @@ pub struct AppChange {
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub dir: Option<Option<String>>,
+    /// The operating-system account of the command: a name, or `{user}` for the one named like the session's user; `null` for the
+    /// server's own.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub run_as: Option<Option<String>>,
     /// What a drain of its server does with a session: `move` or `keep`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_drain: Option<String>,
