@@ -26,4 +26,4 @@ pub use keeper::backend::{NoBackend, Socket as BackendSocket};
 pub use launch::{LaunchError, Launched, launch};
 pub use link::{Commands, LinkError, Notices, connect, open_stream};
 pub use load::{Load, LoadMeter};
-pub use running::connect_running;
+pub use running::{accepts, connect_running};

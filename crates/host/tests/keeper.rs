@@ -51,6 +51,36 @@ async fn bytes_go_to_a_running_server_and_back() {
     assert_eq!(viewer.came, b"hello");
 }
 
+/// Of several running servers a session stays with the one that accepted it, also when a better one is back.
+#[tokio::test]
+async fn a_session_stays_with_its_backend_while_that_lives() {
+    let mut place = Place::new();
+    let (away, second) = (
+        tokio::net::TcpListener::bind("127.0.0.1:0").await,
+        echo().await,
+    );
+    let first = away.expect("a port").local_addr().expect("an address");
+    let launched = place
+        .launch(app(None, &[&format!("tcp:{first}"), &second]))
+        .await;
+    let mut viewer = Viewer::attach(&launched.dir, 1).await;
+    viewer.ask("by the second", "by the second").await;
+    // Whoever came to the first would be greeted.
+    let listener = tokio::net::TcpListener::bind(first)
+        .await
+        .expect("it is free");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.write_all(b"by the first").await.ok();
+        }
+    });
+    let mut viewer = Viewer::attach(&launched.dir, 1).await;
+    viewer
+        .ask("still by the second", "still by the second")
+        .await;
+    assert!(!viewer.text().contains("by the first"), "{}", viewer.text());
+}
+
 #[tokio::test]
 async fn a_shell_on_a_terminal() {
     let mut place = Place::new();

@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+/// The greatest weight of a backend.
+pub const WEIGHT_LIMIT: u16 = 256;
+/// What stands between an address and its weight.
+const WEIGHT: &str = ",weight=";
+
 /// Where the bytes of a session are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Backend {
@@ -20,7 +25,9 @@ pub enum Backend {
 
 /// Why a text is no backend address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no backend address: use unix:PATH or tcp:HOST:PORT")]
+#[error(
+    "{given:?} is no backend address: use unix:PATH or tcp:HOST:PORT, with \",weight=NUMBER\" behind it from 0 to {WEIGHT_LIMIT} where one of several is to get more sessions than another, or none"
+)]
 pub struct BackendError {
     /// What was given.
     pub given: String,
@@ -51,6 +58,43 @@ impl fmt::Display for Backend {
             Self::Pty => f.write_str("@pty"),
             Self::Unix(path) => write!(f, "unix:{path}"),
             Self::Tcp(address) => write!(f, "tcp:{address}"),
+        }
+    }
+}
+
+/// A backend and its weight, as people write them: `tcp:HOST:PORT,weight=3`; 1 is not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weighted {
+    /// Where the bytes are.
+    pub backend: Backend,
+    /// Its part of the sessions, relative to the others' weights: 0 (no new ones) to [`WEIGHT_LIMIT`].
+    pub weight: u16,
+}
+
+impl FromStr for Weighted {
+    type Err = BackendError;
+    fn from_str(text: &str) -> Result<Self, BackendError> {
+        let Some((address, weight)) = text.rsplit_once(WEIGHT) else {
+            let backend = text.parse()?;
+            return Ok(Self { backend, weight: 1 });
+        };
+        let error = || BackendError {
+            given: text.chars().take(200).collect(),
+        };
+        let weight = weight.parse().map_err(|_| error())?;
+        if weight > WEIGHT_LIMIT {
+            return Err(error());
+        }
+        let backend = address.parse().map_err(|_| error())?;
+        Ok(Self { backend, weight })
+    }
+}
+
+impl fmt::Display for Weighted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.weight {
+            1 => self.backend.fmt(f),
+            weight => write!(f, "{}{WEIGHT}{weight}", self.backend),
         }
     }
 }
@@ -107,8 +151,11 @@ pub struct Application {
     /// The command of one session, with placeholders; absent where the backend is a running server.
     /// `@pty ` in front runs it on a terminal of its own.
     pub launch: Option<String>,
-    /// Where its bytes are. Several are tried in order.
+    /// Where its bytes are. Of a launched command's several are tried in order; of running servers' each session gets one.
     pub backends: Vec<Backend>,
+    /// The weight of each backend, in their order, up to [`WEIGHT_LIMIT`]; all weigh the same when empty.
+    #[serde(default)]
+    pub weights: Vec<u16>,
     /// How long the backend may take to accept, 100 ms to 10 min.
     pub ready_timeout_ms: u64,
     /// Whether a session goes on without a client.
@@ -161,6 +208,7 @@ impl Application {
             name,
             launch: None,
             backends: Vec::new(),
+            weights: Vec::new(),
             ready_timeout_ms: Self::READY_TIMEOUT_DEFAULT_MS,
             resumable: Resumable::Always,
             detach_timeout_ms: 60_000,
@@ -179,6 +227,27 @@ impl Application {
         }
     }
 
+    /// Its backends with their weights.
+    pub fn weighted(&self) -> impl Iterator<Item = Weighted> + '_ {
+        let weights = self.weights.iter().copied().chain(std::iter::repeat(1));
+        let both = self.backends.iter().cloned().zip(weights);
+        both.map(|(backend, weight)| Weighted { backend, weight })
+    }
+
+    /// Says what its backends are.
+    pub fn set_backends(&mut self, backends: Vec<Weighted>) {
+        self.weights = match backends.iter().all(|one| one.weight == 1) {
+            true => Vec::new(),
+            false => backends.iter().map(|one| one.weight).collect(),
+        };
+        self.backends = backends.into_iter().map(|one| one.backend).collect();
+    }
+
+    /// Whether its sessions are shared among several servers that run already.
+    pub fn is_balanced(&self) -> bool {
+        self.launch.is_none() && self.backends.len() > 1
+    }
+
     /// The command without `@pty`, and whether it runs on a terminal.
     pub fn command(&self) -> Option<(&str, bool)> {
         let launch = self.launch.as_deref()?;
@@ -192,6 +261,34 @@ impl Application {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_as_text() {
+        for text in ["tcp:a:1", "tcp:a:1,weight=0", "unix:/run/x,weight=256"] {
+            assert_eq!(text.parse::<Weighted>().unwrap().to_string(), text);
+        }
+        let plain: Weighted = "tcp:a:1,weight=1".parse().unwrap();
+        assert_eq!((plain.weight, plain.to_string().as_str()), (1, "tcp:a:1"));
+        for text in [
+            "tcp:a:1,weight=257",
+            "tcp:a:1,weight=-1",
+            "tcp:a:1,weight=",
+            "tcp:a:1,wight=2",
+            ",weight=2",
+            "tcp:a:1,weight=2,weight=3",
+        ] {
+            assert!(text.parse::<Weighted>().is_err(), "{text:?} was accepted");
+        }
+        let mut app = Application::named("a".parse().unwrap());
+        let read = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        app.set_backends(read(&["tcp:a:1", "tcp:b:1,weight=3"]));
+        assert_eq!(app.weights, [1, 3]);
+        let texts: Vec<String> = app.weighted().map(|one| one.to_string()).collect();
+        assert_eq!(texts, ["tcp:a:1", "tcp:b:1,weight=3"]);
+        assert!(app.is_balanced());
+        app.set_backends(read(&["tcp:a:1"]));
+        assert!(app.weights.is_empty() && !app.is_balanced());
+    }
 
     #[test]
     fn backends_as_text() {

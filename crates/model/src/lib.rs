@@ -29,7 +29,7 @@ pub mod token;
 pub mod trust;
 pub mod user;
 
-pub use application::{Application, Backend, OnDrain, Resumable};
+pub use application::{Application, Backend, OnDrain, Resumable, Weighted};
 pub use backups::BackupEdit;
 pub use change::{Applied, Author, Change, Command, Outcome, Refusal};
 pub use difference::{Difference, difference};

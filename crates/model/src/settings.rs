@@ -441,6 +441,21 @@ impl Settings {
         }
     }
 
+    /// `backends.check-interval`.
+    pub fn backend_check_interval(&self) -> Duration {
+        self.duration("backends.check-interval", None)
+    }
+
+    /// `backends.fall`, in checks.
+    pub fn backend_fall(&self) -> u32 {
+        u32::try_from(self.integer("backends.fall")).unwrap_or(u32::MAX)
+    }
+
+    /// `backends.rise`, in checks.
+    pub fn backend_rise(&self) -> u32 {
+        u32::try_from(self.integer("backends.rise")).unwrap_or(u32::MAX)
+    }
+
     /// `gateway.retain`, of one server or the group.
     pub fn gateway_retain(&self, on: Option<ServerId>) -> Duration {
         self.duration("gateway.retain", on)

@@ -7,6 +7,7 @@
 //! [`office`] puts together what one server needs.
 
 pub mod advice;
+pub mod backends;
 pub mod backups;
 pub mod campaign;
 pub mod clocks;

@@ -8,6 +8,7 @@
 
 mod admission;
 pub mod api;
+mod backends;
 mod client_port;
 pub mod clock;
 mod control;

@@ -14,6 +14,7 @@ pub(crate) use current::empty_directory;
 pub(crate) use current::nobody_in;
 pub use sight::{Consistency, Heard};
 
+use crate::backends::Backends;
 use crate::clock;
 use crate::gateways::Gateways;
 use crate::hosting::Hosting;
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) placing: Placing,
     pub(crate) hosting: Hosting,
     pub(crate) gateways: Gateways,
+    pub(crate) backends: Backends,
     pub(crate) decision: Mutex<Option<Explanation>>,
     pub(crate) leaving: Mutex<Option<ServerId>>,
     /// How far a reset has come.
@@ -207,6 +209,7 @@ impl Node {
         disk.into_iter()
             .chain(self.0.hosting.warnings())
             .chain(self.0.gateways.troubles())
+            .chain(self.0.backends.troubles())
             .collect()
     }
 

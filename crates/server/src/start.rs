@@ -4,6 +4,7 @@
 //! Consensus and its connections have runtimes of their own, so that a flood of clients' bytes never delays a
 //! heartbeat. Each life of the server has one too: nothing that runs in it outlives a reset.
 
+use crate::backends::{self, Backends};
 use crate::client_port::{self, PROTOCOLS};
 use crate::clock;
 use crate::endpoint::{self, EndpointError};
@@ -275,6 +276,7 @@ async fn start(
         placing: Placing::default(),
         hosting: Hosting::default(),
         gateways: Gateways::default(),
+        backends: Backends::default(),
         decision: Mutex::default(),
         leaving: Mutex::default(),
         reset: watch::Sender::default(),
@@ -402,6 +404,7 @@ impl Server {
         tokio::spawn(crate::following::say_hello(node.clone()));
         if node.0.identity.standing.hosts() {
             tokio::spawn(hosting::run(node.clone()));
+            tokio::spawn(backends::run(node.clone()));
         }
         tokio::spawn(gateways::run(node.clone()));
         let doorman = Arc::new(Doorman { node: node.clone() });

@@ -2,12 +2,13 @@
 
 use crate::hosting::Visit;
 use crate::node::Node;
-use host::{BackendSocket, LinkError};
+use host::{BackendSocket, LinkError, NoBackend};
 use model::{Application, EndReason, Server, Session, SessionId, SessionState};
 use peer::dial::PeerStream;
 use relay::ByteStream;
 use relay::gateway::Socket;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -204,7 +205,10 @@ impl Node {
         let (app, known) = self.bound_here(session).await?;
         let folder = self.session_folder(session);
         let limit = ACCEPTS_WITHIN.min(Duration::from_millis(app.ready_timeout_ms));
-        let connected = host::connect_running(&app, &known, &folder, limit).await;
+        let connected = match app.is_balanced() {
+            true => self.connect_balanced(&app, &known, &folder).await,
+            false => host::connect_running(&app, &known, &folder, limit).await,
+        };
         let socket = match connected {
             Ok(BackendSocket::Tcp(stream)) => Socket::Tcp(stream),
             Ok(BackendSocket::Unix(stream)) => Socket::Unix(stream),
@@ -222,6 +226,37 @@ impl Node {
             socket.write_all(&header).await?;
         }
         Ok((socket, visit))
+    }
+
+    /// Connects to the first backend that accepts of those that are up, the session's own before all others.
+    async fn connect_balanced(
+        &self,
+        app: &Application,
+        session: &Session,
+        folder: &Path,
+    ) -> Result<BackendSocket, NoBackend> {
+        let balanced = self.balanced(session.id, app);
+        let none = |detail| NoBackend { detail };
+        let balanced = balanced.map_err(|error| none(error.to_string()))?;
+        let mut met = Vec::new();
+        for backend in &balanced.backends {
+            let one = Application {
+                backends: vec![backend.clone()],
+                ..balanced.clone()
+            };
+            // They run already: who does not accept now is not waited for, another one may.
+            match host::connect_running(&one, session, folder, Duration::ZERO).await {
+                Ok(socket) => {
+                    self.0.backends.hold(session.id, backend);
+                    return Ok(socket);
+                }
+                Err(error) => {
+                    self.note_backend(backend, Err(error.detail.clone()));
+                    met.push(error.detail);
+                }
+            }
+        }
+        Err(none(met.join("; ")))
     }
 
     /// A session on this server that needs no keeper. The server that asks may have heard of it before this one.

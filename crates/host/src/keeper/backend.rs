@@ -1,6 +1,7 @@
 //! Connections to what a session runs.
 //!
-//! Always true: an attempt to connect takes at most [`CONNECT`]; several backends are tried in order.
+//! Always true: an attempt to connect takes at most [`CONNECT`]; several backends are tried in order, but of running ones the one that
+//! accepted last comes first: a session stays with it while it lives.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -109,17 +110,22 @@ pub struct NoBackend {
     pub detail: String,
 }
 
-/// Connects to the first backend that accepts.
+/// Connects to the first backend that accepts, the one that the session stays with before all others.
 pub(crate) async fn connect(
     backends: &[Backend],
     places: &Places,
     terminal: Option<&Terminal>,
 ) -> Result<Socket, NoBackend> {
     let mut met = Vec::new();
-    for backend in backends {
+    let mut order: Vec<(usize, &Backend)> = backends.iter().enumerate().collect();
+    order.sort_by_key(|(place, _)| places.accepted() != Some(*place));
+    for (place, backend) in order {
         let attempt = timeout(CONNECT, connect_one(backend, places, terminal)).await;
         match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => {
+                places.note_accepted(place);
+                return Ok(socket);
+            }
             Err(error) => met.push(format!("{backend}: {error}")),
         }
     }

@@ -9,6 +9,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wire::keeper::Spec;
 
@@ -29,6 +30,8 @@ pub(crate) struct Places {
     private: Option<PathBuf>,
     /// Whose command it is, by user id, where that is not the keeper's own account.
     owner: Option<u32>,
+    /// Which of several running backends accepted last, where the session stays with it; beyond their number: none.
+    accepted: Option<AtomicUsize>,
 }
 
 /// A name in braces that stands for nothing.
@@ -61,6 +64,7 @@ impl Places {
             dir: dir.to_owned(),
             private,
             owner: None,
+            accepted: spec.app.is_balanced().then(|| AtomicUsize::new(usize::MAX)),
         })
     }
 
@@ -75,6 +79,7 @@ impl Places {
             dir: dir.to_owned(),
             private: None,
             owner: None,
+            accepted: None,
         }
     }
 
@@ -93,6 +98,19 @@ impl Places {
         self.dir = folder;
         self.owner = Some(account.uid());
         Ok(())
+    }
+
+    /// The place of the backend that the session stays with, if it stays with one and had one.
+    pub(crate) fn accepted(&self) -> Option<usize> {
+        let accepted = self.accepted.as_ref()?.load(Ordering::Relaxed);
+        (accepted != usize::MAX).then_some(accepted)
+    }
+
+    /// The backend at that place accepted.
+    pub(crate) fn note_accepted(&self, place: usize) {
+        if let Some(accepted) = &self.accepted {
+            accepted.store(place, Ordering::Relaxed);
+        }
     }
 
     /// What `{dir}` stands for.
@@ -219,6 +237,7 @@ mod tests {
             dir: "/s".into(),
             private: None,
             owner: None,
+            accepted: None,
         }
     }
 

@@ -1,11 +1,12 @@
 //! Changes of applications. An application makes sense on its own before it is kept.
 
 use super::{Applying, bounds};
-use crate::application::{Application, Backend};
+use crate::application::{Application, Backend, WEIGHT_LIMIT};
 use crate::change::{Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::name::{AppName, NAME_LIMIT, UserName};
 use crate::run_as::{ACCOUNT_LIMIT, RunAs};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The most backends of one application.
@@ -140,6 +141,7 @@ fn check(app: &Application) -> Result<(), Refusal> {
         bounds::DOCUMENT,
     )?;
     check_reachable(app)?;
+    check_weights(app)?;
     if !(100..=Application::READY_TIMEOUT_LIMIT_MS).contains(&app.ready_timeout_ms) {
         return Err(bounds::invalid(
             "ready-timeout",
@@ -214,6 +216,31 @@ fn check_reachable(app: &Application) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Weights are of several backends that run already, and somebody must get the sessions.
+fn check_weights(app: &Application) -> Result<(), Refusal> {
+    let mut seen = BTreeSet::new();
+    let twice = |backend: &&Backend| !seen.insert(backend.to_string());
+    if let Some(backend) = app.backends.iter().find(twice) {
+        let why = format!("{backend} is named twice; a weight gives it more sessions");
+        return Err(bounds::invalid("backend", why));
+    }
+    if app.weights.is_empty() {
+        return Ok(());
+    }
+    let why = if app.weights.len() != app.backends.len() {
+        "there must be as many weights as backends"
+    } else if app.launch.is_some() {
+        "weights are for servers that run already; those of a launched command are tried in order"
+    } else if app.weights.iter().any(|weight| *weight > WEIGHT_LIMIT) {
+        "a weight is at most 256"
+    } else if app.weights.iter().all(|weight| *weight == 0) {
+        "one of the weights must be more than 0, or no session starts"
+    } else {
+        return Ok(());
+    };
+    Err(bounds::invalid("backend", why))
+}
+
 /// About how many bytes the record takes.
 fn document(app: &Application) -> usize {
     let texts = [app.launch.as_ref(), app.dir.as_ref()]
@@ -236,6 +263,33 @@ fn document(app: &Application) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_are_for_servers_that_run_already() {
+        let with = |weights: &[u16]| Application {
+            backends: vec![
+                Backend::Tcp("a:22".to_owned()),
+                Backend::Tcp("b:22".to_owned()),
+            ],
+            weights: weights.to_vec(),
+            ..Application::named("a".parse().unwrap())
+        };
+        for weights in [&[][..], &[1, 1], &[0, 3], &[256, 0]] {
+            assert_eq!(check(&with(weights)), Ok(()), "{weights:?}");
+        }
+        for weights in [&[1][..], &[1, 1, 1], &[0, 0], &[257, 1]] {
+            assert!(check(&with(weights)).is_err(), "{weights:?}");
+        }
+        let launched = |weights| Application {
+            launch: Some("x".to_owned()),
+            ..with(weights)
+        };
+        assert_eq!(check(&launched(&[])), Ok(()));
+        assert!(check(&launched(&[1, 2])).is_err());
+        let mut twice = with(&[]);
+        twice.backends.push(Backend::Tcp("a:22".to_owned()));
+        assert!(check(&twice).is_err());
+    }
 
     #[test]
     fn an_account_needs_a_name_and_a_command() {

@@ -79,6 +79,26 @@ pub(super) const UNREGISTERED: &[&str] = &["allow", "register", "refuse"];
 
 /// Every setting, by key.
 pub static CATALOGUE: &[Setting] = &[
+    span(
+        "backends.check-interval",
+        (100, MINUTE),
+        "2s",
+        "How often a server connects to each of several backends of an application, to see whether it accepts.",
+    ),
+    count(
+        "backends.fall",
+        (1, 100),
+        "3",
+        "checks",
+        "After how many failed checks in a row a backend is down and gets no sessions.",
+    ),
+    count(
+        "backends.rise",
+        (1, 100),
+        "2",
+        "checks",
+        "After how many successful checks in a row a backend that was down is up again.",
+    ),
     Setting {
         key: "balance.method",
         kind: Kind::Choice(METHODS),

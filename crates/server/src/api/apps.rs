@@ -12,12 +12,20 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::settings::value::nearest;
-use model::{AppName, Application, Backend, Command, Directory, OnDrain, Resumable, RunAs};
+use model::{
+    AppName, Application, Backend, Command, Directory, OnDrain, Resumable, RunAs, Weighted,
+};
 
 /// Lists the applications.
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = Vec<App>)))]
 pub(super) async fn list(State(node): State<Node>) -> Json<Vec<App>> {
-    Json(node.directory().apps().map(|app| show::app(app)).collect())
+    let directory = node.directory();
+    Json(
+        directory
+            .apps()
+            .map(|app| show::app_here(&node, app))
+            .collect(),
+    )
 }
 
 /// Shows an application.
@@ -33,7 +41,11 @@ pub(super) async fn show(
 fn shown(node: &Node, status: StatusCode, name: &AppName) -> Result<Response, Problem> {
     let directory = node.directory();
     let app = found(&directory, name)?;
-    Ok(tagged(status, app.version_number, &show::app(app)))
+    Ok(tagged(
+        status,
+        app.version_number,
+        &show::app_here(node, app),
+    ))
 }
 
 fn found<'a>(directory: &'a Directory, name: &AppName) -> Result<&'a Application, Problem> {
@@ -116,7 +128,7 @@ fn changed(mut app: Application, request: &AppChange) -> Result<Application, Pro
     }
     if let Some(backends) = &request.backends {
         let read = |text: &String| backend(text);
-        app.backends = backends.iter().map(read).collect::<Result<_, _>>()?;
+        app.set_backends(backends.iter().map(read).collect::<Result<_, _>>()?);
     }
     if let Some(word) = &request.resumable {
         app.resumable = resumable(word)?;
@@ -145,9 +157,12 @@ fn changed(mut app: Application, request: &AppChange) -> Result<Application, Pro
     Ok(app)
 }
 
-fn backend(text: &str) -> Result<Backend, Problem> {
+fn backend(text: &str) -> Result<Weighted, Problem> {
     match text {
-        "@pty" => Ok(Backend::Pty),
+        "@pty" => Ok(Weighted {
+            backend: Backend::Pty,
+            weight: 1,
+        }),
         _ => text
             .parse()
             .map_err(|error: model::application::BackendError| Problem::invalid(error.to_string())),

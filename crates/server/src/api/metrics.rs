@@ -4,6 +4,7 @@
 
 use super::bodies::ServerStatus;
 use super::show::Moment;
+use crate::backends::BackendState;
 use crate::node::Node;
 use axum::extract::State;
 use axum::http::{HeaderName, header};
@@ -81,6 +82,7 @@ pub(super) async fn metrics(State(node): State<Node>) -> ([(HeaderName, &'static
     let moment = Moment::new(&node);
     let mut text = Text::default();
     of_server(&mut text, &node);
+    of_backends(&mut text, &node);
     of_group(&mut text, &node, &moment);
     of_members(&mut text, &moment);
     ([(header::CONTENT_TYPE, MEDIA_TYPE)], text.0)
@@ -120,6 +122,41 @@ fn of_server(text: &mut Text, node: &Node) {
             figure(age) / 1000.0,
         );
     }
+}
+
+fn of_backends(text: &mut Text, node: &Node) {
+    let directory = node.directory();
+    let states: Vec<(String, BackendState)> = directory
+        .apps()
+        .flat_map(|app| {
+            let name = app.name.to_string();
+            let states = node.0.backends.states(app).into_iter();
+            states.map(move |state| (name.clone(), state))
+        })
+        .collect();
+    let labels = |name: &String, state: &BackendState| {
+        let backend = state.backend.backend.to_string();
+        vec![("app", name.clone()), ("backend", backend)]
+    };
+    let up = states.iter().filter_map(|(name, state)| {
+        let (up, _) = state.up?;
+        Some((labels(name, state), flag(up)))
+    });
+    text.metric(
+        "stead_backend_up",
+        "gauge",
+        "1 while a backend, one of several of an application, accepts connections of this server.",
+        up,
+    );
+    let sessions = states
+        .iter()
+        .map(|(name, state)| (labels(name, state), f64::from(state.sessions)));
+    text.metric(
+        "stead_backend_sessions",
+        "gauge",
+        "Sessions of this server that have the backend.",
+        sessions,
+    );
 }
 
 fn of_group(text: &mut Text, node: &Node, moment: &Moment) {

@@ -2,14 +2,15 @@
 
 use super::bodies::{self, rfc3339};
 use super::problem::Problem;
+use crate::backends::BackendState;
 use crate::gateways::GatewayState;
 use crate::node::{Current, Heard, Node};
 use model::server::{ExternalAddress, Offline};
 use model::settings::Setting;
 use model::settings::value::nearest;
 use model::{
-    Application, Backend, Directory, Fields, Gateway, Mode, RegisteredToken, ResilienceMode, RunAs,
-    Server, ServerId, Session, Standing, User,
+    Application, Directory, Fields, Gateway, Mode, RegisteredToken, ResilienceMode, RunAs, Server,
+    ServerId, Session, Standing, User,
 };
 use std::collections::BTreeMap;
 use wire::control::Report;
@@ -290,7 +291,8 @@ pub(super) fn app(app: &Application) -> bodies::App {
     bodies::App {
         name: app.name.to_string(),
         launch: app.launch.clone(),
-        backends: app.backends.iter().map(Backend::to_string).collect(),
+        backends: app.weighted().map(|one| one.to_string()).collect(),
+        here: Vec::new(),
         ready_timeout_ms: app.ready_timeout_ms,
         resumable: app.resumable.as_str().to_owned(),
         detach_timeout_ms: app.detach_timeout_ms,
@@ -306,6 +308,28 @@ pub(super) fn app(app: &Application) -> bodies::App {
         on_drain: app.on_drain.as_str().to_owned(),
         proxy_protocol: if app.proxy_protocol { "v2" } else { "none" }.to_owned(),
         version_number: app.version_number,
+    }
+}
+
+/// An application with how its backends are on this server.
+pub(super) fn app_here(node: &Node, record: &Application) -> bodies::App {
+    let here = |state: BackendState| bodies::BackendHere {
+        backend: state.backend.backend.to_string(),
+        weight: state.backend.weight,
+        state: match state.up {
+            Some((true, _)) => "up",
+            Some((false, _)) => "down",
+            None => "unchecked",
+        }
+        .to_owned(),
+        since: state.up.map(|(_, since)| rfc3339(since)),
+        error: state.trouble,
+        sessions: state.sessions,
+    };
+    let states = node.0.backends.states(record).into_iter();
+    bodies::App {
+        here: states.map(here).collect(),
+        ..app(record)
     }
 }
 

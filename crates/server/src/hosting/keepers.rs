@@ -45,6 +45,7 @@ impl Host {
                 let session = live.spec.session;
                 let keeper = keeper_of(&live.status);
                 self.node.0.hosting.warn(live.warning);
+                self.note_backend(&live.spec);
                 self.follow(session, live.commands, live.notices);
                 Some((session, keeper))
             }
@@ -66,6 +67,13 @@ impl Host {
                 tracing::warn!(dir = %dir.display(), %error, "a session's folder cannot be read");
                 None
             }
+        }
+    }
+
+    /// Which backend a session has that outlived the last run: the first that its keeper was given.
+    fn note_backend(&self, spec: &Spec) {
+        if let (true, Some(first)) = (spec.app.is_balanced(), spec.app.backends.first()) {
+            self.node.0.backends.hold(spec.session, first);
         }
     }
 
@@ -118,6 +126,15 @@ impl Host {
         }
     }
 
+    /// No backend is up for a session: it cannot start here.
+    fn not_balanced(&mut self, session: SessionId, app: &model::AppName, detail: String) {
+        tracing::warn!(%session, %detail, "a session could not be started");
+        self.node.0.hosting.note_start(app, true);
+        self.bare.remove(&session);
+        let event = Event::NotStarted { session, detail };
+        let _ = self.happened.send(Happened::Policy(event));
+    }
+
     /// Starts the keeper of a session, unless it is being started.
     pub(super) fn start(&mut self, directory: &Directory, session: &Session) {
         let id = session.id;
@@ -130,9 +147,14 @@ impl Host {
             let _ = self.happened.send(Happened::Policy(event));
             return;
         };
-        if !self.launching.insert(id) {
+        if self.launching.contains(&id) {
             return;
         }
+        let app = match self.node.balanced(id, &app) {
+            Ok(app) => app,
+            Err(error) => return self.not_balanced(id, &app.name, error.to_string()),
+        };
+        self.launching.insert(id);
         self.bare.remove(&id);
         let spec = Spec {
             format: FILE_FORMAT,
@@ -141,7 +163,7 @@ impl Host {
             user: session.user.clone(),
             created: session.created,
             server: directory.name_of(self.node.me()),
-            app: (*app).clone(),
+            app,
             dead_after_ms: millis(directory.settings().dead_after()),
             retain_ms: millis(directory.settings().retain(Some(self.node.me()))),
         };

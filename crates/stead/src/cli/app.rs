@@ -6,8 +6,8 @@ use super::values::{self, Limit};
 use crate::door::{Door, Method, escape};
 use crate::errors::Failure;
 use clap::{Subcommand, ValueEnum};
-use model::{AppName, Backend, RunAs};
-use server::api::bodies::{App as AppView, AppChange};
+use model::{AppName, RunAs, Weighted};
+use server::api::bodies::{App as AppView, AppChange, BackendHere};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ enum Verb {
   stead app add shell --launch '@pty /bin/bash -l'
   stead app add desktop --launch 'Xtigervnc -rfbunixpath {socket} -SecurityTypes None' --backend unix:{socket}
   stead app add rdp --backend tcp:127.0.0.1:3389
+  stead app add web --backend tcp:10.0.0.7:80,weight=3 --backend tcp:10.0.0.8:80
   stead app add home --launch '@pty /bin/bash -l' --run-as '{user}' --dir '/home/{user}'
 
 Placeholders in commands, backends and the environment: {session} {user} {token} {socket} {port} {dir}.")]
@@ -118,9 +119,11 @@ struct Fields {
     /// The command of one session; `@pty ` in front runs it on a terminal of its own. Without a command the backend is a running server.
     #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
     launch: Option<String>,
-    /// Where a session's bytes are: unix:PATH or tcp:HOST:PORT; may be given several times.
-    #[arg(long = "backend", value_name = "ADDRESS")]
-    backends: Vec<Backend>,
+    /// Where a session's bytes are: unix:PATH or tcp:HOST:PORT; may be given several times. Several of running servers share the
+    /// sessions, by `,weight=NUMBER` behind each (1 when nothing is said, 0 for no new ones, 256 at most), as far as they accept
+    /// connections; those of a launched command are tried in order.
+    #[arg(long = "backend", value_name = "ADDRESS[,weight=NUMBER]")]
+    backends: Vec<Weighted>,
     /// How long the backend may take to accept, 100 ms to 10 min.
     #[arg(long, value_name = "TIME", value_parser = values::span)]
     ready_timeout: Option<Duration>,
@@ -292,7 +295,7 @@ fn facts(app: &AppView) -> String {
                 .clone()
                 .unwrap_or_else(|| "nothing: the backend is a running server".to_owned()),
         ),
-        ("backends", app.backends.join(" ")),
+        ("backends", backends(app)),
         ("ready timeout", format!("{} ms", app.ready_timeout_ms)),
         ("resumable", app.resumable.clone()),
         ("detach timeout", format!("{} ms", app.detach_timeout_ms)),
@@ -318,6 +321,26 @@ fn facts(app: &AppView) -> String {
         ("on drain", app.on_drain.clone()),
         ("PROXY protocol", app.proxy_protocol.clone()),
     ])
+}
+
+/// Backends, and how they are on the server that answers.
+fn backends(app: &AppView) -> String {
+    if app.here.is_empty() {
+        return app.backends.join(" ");
+    }
+    let words = app.here.iter().map(|one| {
+        let error = one.error.as_ref();
+        let error = error.map_or_else(String::new, |error| format!(" ({error})"));
+        let BackendHere {
+            backend,
+            weight,
+            state,
+            sessions,
+            ..
+        } = one;
+        format!("{backend} weight {weight}, {state}{error}, sessions here: {sessions}")
+    });
+    words.collect::<Vec<_>>().join("; ")
 }
 
 async fn list(context: &Context, door: &Door) -> Result<(), Failure> {

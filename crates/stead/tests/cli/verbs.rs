@@ -180,6 +180,30 @@ fn applications_and_sessions() {
     assert_eq!(app["backends"], serde_json::json!(["unix:{socket}"]));
     assert_eq!(app["max_per_user"], 2);
     server.json(&["app", "add", "rdp", "--backend", "tcp:127.0.0.1:3389"]);
+    let shared = ["tcp:127.0.0.1:3389,weight=3", "tcp:127.0.0.1:3390"];
+    let words = [
+        "app",
+        "set",
+        "rdp",
+        "--backend",
+        shared[0],
+        "--backend",
+        shared[1],
+    ];
+    let app = server.json(&words);
+    assert_eq!(app["backends"], serde_json::json!(shared));
+    assert_eq!(app["here"][0]["weight"], 3);
+    let told = server.fails(
+        4,
+        &[
+            "app",
+            "set",
+            "desktop",
+            "--backend",
+            "unix:{socket},weight=2",
+        ],
+    );
+    assert!(told.contains("tried in order"), "{told}");
     let app = server.json(&[
         "app",
         "set",

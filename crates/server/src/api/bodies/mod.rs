@@ -29,8 +29,8 @@ pub use group::{
 };
 pub use pause::{GroupPause, Pause, PauseRequest};
 pub use records::{
-    App, AppChange, Drain, External, Offline, OfflineRequest, OnlineRequest, Override, Password,
-    PasswordRequest, Server, ServerChange, Session, SessionMove, SessionRequest, Setting,
+    App, AppChange, BackendHere, Drain, External, Offline, OfflineRequest, OnlineRequest, Override,
+    Password, PasswordRequest, Server, ServerChange, Session, SessionMove, SessionRequest, Setting,
     SettingValue, User, UserChange, UserCreation,
 };
 pub use recovery::{Recovered, RecoveryRequest};

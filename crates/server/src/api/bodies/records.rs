@@ -231,8 +231,10 @@ pub struct App {
     pub name: String,
     /// The command of one session; absent where the backend is a running server.
     pub launch: Option<String>,
-    /// Where its bytes are: `unix:PATH`, `tcp:HOST:PORT`, or `@pty`.
+    /// Where its bytes are: `unix:PATH`, `tcp:HOST:PORT`, or `@pty`; with `,weight=NUMBER` behind it where that is not 1.
     pub backends: Vec<String>,
+    /// How its backends are on the server that answers; empty unless several run already, and where the record is of the past.
+    pub here: Vec<BackendHere>,
     /// How long the backend may take to accept.
     pub ready_timeout_ms: u64,
     /// `always`, `attached` or `never`.
@@ -266,6 +268,23 @@ pub struct App {
     pub version_number: u64,
 }
 
+/// How a backend is on one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BackendHere {
+    /// Its address.
+    pub backend: String,
+    /// Its part of the sessions, relative to the others' weights.
+    pub weight: u16,
+    /// `up`, `down`, or `unchecked` where it has placeholders or the server does not host the application.
+    pub state: String,
+    /// Since when.
+    pub since: Option<String>,
+    /// What the last check met, if it failed.
+    pub error: Option<String>,
+    /// Sessions of the server that have it.
+    pub sessions: u32,
+}
+
 /// Makes or changes an application; what is absent has its default or stays as it is, what is `null` goes back to its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -274,7 +293,8 @@ pub struct AppChange {
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub launch: Option<Option<String>>,
-    /// All backends.
+    /// All backends: `unix:PATH`, `tcp:HOST:PORT` or `@pty`, with `,weight=NUMBER` behind it, 0 to 256, where running servers share
+    /// sessions unequally.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backends: Option<Vec<String>>,
     /// How long the backend may take to accept, 100 ms to 10 min.
