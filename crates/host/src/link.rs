@@ -13,7 +13,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use wire::keeper::{
-    Command, Notice, Opening, OpeningAnswer, OpeningRefusal, PROTOCOL, SOCKET, Status,
+    Command, Notice, OLDEST_PROTOCOL, Opening, OpeningAnswer, OpeningRefusal, PROTOCOL, SOCKET,
+    Status, TRAFFIC,
 };
 
 use crate::socket::{ReadError, read_message, write_message};
@@ -54,11 +55,19 @@ pub enum LinkError {
 /// # Errors
 /// No keeper is there, it does not answer within 5 s, or it speaks another protocol.
 pub async fn connect(dir: &Path) -> Result<(Status, Commands, Notices), LinkError> {
-    let opening = Opening::Control { protocol: PROTOCOL };
-    match open(dir, &opening, ANSWER).await? {
+    let ask = async |protocol| open(dir, &Opening::Control { protocol }, ANSWER).await;
+    let mut answered = ask(PROTOCOL).await?;
+    if let (OpeningAnswer::Refused(OpeningRefusal::Protocol { spoken }), _) = &answered
+        && (OLDEST_PROTOCOL..PROTOCOL).contains(spoken)
+    {
+        // It is of an older version: it is spoken to as that one did.
+        answered = ask(*spoken).await?;
+    }
+    match answered {
         (OpeningAnswer::Control(status), stream) => {
             let (read, write) = stream.into_split();
-            Ok((status, Commands { write }, Notices { read }))
+            let protocol = status.protocol;
+            Ok((status, Commands { write, protocol }, Notices { read }))
         }
         (OpeningAnswer::Refused(refusal), _) => Err(refusal.into()),
         _ => Err(LinkError::Unexpected),
@@ -102,14 +111,19 @@ async fn open(
 #[derive(Debug)]
 pub struct Commands {
     write: OwnedWriteHalf,
+    /// What the keeper speaks.
+    protocol: u16,
 }
 
 impl Commands {
-    /// Gives a command. What comes of it is told by a notice.
+    /// Gives a command. What comes of it is told by a notice. One that the keeper is too old for is left out.
     ///
     /// # Errors
     /// The connection failed, or the keeper took nothing for 5 s.
     pub async fn send(&mut self, command: &Command) -> Result<(), LinkError> {
+        if *command == Command::Traffic && self.protocol < TRAFFIC {
+            return Ok(());
+        }
         match timeout(ANSWER, write_message(&mut self.write, command)).await {
             Ok(sent) => Ok(sent?),
             Err(_) => Err(LinkError::Silent { within: ANSWER }),

@@ -619,6 +619,14 @@ async fn a_session_through_which_nothing_passes_ends() {
     let mut app = app(Some("@pty /bin/cat"), &[]);
     app.idle_timeout_ms = Some(1_000);
     let mut launched = place.launch(app).await;
+    // What a server says that passes elsewhere counts too.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(1_500) {
+        let told = launched.commands.send(&Command::Traffic).await;
+        told.expect("sent");
+        // tidy: polls: traffic goes on for longer than the session may be idle
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let mut viewer = Viewer::attach(&launched.dir, 1).await;
     let start = Instant::now();
     let mut asked = 0;

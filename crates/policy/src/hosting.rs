@@ -114,6 +114,7 @@ impl Hosting {
                 at,
                 now,
             } => self.visit(session, client, at, now),
+            Event::Passed { session, at } => self.pass(session, at),
             Event::Left { session, at, now } => self.leave(session, at, now),
             Event::NotStarted { session, detail } => {
                 self.went(session, EndReason::FailedToStart { detail });

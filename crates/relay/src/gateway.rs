@@ -9,11 +9,13 @@
 pub mod claim;
 mod forward;
 mod kernel;
+mod passing;
 mod pipes;
 mod socket;
 
 pub use claim::{Claim, NoClaim};
 pub use forward::Forwarded;
+pub use passing::Passing;
 pub use pipes::Pipes;
 pub use socket::Socket;
 
@@ -32,6 +34,8 @@ pub struct Way {
     pub far: Far,
     /// Given when the session is there no longer.
     pub over: Stop,
+    /// Told of what passes, where the session is on this server.
+    pub passing: Passing,
     /// What is kept as long as the connection is.
     pub held: Box<dyn Any + Send>,
 }
@@ -92,7 +96,12 @@ pub async fn visit(
         Err(why) => return Farewell::NoClaim(why),
     };
     let near = Socket::Tcp(io);
-    let Way { far, over, held } = match hosts.way(&claim).await {
+    let Way {
+        far,
+        over,
+        passing,
+        held,
+    } = match hosts.way(&claim).await {
         Ok(way) => way,
         Err(why) => {
             near.will_reset();
@@ -101,8 +110,8 @@ pub async fn visit(
     };
     permit.prove();
     let forwarded = match far {
-        Far::Here(far) => kernel::forward(near, far, &early, pipes, over, stop).await,
-        Far::There(far) => forward::forward(near, far, &early, over, stop).await,
+        Far::Here(far) => kernel::forward(near, far, &early, pipes, &passing, over, stop).await,
+        Far::There(far) => forward::forward(near, far, &early, &passing, over, stop).await,
     };
     drop(held);
     Farewell::Forwarded(forwarded)
@@ -112,10 +121,11 @@ pub async fn visit(
 pub async fn forward_here(
     far: Box<dyn ByteStream>,
     backend: Socket,
+    passing: &Passing,
     over: Stop,
     stop: Stop,
 ) -> Forwarded {
-    let forwarded = forward::forward(backend, far, &[], over, stop).await;
+    let forwarded = forward::forward(backend, far, &[], passing, over, stop).await;
     // The backend was the near side here.
     Forwarded {
         to_client: forwarded.to_far,

@@ -8,6 +8,7 @@ mod account;
 mod arrivals;
 mod binding;
 mod keepers;
+mod passing;
 
 pub use account::{Hosting, Visit};
 pub(crate) use binding::is_binding;
@@ -63,6 +64,8 @@ struct Host {
     looked_at: Option<Current>,
     /// The drain of this server of which clients were told to ask; when it began.
     told_of: Option<model::UnixMillis>,
+    /// When it was last looked what passes at gateways.
+    traffic_seen: Duration,
 }
 
 /// Hosts sessions as long as the server runs.
@@ -78,6 +81,7 @@ pub async fn run(node: Node) {
         primary_since: node.directory().group().primary_since,
         looked_at: None,
         told_of: None,
+        traffic_seen: Duration::ZERO,
         node: node.clone(),
     };
     let first = node.0.hosting.wanted.set(host.happened.clone()).is_ok();
@@ -92,6 +96,10 @@ pub async fn run(node: Node) {
             .map_or(Duration::from_secs(1), |due| {
                 due.saturating_sub(clock::steady())
             });
+        let due = match node.0.hosting.traffic.is_empty() {
+            true => due,
+            false => due.min(passing::LOOK),
+        };
         tokio::select! {
             Some(first) = news.recv() => host.take_in(first).await,
             Ok(()) = directory.changed() => {}
@@ -102,6 +110,7 @@ pub async fn run(node: Node) {
         while let Ok(next) = news.try_recv() {
             host.take_in(next).await;
         }
+        host.take_in_traffic().await;
         host.reconcile().await;
     }
 }
@@ -171,6 +180,24 @@ impl Host {
         }
         self.tell_of_drain(&directory).await;
         self.looked_at = Some(directory);
+    }
+
+    /// What has passed at gateways is traffic of sessions, also of those that a keeper watches over.
+    async fn take_in_traffic(&mut self) {
+        let now = clock::steady();
+        let is_due = self.policy.poll_timeout().is_some_and(|due| due <= now);
+        if !is_due && now < self.traffic_seen + passing::LOOK {
+            return;
+        }
+        let before = std::mem::replace(&mut self.traffic_seen, now);
+        for (session, at) in self.node.0.hosting.traffic.all() {
+            // A look before, and a little more: the clock goes on between the two.
+            if at + passing::LOOK < before {
+                continue;
+            }
+            self.policy.handle(Event::Passed { session, at });
+            self.order(session, Order::Traffic).await;
+        }
     }
 
     /// Has clients ask what is to become of their sessions when a drain of this server begins, is begun anew, or ends.

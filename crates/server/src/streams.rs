@@ -219,7 +219,8 @@ impl Node {
             }
         };
         socket.settle()?;
-        let visit = self.0.hosting.visit(session, client.ip());
+        let may_idle = app.idle_timeout_ms.is_some();
+        let visit = self.0.hosting.visit(session, client.ip(), may_idle);
         let mut socket = socket;
         if app.proxy_protocol {
             let header = wire::proxy::written(client, reached);
@@ -307,7 +308,8 @@ impl Node {
                         let (visitors, me) = (&self.0.gateways.visitors, self.me());
                         let (over, visitor) = visitors.enter(session, me, &self.directory(), me);
                         let far = Box::new(far);
-                        relay::gateway::forward_here(far, near, over, self.stop()).await;
+                        let passing = visit.passing();
+                        relay::gateway::forward_here(far, near, &passing, over, self.stop()).await;
                         drop((visit, visitor));
                         return Ok(());
                     }

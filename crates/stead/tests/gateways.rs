@@ -10,7 +10,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use testkit::{Group, Machine, Network, Node, Process, event, eventually, seconds, text};
+use std::time::Instant;
+use testkit::{
+    Group, Machine, Network, Node, Process, event, eventually, millis, seconds, stays_so_for, text,
+};
 
 /// Says the name of its host, then sends back what it is sent, to the end.
 const NAMED: &str = "127.0.0.1:7100";
@@ -23,6 +26,7 @@ const RDP_PORT: u16 = 3390;
 const SNI_PORT: u16 = 8443;
 const PROXY_PORT: u16 = 9000;
 const ADDRESS_PORT: u16 = 9001;
+const BRIEF_PORT: u16 = 9003;
 
 const SERVERS: [&str; 3] = ["boston", "newyork", "detroit"];
 
@@ -68,6 +72,7 @@ fn ordinary_clients_reach_the_host_of_their_token() {
     who_the_client_is_is_told(&stage);
     an_address_is_a_token(&stage);
     a_session_that_ends_takes_its_client_along(&stage);
+    a_session_through_which_nothing_passes_ends(&stage);
     a_port_that_is_taken_is_said_and_waited_for(&stage);
     a_host_that_is_lost_is_left(&mut stage);
     who_is_not_registered_is_sent_away(&stage);
@@ -453,6 +458,39 @@ fn a_session_that_ends_takes_its_client_along(stage: &Stage) {
         let error = client.read(&mut [0]).expect_err("it is reset");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
+}
+
+/// Bytes put the end off, on whichever server they are relayed; somebody who is there and says nothing does not.
+fn a_session_through_which_nothing_passes_ends(stage: &Stage) {
+    let group = &stage.group;
+    let backend = format!("tcp:{NAMED}");
+    group.add_app(0, "brief", &["--backend", &backend, "--idle-timeout", "2s"]);
+    add(group, "brief", BRIEF_PORT, "brief", "source-address");
+    for server in 0..3 {
+        eventually(seconds(10), "its gateway listens", || {
+            let listed = group.json(server, &["gateway", "list"]);
+            let mut listed = listed.as_array().expect("a list").iter();
+            listed.any(|one| text(one, "name") == "brief" && one["here"]["listening"] == true)
+        });
+        let mut client = connect(stage, server, BRIEF_PORT);
+        let host = line(&mut client);
+        let sessions = group.json(server, &["session", "list", "--app", "brief"]);
+        let session = text(&sessions[0], "id");
+        let start = Instant::now();
+        while start.elapsed() < seconds(5) {
+            client.write_all(b"x").expect("written");
+            client.read_exact(&mut [0]).expect("it comes back");
+            stays_so_for(millis(200));
+        }
+        client.read(&mut [0]).expect_err("it is reset");
+        eventually(seconds(10), "the session is over", || {
+            let shown = group.json(server, &["session", "show", &session]);
+            text(&shown, "state") == "ended" && text(&shown, "host") == host
+        });
+        let shown = group.json(server, &["session", "show", &session]);
+        assert!(text(&shown, "reason").contains("nothing passed"), "{shown}");
+    }
+    group.json(0, &["gateway", "remove", "brief"]);
 }
 
 fn a_port_that_is_taken_is_said_and_waited_for(stage: &Stage) {

@@ -10,9 +10,11 @@ use model::{Application, EndReason, SessionId, StreamId, Token, UnixMillis, User
 use serde::{Deserialize, Serialize};
 
 /// The protocol that this version speaks.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 /// The oldest that it still understands.
 pub const OLDEST_PROTOCOL: u16 = 1;
+/// The first protocol with [`Command::Traffic`]; older keepers are not told.
+pub const TRAFFIC: u16 = 2;
 /// The keeper's socket in the session's folder.
 pub const SOCKET: &str = "keeper.sock";
 /// What the keeper is started with, in the session's folder.
@@ -227,6 +229,8 @@ pub enum Command {
     Forget,
     /// There is something to know about the session: its clients are to ask a server.
     News,
+    /// Bytes have passed to or from the session's backend beside the keeper, through a gateway. Since protocol [`TRAFFIC`].
+    Traffic,
 }
 
 /// What a keeper tells the server on a control connection.

@@ -371,6 +371,7 @@ impl Session {
             Command::End { reason } => self.end(reason),
             Command::Status => self.tell(),
             Command::News => self.streams.tell_news(),
+            Command::Traffic => self.streams.traffic().note(),
             Command::Forget => match self.life {
                 Life::Ended { .. } => {
                     self.forgotten = true;

@@ -38,6 +38,13 @@ pub enum Event {
         /// When.
         now: Duration,
     },
+    /// Bytes passed between gateways' clients and a session's backend.
+    Passed {
+        /// Of which session.
+        session: SessionId,
+        /// When the last did.
+        at: Duration,
+    },
     /// A client that came through a gateway has gone.
     Left {
         /// From which session.

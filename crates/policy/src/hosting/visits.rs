@@ -1,10 +1,10 @@
 //! Clients of gateways at sessions that are only bindings of a token to a running server: when such a session is used, and when it
-//! ends because nobody came again. No keeper watches over it.
+//! ends because nobody came again or nothing passed. No keeper watches over it.
 //!
 //! Always true: a session whose visitors come and go all the time is told of at most once in [`LINGER`].
 
 use super::{Hosting, Keeper};
-use model::{Directory, EndReason, Resumable, Session, SessionId, UnixMillis};
+use model::{Application, Directory, EndReason, Resumable, Session, SessionId, UnixMillis};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(super) struct Visits {
     /// When the last one went.
     left: Option<Duration>,
     stayed: bool,
+    /// When bytes last passed; coming counts.
+    passed: Duration,
 }
 
 impl Hosting {
@@ -43,15 +45,24 @@ impl Hosting {
             since: now,
             left: None,
             stayed: false,
+            passed: now,
         });
         if visits.here == 0 {
             visits.since = now;
         }
         visits.here += 1;
+        visits.passed = visits.passed.max(now);
         visits.left = None;
         visits.client = client;
         visits.last = at;
         self.unsettled.insert(session);
+    }
+
+    /// Nothing is to be looked at again before its time: only then it matters.
+    pub(super) fn pass(&mut self, session: SessionId, at: Duration) {
+        if let Some(visits) = self.visits.get_mut(&session) {
+            visits.passed = visits.passed.max(at);
+        }
     }
 
     pub(super) fn leave(&mut self, session: SessionId, at: UnixMillis, now: Duration) {
@@ -96,7 +107,7 @@ impl Hosting {
         Cow::Owned(seen)
     }
 
-    /// Why a session without a keeper is over now: nobody has come for longer than may be.
+    /// Why a session without a keeper is over now: nobody has come for longer than may be, or nothing has passed.
     pub(super) fn overdue(
         &mut self,
         directory: &Directory,
@@ -105,13 +116,41 @@ impl Hosting {
     ) -> Option<EndReason> {
         let session = record.id;
         let bound = *self.bare.get(&session)?;
-        let visits = self.visits.get(&session);
+        let app = directory.app(&record.app)?;
+        let passed = self.visits.get(&session).map(|visits| visits.passed);
+        let idle = app.idle_timeout_ms.map(Duration::from_millis);
+        let idle_at = idle.map(|span| passed.unwrap_or(bound).saturating_add(span));
+        if idle_at.is_some_and(|at| at <= now) {
+            return Some(EndReason::Idle);
+        }
+        let alone_at = self.alone_until(directory, app, record, bound);
+        if alone_at.is_some_and(|at| at <= now) {
+            return Some(EndReason::TimedOut);
+        }
+        let lingers = self.visits.get(&session).and_then(|visits| visits.left);
+        let lingers = lingers.map(|left| left.saturating_add(LINGER));
+        let lingers = lingers.filter(|lingers| now < *lingers);
+        if let Some(next) = [idle_at, alone_at].into_iter().flatten().min() {
+            let next = lingers.map_or(next, |lingers| lingers.min(next));
+            self.timers.set(session, next);
+        }
+        None
+    }
+
+    /// Until when a session may be without a visitor; none: one is here, or for ever.
+    fn alone_until(
+        &self,
+        directory: &Directory,
+        app: &Application,
+        record: &Session,
+        bound: Duration,
+    ) -> Option<Duration> {
+        let visits = self.visits.get(&record.id);
         if visits.is_some_and(|visits| visits.here > 0) {
             return None;
         }
         let free = visits.and_then(|visits| visits.left).unwrap_or(bound);
         let stayed = visits.is_none_or(|visits| visits.stayed);
-        let app = directory.app(&record.app)?;
         let after_visit = match app.resumable {
             Resumable::Always => None,
             Resumable::Attached => Some(Duration::from_millis(app.detach_timeout_ms)),
@@ -126,15 +165,6 @@ impl Hosting {
             after_visit.filter(|_| visits.is_some()),
             record.user.is_nobody().then_some(retain),
         ];
-        let until = free.saturating_add(limits.into_iter().flatten().min()?);
-        if until <= now {
-            return Some(EndReason::TimedOut);
-        }
-        let lingers = visits.and_then(|visits| visits.left);
-        let lingers = lingers.map(|left| left.saturating_add(LINGER));
-        let next = lingers.filter(|lingers| now < *lingers);
-        self.timers
-            .set(session, next.map_or(until, |next| next.min(until)));
-        None
+        Some(free.saturating_add(limits.into_iter().flatten().min()?))
     }
 }

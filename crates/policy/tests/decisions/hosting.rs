@@ -818,3 +818,51 @@ fn who_did_not_stay_is_not_remembered_for_long() {
         );
     }
 }
+
+/// What passes puts the end off, somebody being there does not; nor does it matter that nobody ever came.
+#[test]
+fn a_session_through_which_no_visitor_says_anything_ends() {
+    let (mut world, session, keeper) = bound();
+    let mut app = (**world.directory.app(&keeper.app).expect("it was added")).clone();
+    app.idle_timeout_ms = Some(10_000);
+    let expect = Some(app.version_number);
+    let app = Box::new(app);
+    world.change(Command::PutApp { app, expect });
+    let bind = || {
+        let mut hosting = settled(&world.directory);
+        let keeper = Box::new(keeper.clone());
+        let since = ms(0);
+        hosting.handle(Event::Bound {
+            session,
+            keeper,
+            since,
+        });
+        hosting
+    };
+    let reason = EndReason::Idle;
+    let end = Action::EndKeeper { session, reason };
+    // Alone from the beginning.
+    let mut hosting = bind();
+    let told = hosting.reconcile(&world.directory, ms(9_999));
+    assert!(!told.contains(&end), "{told:?}");
+    assert_eq!(hosting.poll_timeout(), Some(secs(10)));
+    let told = hosting.reconcile(&world.directory, secs(10));
+    assert!(told.contains(&end), "{told:?}");
+    // With a visitor who is there all the time.
+    let mut hosting = bind();
+    hosting.handle(visited(session, "10.0.0.5", secs(5)));
+    for passed in [7, 16, 25] {
+        let told = hosting.reconcile(&world.directory, secs(passed));
+        assert!(!told.contains(&end), "{passed}: {told:?}");
+        let at = secs(passed);
+        hosting.handle(Event::Passed { session, at });
+    }
+    // Older news do not bring it forward.
+    let at = secs(20);
+    hosting.handle(Event::Passed { session, at });
+    let told = hosting.reconcile(&world.directory, secs(35) - ms(1));
+    assert!(!told.contains(&end), "{told:?}");
+    assert_eq!(hosting.poll_timeout(), Some(secs(35)));
+    let told = hosting.reconcile(&world.directory, secs(35));
+    assert!(told.contains(&end), "{told:?}");
+}

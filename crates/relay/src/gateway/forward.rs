@@ -2,6 +2,7 @@
 //! own.
 
 use super::End;
+use super::passing::{Count, Passing};
 use super::socket::Socket;
 use crate::sessions::ByteStream;
 use crate::stop::Stop;
@@ -27,16 +28,17 @@ pub(super) async fn forward(
     near: Socket,
     far: Box<dyn ByteStream>,
     early: &[u8],
+    passing: &Passing,
     mut over: Stop,
     mut stop: Stop,
 ) -> Forwarded {
-    let (mut up, mut down) = (0, 0);
+    let (mut up, mut down) = (Count::new(passing), Count::new(passing));
     let (mut near_read, mut near_write) = tokio::io::split(near);
     let (mut far_read, mut far_write) = tokio::io::split(far);
     let both = async {
         far_write.write_all(early).await?;
         far_write.flush().await?;
-        up = early.len() as u64;
+        up.add(early.len());
         tokio::try_join!(
             one_way(&mut near_read, &mut far_write, &mut up),
             one_way(&mut far_read, &mut near_write, &mut down)
@@ -55,14 +57,14 @@ pub(super) async fn forward(
         near_read.unsplit(near_write).will_reset();
     }
     Forwarded {
-        to_client: down,
-        to_far: up,
+        to_client: down.bytes,
+        to_far: up.bytes,
         end,
     }
 }
 
 /// One direction, to its end.
-async fn one_way<R, W>(from: &mut R, to: &mut W, passed: &mut u64) -> io::Result<()>
+async fn one_way<R, W>(from: &mut R, to: &mut W, passed: &mut Count<'_>) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -76,6 +78,6 @@ where
         to.write_all(buffer.get(..count).unwrap_or_default())
             .await?;
         to.flush().await?;
-        *passed += count as u64;
+        passed.add(count);
     }
 }

@@ -7,6 +7,7 @@
 
 use super::End;
 use super::forward::Forwarded;
+use super::passing::{Count, Passing};
 use super::pipes::{Pipe, Pipes, SIZE};
 use super::socket::Socket;
 use crate::stop::Stop;
@@ -26,13 +27,14 @@ pub(super) async fn forward(
     far: Socket,
     early: &[u8],
     pipes: &Pipes,
+    passing: &Passing,
     mut over: Stop,
     mut stop: Stop,
 ) -> Forwarded {
-    let (mut up, mut down) = (0, 0);
+    let (mut up, mut down) = (Count::new(passing), Count::new(passing));
     let both = async {
         far.write_all(early).await?;
-        up = early.len() as u64;
+        up.add(early.len());
         tokio::try_join!(
             one_way(&near, &far, pipes, &mut up),
             one_way(&far, &near, pipes, &mut down)
@@ -51,14 +53,19 @@ pub(super) async fn forward(
         far.will_reset();
     }
     Forwarded {
-        to_client: down,
-        to_far: up,
+        to_client: down.bytes,
+        to_far: up.bytes,
         end,
     }
 }
 
 /// One direction, to its end.
-async fn one_way(from: &Socket, to: &Socket, pipes: &Pipes, passed: &mut u64) -> io::Result<()> {
+async fn one_way(
+    from: &Socket,
+    to: &Socket,
+    pipes: &Pipes,
+    passed: &mut Count<'_>,
+) -> io::Result<()> {
     loop {
         from.readable().await?;
         match copy(from, to, passed).await? {
@@ -85,7 +92,7 @@ enum Copied {
     Ended,
 }
 
-async fn copy(from: &Socket, to: &Socket, passed: &mut u64) -> io::Result<Copied> {
+async fn copy(from: &Socket, to: &Socket, passed: &mut Count<'_>) -> io::Result<Copied> {
     let mut buffer = vec![0; SMALL];
     let mut full = 0;
     loop {
@@ -97,7 +104,7 @@ async fn copy(from: &Socket, to: &Socket, passed: &mut u64) -> io::Result<Copied
         };
         to.write_all(buffer.get(..count).unwrap_or_default())
             .await?;
-        *passed += count as u64;
+        passed.add(count);
         full = if count == SMALL { full + 1 } else { 0 };
         if full == 2 {
             return Ok(Copied::Much);
@@ -110,7 +117,7 @@ async fn spliced(
     from: &Socket,
     to: &Socket,
     pipe: &mut Pipe,
-    passed: &mut u64,
+    passed: &mut Count<'_>,
 ) -> io::Result<bool> {
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
     let mut sparse = 0;
@@ -135,7 +142,7 @@ async fn spliced(
                 return Err(io::ErrorKind::WriteZero.into());
             }
             pipe.inside -= given;
-            *passed += given as u64;
+            passed.add(given);
         }
         sparse = if taken < SMALL { sparse + 1 } else { 0 };
     }
@@ -146,6 +153,8 @@ async fn spliced(
 mod tests {
     use super::*;
     use crate::stop::Stopper;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream, UnixStream};
     use tokio::task::JoinHandle;
@@ -174,15 +183,23 @@ mod tests {
         stopper: Stopper,
         over: Stopper,
         running: JoinHandle<Forwarded>,
+        /// How often it was told that bytes passed.
+        told: Arc<AtomicU64>,
     }
 
     async fn both(pipes: Pipes) -> Both {
         let (viewer, near) = tcp().await;
         let (far, backend) = UnixStream::pair().unwrap();
         let ((stopper, stop), (over, is_over)) = (Stopper::new(), Stopper::new());
+        let told = Arc::new(AtomicU64::new(0));
+        let note = told.clone();
         let running = tokio::spawn(async move {
+            let told = note;
             let (near, far) = (Socket::Tcp(near), Socket::Unix(far));
-            forward(near, far, b"early ", &pipes, is_over, stop).await
+            let passing = Passing::told_to(move || {
+                told.fetch_add(1, Ordering::Relaxed);
+            });
+            forward(near, far, b"early ", &pipes, &passing, is_over, stop).await
         });
         Both {
             viewer,
@@ -190,6 +207,7 @@ mod tests {
             stopper,
             over,
             running,
+            told,
         }
     }
 
@@ -200,6 +218,7 @@ mod tests {
             stopper: _stopper,
             over: _over,
             running,
+            told,
         } = both(pipes).await;
         let (up, down) = (pattern(9_000_000, 1), pattern(7_000_000, 2));
         let (mut viewer_read, mut viewer_write) = viewer.into_split();
@@ -230,6 +249,7 @@ mod tests {
         assert!(matches!(forwarded.end, End::Finished), "{forwarded:?}");
         let counts = (forwarded.to_far, forwarded.to_client);
         assert_eq!(counts, (6 + up.len() as u64, down.len() as u64));
+        assert!(told.load(Ordering::Relaxed) >= 3, "early, up and down");
     }
 
     #[tokio::test]

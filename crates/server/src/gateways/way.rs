@@ -11,7 +11,7 @@ use crate::streams::StreamError;
 use crate::submit::SubmitError;
 use model::{ChangeId, Gateway, Outcome, ServerId, SessionId};
 use relay::Pending;
-use relay::gateway::{Claim, Far, Hosts, NoWay, Way};
+use relay::gateway::{Claim, Far, Hosts, NoWay, Passing, Way};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -112,6 +112,7 @@ impl Guide<'_> {
         Ok(Way {
             far: Far::Here(far),
             over,
+            passing: visit.passing(),
             held: Box::new((visit, visitor)),
         })
     }
@@ -133,6 +134,8 @@ impl Guide<'_> {
         Ok(Way {
             far: Far::There(Box::new(far)),
             over,
+            // The host counts what passes there.
+            passing: Passing::default(),
             held: Box::new(visitor),
         })
     }

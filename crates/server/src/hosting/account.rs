@@ -2,9 +2,11 @@
 
 use super::Happened;
 use super::arrivals::Arrivals;
+use super::passing::{Last, Traffic};
 use crate::clock;
 use model::{AppName, SessionId, UnixMillis};
 use policy::hosting::Event;
+use relay::gateway::Passing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -18,6 +20,8 @@ pub struct Hosting {
     /// Who waits for a session's keeper.
     pub(crate) arrivals: Arrivals,
     pub(super) wanted: OnceLock<mpsc::UnboundedSender<Happened>>,
+    /// What passes at visits of sessions that end when they are idle.
+    pub(super) traffic: Traffic,
 }
 
 /// A gateway's client at a session of this host; it goes when this is dropped.
@@ -25,9 +29,16 @@ pub struct Hosting {
 pub struct Visit {
     session: SessionId,
     happened: Option<mpsc::UnboundedSender<Happened>>,
+    /// When bytes last passed, where that matters.
+    last: Option<Last>,
 }
 
 impl Visit {
+    /// Is to be told of what passes.
+    pub(crate) fn passing(&self) -> Passing {
+        self.last.as_ref().map(Last::passing).unwrap_or_default()
+    }
+
     fn tell(&self, event: Event) {
         if let Some(happened) = &self.happened {
             // Nobody listens on a server that stops.
@@ -38,6 +49,10 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
+        if let Some(last) = &self.last {
+            let (session, at) = (self.session, last.at());
+            self.tell(Event::Passed { session, at });
+        }
         self.tell(Event::Left {
             session: self.session,
             at: clock::calendar(),
@@ -70,11 +85,12 @@ impl Hosting {
         }
     }
 
-    /// A gateway's client is at a session of this host, as long as what is given is kept.
-    pub(crate) fn visit(&self, session: SessionId, client: IpAddr) -> Visit {
+    /// A gateway's client is at a session of this host, as long as what is given is kept; `may_idle`: the session ends when nothing passes.
+    pub(crate) fn visit(&self, session: SessionId, client: IpAddr, may_idle: bool) -> Visit {
         let visit = Visit {
             session,
             happened: self.wanted.get().cloned(),
+            last: may_idle.then(|| self.traffic.of(session)),
         };
         visit.tell(Event::Visited {
             session,
