@@ -40,7 +40,7 @@ const fn service(name: &'static str, purpose: &'static str, service: &'static st
     }
 }
 
-const FOR_TESTS: [Package; 10] = [
+const FOR_TESTS: [Package; 12] = [
     package("iproute2", "network namespaces, links and cuts (ip)"),
     package(
         "tigervnc-standalone-server",
@@ -60,6 +60,8 @@ const FOR_TESTS: [Package; 10] = [
         "libjpeg-turbo-progs",
         "reading the pixels of a viewer's picture (djpeg)",
     ),
+    package("freerdp2-x11", "an RDP client as people use it (xfreerdp)"),
+    service("xrdp", "what it reaches", "xrdp"),
     package("openssh-client", "ssh as people use it, through a tunnel"),
     service("openssh-server", "what it reaches", "ssh"),
     package("libfaketime", "a server whose clock is ahead"),

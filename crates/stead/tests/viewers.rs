@@ -6,9 +6,8 @@ mod common;
 use common::{SERVERS, Stage, Transfer};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use testkit::{GroupPlan, Machine, Node, Process, event, events, eventually, seconds, text};
+use testkit::screen::{Picture, VNCSNAPSHOT, XTIGERVNC, display, paint, snapshot};
+use testkit::{GroupPlan, Machine, Process, event, events, eventually, seconds, text};
 
 /// Width and height of every session's desktop.
 const DESKTOP: (usize, usize) = (320, 240);
@@ -18,11 +17,6 @@ const PORT_DISPLAY: &str = ":173";
 /// The display that the viewer is shown on.
 const VIEWER_DISPLAY: &str = ":172";
 const VIEWER_DISPLAY_PORT: u16 = 5972;
-/// An X server that leaves nothing on disk, and is reached only inside of its namespace.
-const XTIGERVNC: &str =
-    "-SecurityTypes None -depth 24 -ac -nolock -nolisten unix -nolisten tcp -listen local";
-/// With other encodings it stumbles over TigerVNC's cursor; and it waits for ever when all is black, unless told not to.
-const VNCSNAPSHOT: [&str; 5] = ["-quiet", "-allowblank", "-nocursor", "-encodings", "raw"];
 
 #[test]
 fn every_kind_of_session_carries_bytes() {
@@ -145,22 +139,15 @@ fn a_desktop_is_watched_while_its_host_restarts(stage: &mut Stage) {
     let shot = stage.group.folder().join("shot.jpg");
     let black = snapshot(&viewer, port, &shot);
     assert_eq!(black.count([0, 0, 0]), DESKTOP.0 * DESKTOP.1);
-    paint(&node, "#2040c0");
+    paint(&node, SESSION_DISPLAY, &["-solid", "#2040c0"]);
     let blue = snapshot(&viewer, port, &shot);
     assert_eq!(
         (blue.size, blue.count([0x20, 0x40, 0xc0])),
         (DESKTOP, DESKTOP.0 * DESKTOP.1)
     );
 
-    let display = format!(
-        "{VIEWER_DISPLAY} {XTIGERVNC} -geometry 640x480 -rfbport {VIEWER_DISPLAY_PORT} -interface 127.0.0.1"
-    );
-    let display: Vec<&str> = display.split(' ').collect();
-    let _display = viewer.start("the user's display", "Xtigervnc", &display);
+    let _display = display(&viewer, VIEWER_DISPLAY, (640, 480), VIEWER_DISPLAY_PORT);
     let screen = SocketAddr::from(([127, 0, 0, 1], VIEWER_DISPLAY_PORT));
-    eventually(seconds(20), "the user's display", || {
-        viewer.connect(screen, seconds(1)).is_ok()
-    });
     let mut command = viewer.command("xtigervncviewer");
     command
         .env("DISPLAY", VIEWER_DISPLAY)
@@ -175,7 +162,7 @@ fn a_desktop_is_watched_while_its_host_restarts(stage: &mut Stage) {
 
     stage.group.kill(host);
     event(&connect, "path-lost", seconds(10));
-    paint(&node, "#20c040");
+    paint(&node, SESSION_DISPLAY, &["-solid", "#20c040"]);
     assert!(
         shows([0x20, 0x40, 0xc0]),
         "the last picture stays while nothing comes"
@@ -191,6 +178,24 @@ fn a_desktop_is_watched_while_its_host_restarts(stage: &mut Stage) {
         "{}",
         connect.story()
     );
+    a_desktop_goes_along_with_its_user(stage, &connect, port);
+}
+
+/// The user goes to another client, with the same card: the screen there is as it was left.
+fn a_desktop_goes_along_with_its_user(stage: &Stage, first: &Process, port: SocketAddr) {
+    let host = stage.group.server(stage.host_of(first)).node();
+    let pattern = ["-mod", "16", "12", "-fg", "#c08020", "-bg", "#103060"];
+    paint(host.expect("a server on a node"), SESSION_DISPLAY, &pattern);
+    let shot = stage.group.folder().join("left.jpg");
+    let left = snapshot(stage.viewer(), port, &shot);
+    assert_eq!(left.size, DESKTOP);
+    assert!(left.colours() > 1, "there is something to see");
+    let (second, port) = stage.connect("card.desk", "desktop");
+    let there = snapshot(stage.viewer(), port, &shot);
+    assert!(there == left, "the screen is not as it was left");
+    event(first, "taken-over", seconds(10));
+    let session = |connect: &Process| text(&event(connect, "ready", seconds(1)), "session");
+    assert_eq!(session(&second), session(first));
 }
 
 /// A viewer's connection to the local port of a `stead connect`.
@@ -218,72 +223,4 @@ fn read_until(stream: &mut TcpStream, end: &str) -> String {
         ));
     }
     seen
-}
-
-/// Gives the session's desktop on a host a colour.
-#[track_caller]
-fn paint(host: &Node, colour: &str) {
-    let mut command = host.command("xsetroot");
-    command
-        .env("DISPLAY", SESSION_DISPLAY)
-        .args(["-solid", colour]);
-    let mut painting = Process::start("xsetroot", &mut command);
-    let status = painting.wait(seconds(10));
-    assert!(status.success(), "{}", painting.story());
-}
-
-/// What a VNC client sees at an address.
-#[track_caller]
-fn snapshot(viewer: &Node, address: SocketAddr, file: &Path) -> Picture {
-    let place = format!("{}::{}", address.ip(), address.port());
-    let mut command = viewer.command("vncsnapshot");
-    command.args(VNCSNAPSHOT).arg(&place).arg(file);
-    let mut taking = Process::start("vncsnapshot", &mut command);
-    let status = taking.wait(seconds(20));
-    assert!(status.success(), "{}", taking.story());
-    Picture::read(file)
-}
-
-/// A picture, three bytes a pixel.
-struct Picture {
-    size: (usize, usize),
-    pixels: Vec<u8>,
-}
-
-impl Picture {
-    /// Reads a JPEG file.
-    #[track_caller]
-    fn read(file: &Path) -> Self {
-        let decoded: PathBuf = file.with_extension("ppm");
-        let mut command = Command::new("djpeg");
-        command.arg("-pnm").arg("-outfile").arg(&decoded).arg(file);
-        let mut decoding = Process::start("djpeg", &mut command);
-        let status = decoding.wait(seconds(10));
-        assert!(status.success(), "{}", decoding.story());
-        let bytes = std::fs::read(&decoded).expect("a decoded picture");
-        // `P6`, width, height and the largest value, each followed by one white byte.
-        let mut parts = bytes.splitn(5, u8::is_ascii_whitespace);
-        assert_eq!(parts.next(), Some(&b"P6"[..]), "{}", file.display());
-        let mut number = || {
-            let word = parts.next().map(String::from_utf8_lossy);
-            word.and_then(|word| word.parse().ok())
-                .unwrap_or_else(|| panic!("no picture in {}", file.display()))
-        };
-        let (size, largest): (_, usize) = ((number(), number()), number());
-        assert_eq!(largest, 255);
-        let pixels = parts.next().expect("pixels").to_vec();
-        assert_eq!(pixels.len(), size.0 * size.1 * 3);
-        Self { size, pixels }
-    }
-
-    /// Pixels of this colour, within what JPEG rounds away.
-    fn count(&self, colour: [u8; 3]) -> usize {
-        let is_near = |pixel: &&[u8]| {
-            pixel
-                .iter()
-                .zip(colour)
-                .all(|(is, of)| is.abs_diff(of) <= 4)
-        };
-        self.pixels.chunks(3).filter(is_near).count()
-    }
 }

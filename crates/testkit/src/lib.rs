@@ -26,6 +26,7 @@ mod machine;
 mod network;
 mod plan;
 mod process;
+pub mod screen;
 mod sshd;
 mod wait;
 
