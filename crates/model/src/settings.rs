@@ -481,6 +481,11 @@ impl Settings {
         self.duration("tunnel.dead-after", None)
     }
 
+    /// `tunnel.max-per-user`, in tunnels.
+    pub fn tunnels_per_user(&self) -> u32 {
+        u32::try_from(self.integer("tunnel.max-per-user")).unwrap_or(u32::MAX)
+    }
+
     /// `tunnel.retain`, of one server or the group.
     pub fn retain(&self, on: Option<ServerId>) -> Duration {
         self.duration("tunnel.retain", on)

@@ -49,6 +49,7 @@ pub mod submit;
 mod tally;
 pub mod tickets;
 mod timing;
+mod tunnels;
 
 pub use found::{InitDone, InitError, InitOptions, VERSION, init};
 pub use joining::{JoinDone, JoinOptions, JoiningError, join};

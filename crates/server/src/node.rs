@@ -75,6 +75,7 @@ pub(crate) struct Inner {
     pub(crate) hosting: Hosting,
     pub(crate) gateways: Gateways,
     pub(crate) backends: Backends,
+    pub(crate) tunnels: crate::tunnels::Tunnels,
     pub(crate) decision: Mutex<Option<Explanation>>,
     pub(crate) leaving: Mutex<Option<ServerId>>,
     /// How far a reset has come.

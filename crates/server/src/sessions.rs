@@ -9,6 +9,7 @@ use crate::placing::{Whose, Wish};
 use crate::streams::StreamError;
 use crate::submit::SubmitError;
 use crate::tickets::{Issued, TicketError};
+use crate::tunnels::Through;
 use model::{
     AppName, Author, ChangeId, Directory, EndReason, Mode, Outcome, Refusal, ServerId, ServerName,
     Session, SessionId, SessionState, Token, User, UserName,
@@ -286,22 +287,25 @@ impl GroupSessions {
         opening: Opening,
     ) -> Result<(OpeningAnswer, Box<dyn ByteStream>), Refused> {
         let directory = self.node.directory();
-        let host = directory
-            .session(session)
-            .map(|known| known.host)
-            .ok_or(Refused::NoSession)?;
-        if host == self.node.me() {
-            return self
-                .node
-                .local_stream(session, opening)
-                .await
-                .map_err(|error| refused(&error, self.node.name()));
-        }
-        let server = directory.server(host).ok_or(Refused::NoSession)?;
-        self.node
-            .remote_stream(server, session, opening)
-            .await
-            .map_err(|error| refused(&error, &server.name))
+        let known = directory.session(session).ok_or(Refused::NoSession)?;
+        let most = match &opening {
+            Opening::Attach { .. } => Some(directory.settings().tunnels_per_user()),
+            Opening::Resume { .. } | Opening::Control { .. } => None,
+        };
+        let counted = self.node.0.tunnels.enter(&known.user, most);
+        let counted = counted.map_err(|error| Refused::NotAllowed {
+            detail: error.to_string(),
+        })?;
+        let (opened, name) = if known.host == self.node.me() {
+            let opened = self.node.local_stream(session, opening).await;
+            (opened, self.node.name())
+        } else {
+            let server = directory.server(known.host).ok_or(Refused::NoSession)?;
+            let opened = self.node.remote_stream(server, session, opening).await;
+            (opened, &server.name)
+        };
+        let (answer, stream) = opened.map_err(|error| refused(&error, name))?;
+        Ok((answer, Box::new(Through::new(stream, counted))))
     }
 }
 

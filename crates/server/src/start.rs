@@ -277,6 +277,7 @@ async fn start(
         hosting: Hosting::default(),
         gateways: Gateways::default(),
         backends: Backends::default(),
+        tunnels: crate::tunnels::Tunnels::default(),
         decision: Mutex::default(),
         leaving: Mutex::default(),
         reset: watch::Sender::default(),

@@ -42,6 +42,7 @@ fn sessions_are_shared_among_what_is_up() {
     they_are_known_after_a_restart(&mut stage);
     one_that_is_gone_is_passed_over(&stage, &sessions);
     when_none_is_left_it_is_said(&stage);
+    a_user_has_only_so_many_tunnels(&stage, &sessions);
 }
 
 /// Says its name, then sends back what it is sent.
@@ -143,6 +144,21 @@ fn one_that_is_gone_is_passed_over(stage: &Stage, sessions: &[(Process, String)]
     assert_eq!(stage.answers(&fresh).0, "west", "it stays with what it has");
     let next = stage.connect("card.next");
     assert_eq!(stage.answers(&next).0, "east");
+}
+
+fn a_user_has_only_so_many_tunnels(stage: &Stage, sessions: &[(Process, String)]) {
+    let (connect, _) = sessions.first().expect("there are four");
+    let (name, _viewer) = stage.answers(connect);
+    assert_ne!(name, "", "a tunnel");
+    let limit = ["config", "set", "tunnel.max-per-user", "1"];
+    stage.group.json(0, &limit);
+    let refused = stage.connect("card.more");
+    assert_eq!(stage.answers(&refused).0, "");
+    stage
+        .group
+        .json(0, &["config", "unset", "tunnel.max-per-user"]);
+    let allowed = stage.connect("card.allowed");
+    assert_ne!(stage.answers(&allowed).0, "");
 }
 
 fn when_none_is_left_it_is_said(stage: &Stage) {

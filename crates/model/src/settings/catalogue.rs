@@ -253,6 +253,13 @@ pub static CATALOGUE: &[Setting] = &[
         "1s",
         "How long a path between client and session may be silent before another is tried.",
     ),
+    count(
+        "tunnel.max-per-user",
+        (1, 20_000),
+        "20000",
+        "tunnels",
+        "How many tunnels one user may have through one server at the same time; one that comes back after its path was lost is let in anyway.",
+    ),
     Setting {
         key: "tunnel.retain",
         kind: Kind::Duration {
