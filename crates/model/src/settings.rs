@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 mod choices;
+mod typed;
 pub mod value;
 
 pub use catalogue::{CATALOGUE, Setting};
@@ -12,7 +13,6 @@ pub use choices::{BalanceMethod, ModeChoice, PrimaryReturn, SubnetAffinity, Unre
 pub use value::{Kind, Value};
 
 use crate::id::ServerId;
-use crate::mode::ResilienceMode;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -313,193 +313,6 @@ impl Settings {
 fn is_address(word: &str) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || ".-:[]_%".contains(character);
     !word.is_empty() && word.len() <= 255 && word.chars().all(fits)
-}
-
-/// Typed access. The keys are the catalogue's, and so are the kinds: see the test.
-impl Settings {
-    fn known(&self, key: &'static str, on: Option<ServerId>) -> &Value {
-        self.effective(key, on)
-            .expect("invariant: accessors use keys of the catalogue, see the test below")
-    }
-
-    fn duration(&self, key: &'static str, on: Option<ServerId>) -> Duration {
-        match self.known(key, on) {
-            Value::Duration(span) => Duration::from_millis(*span),
-            other => {
-                unreachable!("invariant: {key} is a duration in the catalogue, found {other:?}")
-            }
-        }
-    }
-
-    fn integer(&self, key: &'static str) -> u64 {
-        match self.known(key, None) {
-            Value::Integer(number) => *number,
-            other => {
-                unreachable!("invariant: {key} is an integer in the catalogue, found {other:?}")
-            }
-        }
-    }
-
-    /// `resilience.mode`.
-    pub fn mode_choice(&self) -> ModeChoice {
-        match self.known("resilience.mode", None) {
-            Value::Choice("quorum") => ModeChoice::Always(ResilienceMode::Quorum),
-            Value::Choice("availability") => ModeChoice::Always(ResilienceMode::Availability),
-            _ => ModeChoice::Auto,
-        }
-    }
-
-    /// `resilience.tie-breakers`: hosts, or hosts with ports.
-    pub fn tie_breakers(&self) -> Vec<String> {
-        match self.known("resilience.tie-breakers", None) {
-            Value::List(words) => words.clone(),
-            other => unreachable!(
-                "invariant: the tie-breakers are a list in the catalogue, found {other:?}"
-            ),
-        }
-    }
-
-    /// `resilience.fence-command`; none where there is none.
-    pub fn fence_command(&self) -> Option<String> {
-        match self.known("resilience.fence-command", None) {
-            Value::Text(command) => Some(command.clone()).filter(|command| !command.is_empty()),
-            other => unreachable!(
-                "invariant: the fence command is text in the catalogue, found {other:?}"
-            ),
-        }
-    }
-
-    /// `resilience.island-after`; unless it was set, sooner where something keeps the other side from going on
-    /// too, and never before four grace periods.
-    pub fn island_after(&self) -> Duration {
-        let guarded = self.fence_command().is_some() || !self.tie_breakers().is_empty();
-        let asked = self.duration("resilience.island-after", None);
-        if self.group.contains_key("resilience.island-after") {
-            return asked;
-        }
-        let own = if guarded {
-            Self::ISLAND_AFTER_GUARDED
-        } else {
-            asked
-        };
-        own.max(self.grace_period() * 4)
-    }
-
-    /// `events.history`, in events.
-    pub fn events_history(&self) -> usize {
-        usize::try_from(self.integer("events.history")).unwrap_or(usize::MAX)
-    }
-
-    /// `resilience.failover`.
-    pub fn failover(&self) -> bool {
-        *self.known("resilience.failover", None) == Value::Bool(true)
-    }
-
-    /// `resilience.monitor-interval`.
-    pub fn monitor_interval(&self) -> Duration {
-        self.duration("resilience.monitor-interval", None)
-    }
-
-    /// `resilience.monitor-attempts`.
-    pub fn monitor_attempts(&self) -> u32 {
-        u32::try_from(self.integer("resilience.monitor-attempts")).unwrap_or(u32::MAX)
-    }
-
-    /// How long the primary must be silent before failover starts: monitor interval times attempts. It is also the lease.
-    pub fn grace_period(&self) -> Duration {
-        self.monitor_interval()
-            .saturating_mul(self.monitor_attempts())
-    }
-
-    /// `resilience.rank-delay`.
-    pub fn rank_delay(&self) -> Duration {
-        self.duration("resilience.rank-delay", None)
-    }
-
-    /// `resilience.primary-return`.
-    pub fn primary_return(&self) -> PrimaryReturn {
-        match self.known("resilience.primary-return", None) {
-            Value::Choice("accept-secondary") => PrimaryReturn::AcceptSecondary,
-            Value::Choice("ignore") => PrimaryReturn::Ignore,
-            _ => PrimaryReturn::Accept,
-        }
-    }
-
-    /// `resilience.return-delay`.
-    pub fn return_delay(&self) -> Duration {
-        self.duration("resilience.return-delay", None)
-    }
-
-    /// `resilience.max-moves`: how many, and within how long.
-    pub fn max_moves(&self) -> (usize, Duration) {
-        match self.known("resilience.max-moves", None) {
-            Value::Rate(count, span) => (
-                usize::try_from(*count).unwrap_or(usize::MAX),
-                Duration::from_millis(*span),
-            ),
-            other => unreachable!("invariant: a rate in the catalogue, found {other:?}"),
-        }
-    }
-
-    /// `backends.check-interval`.
-    pub fn backend_check_interval(&self) -> Duration {
-        self.duration("backends.check-interval", None)
-    }
-
-    /// `backends.fall`, in checks.
-    pub fn backend_fall(&self) -> u32 {
-        u32::try_from(self.integer("backends.fall")).unwrap_or(u32::MAX)
-    }
-
-    /// `backends.rise`, in checks.
-    pub fn backend_rise(&self) -> u32 {
-        u32::try_from(self.integer("backends.rise")).unwrap_or(u32::MAX)
-    }
-
-    /// `gateway.retain`, of one server or the group.
-    pub fn gateway_retain(&self, on: Option<ServerId>) -> Duration {
-        self.duration("gateway.retain", on)
-    }
-
-    /// `sessions.history`, in sessions.
-    pub fn sessions_history(&self) -> usize {
-        usize::try_from(self.integer("sessions.history")).unwrap_or(usize::MAX)
-    }
-
-    /// `sessions.start-retry`, of one server or the group.
-    pub fn start_retry(&self, on: Option<ServerId>) -> Duration {
-        self.duration("sessions.start-retry", on)
-    }
-
-    /// `sessions.ticket-lifetime`.
-    pub fn ticket_lifetime(&self) -> Duration {
-        self.duration("sessions.ticket-lifetime", None)
-    }
-
-    /// `tunnel.dead-after`.
-    pub fn dead_after(&self) -> Duration {
-        self.duration("tunnel.dead-after", None)
-    }
-
-    /// `tunnel.max-per-user`, in tunnels.
-    pub fn tunnels_per_user(&self) -> u32 {
-        u32::try_from(self.integer("tunnel.max-per-user")).unwrap_or(u32::MAX)
-    }
-
-    /// `tunnel.retain`, of one server or the group.
-    pub fn retain(&self, on: Option<ServerId>) -> Duration {
-        self.duration("tunnel.retain", on)
-    }
-
-    /// `users.lockout-attempts`.
-    pub fn lockout_attempts(&self) -> u32 {
-        u32::try_from(self.integer("users.lockout-attempts")).unwrap_or(u32::MAX)
-    }
-
-    /// `users.lockout-time`.
-    pub fn lockout_time(&self) -> Duration {
-        self.duration("users.lockout-time", None)
-    }
 }
 
 fn millis(span: Duration) -> u64 {
