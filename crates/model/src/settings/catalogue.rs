@@ -1,6 +1,6 @@
 //! The catalogue: every setting there is, with its kind, default, unit and one sentence of help.
 //!
-//! A setting stands here only if it has an effect. Its typed accessor is in [`super`]; a test holds the two together.
+//! A setting stands here only if it has an effect. Its typed accessor is in `typed`; a test holds the two together.
 
 use super::value::{Kind, Value};
 use std::sync::LazyLock;

@@ -8,7 +8,7 @@ use std::time::Duration;
 impl Settings {
     pub(super) fn known(&self, key: &'static str, on: Option<ServerId>) -> &Value {
         self.effective(key, on)
-            .expect("invariant: accessors use keys of the catalogue, see the test below")
+            .expect("invariant: accessors use keys of the catalogue")
     }
 
     fn duration(&self, key: &'static str, on: Option<ServerId>) -> Duration {
@@ -188,5 +188,51 @@ impl Settings {
     /// `users.lockout-time`.
     pub fn lockout_time(&self) -> Duration {
         self.duration("users.lockout-time", None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::CATALOGUE;
+
+    #[test]
+    fn every_setting_has_an_accessor_and_every_accessor_its_setting() {
+        let sources = concat!(include_str!("typed.rs"), include_str!("choices.rs"));
+        for setting in CATALOGUE {
+            let quoted = format!("\"{}\"", setting.key);
+            assert!(sources.contains(&quoted), "nobody asks for {}", setting.key);
+        }
+        // Each panics where its key or kind is not the catalogue's.
+        let set = Settings::default();
+        let spans = [
+            set.island_after(),
+            set.monitor_interval(),
+            set.grace_period(),
+            set.rank_delay(),
+            set.return_delay(),
+            set.backend_check_interval(),
+            set.gateway_retain(None),
+            set.start_retry(None),
+            set.ticket_lifetime(),
+            set.dead_after(),
+            set.retain(None),
+            set.lockout_time(),
+            set.max_moves().1,
+        ];
+        assert!(spans.iter().all(|span| !span.is_zero()), "{spans:?}");
+        let counts = [
+            set.events_history(),
+            set.sessions_history(),
+            set.monitor_attempts() as usize,
+            set.backend_fall() as usize,
+            set.backend_rise() as usize,
+            set.tunnels_per_user() as usize,
+            set.lockout_attempts() as usize,
+        ];
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        assert!(set.failover() && set.tie_breakers().is_empty() && set.fence_command().is_none());
+        assert_eq!(set.primary_return(), PrimaryReturn::Accept);
+        assert_eq!(set.mode_choice(), ModeChoice::Auto);
     }
 }
