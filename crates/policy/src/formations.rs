@@ -221,11 +221,13 @@ impl Formations {
     }
 
     /// What whoever may decide for this formation does about others that act. All know what waits; who decides says so, once.
+    /// Whom this formation has removed is none of them: its members refuse that server, and could not follow.
     fn meetings(&mut self, look: &Look<'_>) -> Option<Action> {
         let decides = look.acting || look.own.votes_alone;
         let own = look.own.formation()?;
         let others = acting(look.sides)
-            .filter(|(_, formation, side)| formation.id != own.id && related(look.own, side));
+            .filter(|(_, formation, side)| formation.id != own.id && related(look.own, side))
+            .filter(|(primary, ..)| look.directory.server(*primary).is_some());
         let others: BTreeMap<FormationId, _> = others.map(|one| (one.1.id, one)).collect();
         self.waiting.retain(|id, _| others.contains_key(id));
         for (id, (primary, formation, side)) in &others {
@@ -278,7 +280,8 @@ impl Formations {
             let gone = went_to == Some(formation.id);
             // Whoever decides for its formation has done so.
             let decided = look.own.votes_alone && !gone;
-            if formation.id == own.id || !related(look.own, side) || decided {
+            let member = look.directory.server(id).is_some();
+            if formation.id == own.id || !related(look.own, side) || decided || !member {
                 continue;
             }
             let gave_way = look.own.gave_way_to(side);

@@ -31,6 +31,8 @@ use wire::control::{Answer, Request};
 const SILENCE: Duration = Duration::from_millis(1_500);
 const ASK_OFTEN: Duration = Duration::from_millis(200);
 const ASK_SELDOM: Duration = Duration::from_secs(1);
+/// The daemon's connections to all members are made anew this often where they are refused.
+const ASK_REFUSERS: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 const FRESH: Duration = Duration::from_secs(3);
 /// Who refuses a server that was removed says so whenever that asks.
@@ -175,6 +177,11 @@ pub(crate) async fn run(server: Arc<Server>) {
         if !follows && now >= asked + often {
             server.ask_sides().await;
             asked = server.now();
+        } else if follows && server.scene.is_whole() && now >= asked + ASK_REFUSERS {
+            // Whoever has removed it says so meanwhile too; nothing waits for it.
+            asked = now;
+            let this = server.clone();
+            tokio::spawn(async move { this.ask_sides().await });
         }
         returns.look(&server);
         if let Some(action) = look(&server, &mut policy) {

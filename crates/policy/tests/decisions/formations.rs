@@ -333,6 +333,26 @@ fn who_was_removed_does_not_take_that_for_a_lost_primary() {
     assert!(matches!(newyork.look(11_000), Some(Action::Make { .. })));
 }
 
+/// Those that stay behind would refuse its primary, and that would take it for its removal.
+#[test]
+fn no_formation_gives_way_to_whom_it_has_removed() {
+    let three = made().only(&[BOSTON, DETROIT, SEATTLE]);
+    let mut there = side(after(&original(), 0xB0, 100), Some(NEWYORK), 130);
+    there.primary_return = PrimaryReturn::AcceptSecondary;
+    for (me, primary, at_ms) in [(BOSTON, Some(BOSTON), 2_000), (DETROIT, None, 9_000)] {
+        let mut eyes = Eyes::of(me);
+        eyes.own.primary = primary;
+        eyes.own.primary_return = PrimaryReturn::AcceptSecondary;
+        eyes.sides = BTreeMap::from([(NEWYORK, there.clone())]);
+        eyes.directory = three.directory();
+        assert_eq!(eyes.look(1_000), None);
+        assert_eq!(eyes.look(at_ms), None, "{me} has removed it");
+        eyes.directory = directory(ResilienceMode::Availability);
+        let action = eyes.look(at_ms);
+        assert!(matches!(action, Some(Action::Enter { .. })), "{action:?}");
+    }
+}
+
 #[test]
 fn a_leader_that_says_itself_that_it_does_not_act_is_no_primary() {
     let own = side(original(), Some(NEWYORK), 100);

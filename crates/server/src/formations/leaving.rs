@@ -1,6 +1,7 @@
 //! From one formation into another: asking for room, going, and making room for others.
 //!
-//! Always true: of two formations that ask each other for room neither gives it; whoever comes gets in with an empty log under
+//! Always true: of two formations that ask each other for room neither gives it; nobody goes to a primary that its own
+//! formation has removed; whoever comes gets in with an empty log under
 //! a new incarnation, after what the primary knew of its old log is forgotten.
 
 use super::locked;
@@ -41,6 +42,9 @@ pub(crate) enum EnterError {
     /// It was not reached, or makes no sense.
     #[error("its primary does not answer")]
     NoAnswer,
+    /// Those of this formation would refuse it, and could not follow.
+    #[error("its primary was removed from this formation meanwhile")]
+    Removed,
     /// The disk, or consensus.
     #[error(transparent)]
     Switch(#[from] SwitchError),
@@ -86,7 +90,11 @@ pub(crate) async fn enter(node: &Node, entering: Entering) -> Result<(), EnterEr
         Ok(Answer::Failed(failure)) => return Err(EnterError::Refused(failure)),
         Ok(_) | Err(_) => return Err(EnterError::NoAnswer),
     };
-    let before = node.directory().group().formation.this;
+    let directory = node.directory();
+    if directory.removed(primary).is_some() {
+        return Err(EnterError::Removed);
+    }
+    let before = directory.group().formation.this;
     let incarnation = keys::fresh(IncarnationId::from_bytes)?;
     tracing::info!(from = before.number, %formation, reasons = ?entering.reasons, "this server leaves its formation for another");
     let replica = node.replica();

@@ -61,6 +61,10 @@ pub(crate) async fn enter(server: &Arc<Server>, entering: Entering) -> Result<()
         Ok(Answer::Failed(failure)) => return Err(failure),
         Ok(_) | Err(_) => return Err(unfit("its primary does not answer")),
     };
+    let state = server.replica.state();
+    if server.directory(&state).removed(primary).is_some() {
+        return Err(unfit("its primary was removed from this one meanwhile"));
+    }
     let incarnation = server.fresh_id(IncarnationId::from_bytes);
     let before = server.formation_words();
     let why = entering.reasons.first();
