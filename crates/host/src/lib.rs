@@ -22,8 +22,8 @@ mod socket;
 
 pub use discover::{Found, discover, remove};
 pub use halls::Halls;
-pub use keeper::backend::{NoBackend, Socket as BackendSocket};
+pub use keeper::backend::{NoBackend, Socket as BackendSocket, accepts};
 pub use launch::{LaunchError, Launched, launch};
 pub use link::{Commands, LinkError, Notices, connect, open_stream};
 pub use load::{Load, LoadMeter};
-pub use running::{accepts, connect_running};
+pub use running::connect_running;

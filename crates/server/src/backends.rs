@@ -272,11 +272,9 @@ pub(crate) async fn run(node: Node) {
 
 /// What is to be checked here, by address.
 fn wanted(node: &Node, directory: &Current) -> BTreeMap<String, Backend> {
-    let labels = directory.server(node.me()).map(|server| &server.labels);
-    let is_here = |app: &Application| {
-        let mut asked = app.hosts.iter();
-        asked.all(|(label, value)| labels.is_some_and(|labels| labels.get(label) == Some(value)))
-    };
+    let me = directory.server(node.me());
+    let is_here =
+        |app: &Application| me.is_some_and(|server| server.lacks_label(&app.hosts).is_none());
     let apps = directory
         .apps()
         .filter(|app| app.is_balanced() && is_here(app));

@@ -1,8 +1,7 @@
 //! Sessions that run as the account of whoever logged in, where some servers have that account and others do not.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use testkit::{Group, Machine, Network, Process, event, events, seconds, text};
+use std::io::Write;
+use testkit::{Group, Machine, Network, Process, event, events, read_until, seconds, text};
 
 const SERVERS: [&str; 3] = ["boston", "newyork", "detroit"];
 /// The user id of ann's account.
@@ -11,8 +10,7 @@ const ANN: u32 = 4711;
 #[test]
 fn a_session_is_its_users_where_there_is_an_account() {
     let machine = Machine::alone();
-    let names: Vec<&str> = SERVERS.into_iter().chain(["viewer"]).collect();
-    let network = Network::new(&machine, &names);
+    let network = Network::with_viewer(&machine, &SERVERS);
     for name in ["boston", "newyork"] {
         network.node(name).add_account("ann", ANN);
     }
@@ -38,23 +36,6 @@ fn ask(network: &Network, connect: &Process, question: &str, until: &str) -> Str
     let mut stream = stream.expect("the viewer connects");
     stream.write_all(question.as_bytes()).expect("written");
     read_until(&mut stream, until)
-}
-
-fn read_until(stream: &mut TcpStream, until: &str) -> String {
-    stream
-        .set_read_timeout(Some(seconds(30)))
-        .expect("a timeout");
-    let (mut came, mut piece) = (Vec::new(), [0; 4096]);
-    while !String::from_utf8_lossy(&came).contains(until) {
-        match stream.read(&mut piece) {
-            Ok(count @ 1..) => came.extend(piece.iter().take(count)),
-            other => panic!(
-                "not {until:?} but {other:?}: {}",
-                String::from_utf8_lossy(&came)
-            ),
-        }
-    }
-    String::from_utf8_lossy(&came).into_owned()
 }
 
 fn where_there_is_none_it_is_said_and_the_server_passed_over(group: &Group, network: &Network) {

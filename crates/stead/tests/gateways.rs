@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use testkit::{
-    Group, Machine, Network, Node, Process, event, eventually, millis, seconds, stays_so_for, text,
+    Group, Machine, Node, Process, Stage, event, eventually, millis, seconds, stays_so_for, text,
 };
 
 /// Says the name of its host, then sends back what it is sent, to the end.
@@ -30,39 +30,10 @@ const BRIEF_PORT: u16 = 9003;
 
 const SERVERS: [&str; 3] = ["boston", "newyork", "detroit"];
 
-/// Three servers, and a client `viewer`.
-struct Stage {
-    group: Group,
-    network: Network,
-}
-
-impl Stage {
-    fn set(machine: &Machine) -> Self {
-        let names: Vec<&str> = SERVERS.into_iter().chain(["viewer"]).collect();
-        let network = Network::new(machine, &names);
-        let plan = Group::of(env!("CARGO_BIN_EXE_stead"));
-        let group = plan.in_network(&network, &SERVERS).start();
-        group.wait_for_voters();
-        group.add_user(0, "ann");
-        Self { group, network }
-    }
-
-    fn viewer(&self) -> &Node {
-        self.network.node("viewer")
-    }
-
-    /// A `stead connect` on the viewer, and where it listens.
-    fn connect(&self, token: &str, app: &str) -> (Process, SocketAddr) {
-        let connect = self.group.connect(Some(self.viewer()), "ann", token, app);
-        let listen = testkit::listening(&connect, seconds(20));
-        (connect, listen)
-    }
-}
-
 #[test]
 fn ordinary_clients_reach_the_host_of_their_token() {
     let machine = Machine::alone();
-    let mut stage = Stage::set(&machine);
+    let mut stage = Stage::set(&machine, env!("CARGO_BIN_EXE_stead"), &SERVERS);
     let _tls = serve_backends(&stage);
     what_makes_no_sense_is_refused(&stage.group);
     a_cookie_leads_to_one_host_whichever_server_is_reached(&stage);

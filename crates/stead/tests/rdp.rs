@@ -9,7 +9,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use testkit::screen::{display, paint, snapshot};
-use testkit::{Group, Machine, Network, Node, Process, eventually, seconds, text};
+use testkit::{Machine, Process, Stage, eventually, seconds, text};
 
 const SERVERS: [&str; 3] = ["boston", "newyork", "detroit"];
 
@@ -23,31 +23,10 @@ const DESKTOP_PORT: u16 = 5921;
 const COLOURS: [[u8; 3]; 3] = [[0xc0, 0x20, 0x20], [0x20, 0xc0, 0x40], [0x20, 0x40, 0xc0]];
 const SCREEN: (usize, usize) = (640, 480);
 
-/// Three servers, and a machine with screens.
-struct Stage {
-    group: Group,
-    network: Network,
-}
-
-impl Stage {
-    fn set(machine: &Machine) -> Self {
-        let names: Vec<&str> = SERVERS.into_iter().chain(["viewer"]).collect();
-        let network = Network::new(machine, &names);
-        let plan = Group::of(env!("CARGO_BIN_EXE_stead"));
-        let group = plan.in_network(&network, &SERVERS).start();
-        group.wait_for_voters();
-        Self { group, network }
-    }
-
-    fn viewer(&self) -> &Node {
-        self.network.node("viewer")
-    }
-}
-
 #[test]
 fn an_rdp_client_sees_the_host_of_its_token_whichever_server_it_asks() {
     let machine = Machine::alone();
-    let stage = Stage::set(&machine);
+    let stage = Stage::set(&machine, env!("CARGO_BIN_EXE_stead"), &SERVERS);
     let group = &stage.group;
     let backend = format!("tcp:127.0.0.1:{XRDP}");
     group.add_app(0, "rdp", &["--backend", &backend]);

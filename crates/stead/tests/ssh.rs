@@ -55,8 +55,7 @@ impl Shell {
 #[test]
 fn a_shell_goes_on_while_servers_die_and_the_next_one_lands_elsewhere() {
     let machine = Machine::alone();
-    let names: Vec<&str> = SERVERS.into_iter().chain(["viewer"]).collect();
-    let network = Network::new(&machine, &names);
+    let network = Network::with_viewer(&machine, &SERVERS);
     let viewer = network.node("viewer");
     let keys = SshKeys::new();
     let _servers = SERVERS.map(|name| keys.serve(network.node(name), PORT, false));

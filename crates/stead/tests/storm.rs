@@ -170,8 +170,7 @@ fn keepers(node: &Node) -> usize {
 #[test]
 fn a_crowd_is_drained_from_one_host_and_loses_another() {
     let machine = Machine::alone();
-    let names: Vec<&str> = SERVERS.into_iter().chain(["viewer"]).collect();
-    let network = Network::new(&machine, &names);
+    let network = Network::with_viewer(&machine, &SERVERS);
     for name in SERVERS {
         echo(network.node(name));
     }

@@ -4,10 +4,10 @@
 mod common;
 
 use common::{SERVERS, Stage, Transfer};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use testkit::screen::{Picture, VNCSNAPSHOT, XTIGERVNC, display, paint, snapshot};
-use testkit::{GroupPlan, Machine, Process, event, events, eventually, seconds, text};
+use testkit::{GroupPlan, Machine, Process, event, events, eventually, read_until, seconds, text};
 
 /// Width and height of every session's desktop.
 const DESKTOP: (usize, usize) = (320, 240);
@@ -202,25 +202,7 @@ fn a_desktop_goes_along_with_its_user(stage: &Stage, first: &Process, port: Sock
 fn viewer_of(stage: &Stage, port: SocketAddr) -> TcpStream {
     let stream = stage.viewer().connect(port, seconds(5));
     let stream = stream.expect("the local port of `stead connect`");
+    let limit = stream.set_read_timeout(Some(seconds(20)));
+    limit.expect("a time limit");
     stream
-        .set_read_timeout(Some(seconds(20)))
-        .expect("a time limit");
-    stream
-}
-
-/// What came, up to and including the end.
-#[track_caller]
-fn read_until(stream: &mut TcpStream, end: &str) -> String {
-    let mut seen = String::new();
-    while !seen.contains(end) {
-        let mut bytes = [0; 4096];
-        let count = stream
-            .read(&mut bytes)
-            .unwrap_or_else(|error| panic!("{error} after {seen:?}"));
-        assert!(count > 0, "it ended after {seen:?}");
-        seen.push_str(&String::from_utf8_lossy(
-            bytes.get(..count).unwrap_or_default(),
-        ));
-    }
-    seen
 }

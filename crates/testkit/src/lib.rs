@@ -26,8 +26,10 @@ mod machine;
 mod network;
 mod plan;
 mod process;
+mod reading;
 pub mod screen;
 mod sshd;
+mod stage;
 mod wait;
 
 pub use command_line::Outcome;
@@ -38,5 +40,7 @@ pub use machine::Machine;
 pub use network::{Network, Node};
 pub use plan::GroupPlan;
 pub use process::Process;
+pub use reading::read_until;
 pub use sshd::SshKeys;
+pub use stage::Stage;
 pub use wait::{eventually, eventually_some, millis, seconds, stays_so_for};

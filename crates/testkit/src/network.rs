@@ -96,6 +96,11 @@ impl Network {
             .unwrap_or_else(|| panic!("no node is called {name}"))
     }
 
+    /// A network of these servers and a client `viewer`.
+    pub fn with_viewer(machine: &Machine, servers: &[&str]) -> Self {
+        Self::new(machine, &[servers, &["viewer"]].concat())
+    }
+
     /// All nodes, in the order of their names.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()

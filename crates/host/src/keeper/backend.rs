@@ -168,6 +168,33 @@ fn check_owner(stream: &UnixStream, owner: Option<u32>) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match (path.parent(), name) {
+        (Some(folder), Some(name)) => crate::socket::connect(folder, name).await,
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "no path of a socket",
+        )),
+    }
+}
+
+/// Whether a backend accepts a connection within `limit`; the connection ends at once. An address with placeholders accepts none.
+///
+/// # Errors
+/// What trying it met.
+pub async fn accepts(backend: &Backend, limit: Duration) -> io::Result<()> {
+    let attempt = async {
+        match backend {
+            Backend::Pty => Err(io::ErrorKind::Unsupported.into()),
+            Backend::Tcp(address) => TcpStream::connect(address).await.map(drop),
+            Backend::Unix(path) => connect_unix(Path::new(path)).await.map(drop),
+        }
+    };
+    let silent = |_| io::Error::new(io::ErrorKind::TimedOut, format!("silent for {limit:?}"));
+    timeout(limit, attempt).await.map_err(silent)?
+}
+
 async fn connect_one(
     backend: &Backend,
     places: &Places,
@@ -183,17 +210,7 @@ async fn connect_one(
         },
         Backend::Unix(path) => {
             let path = places.fill(path).map_err(io::Error::other)?;
-            let path = Path::new(&path);
-            let (Some(folder), Some(name)) = (
-                path.parent(),
-                path.file_name().and_then(|name| name.to_str()),
-            ) else {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "no path of a socket",
-                ));
-            };
-            let stream = crate::socket::connect(folder, name).await?;
+            let stream = connect_unix(Path::new(&path)).await?;
             check_owner(&stream, places.owner())?;
             Ok(Socket::Unix(stream))
         }

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use testkit::{Group, Process, seconds, text};
+use testkit::{Group, Process, read_until, seconds, text};
 
 /// A server is chosen by hand for a token's next session, and a live one elsewhere ends only where that is said.
 pub(super) fn sessions_are_selected(group: &Group) {
@@ -202,16 +202,4 @@ pub(super) fn sessions_are_moved(group: &Group) {
     group.fails(0, 4, &["session", "move", &first, "--to", &there]);
     group.fails(0, 4, &["session", "move", &id, "--to", "nowhere"]);
     group.json(0, &["session", "end", &id]);
-}
-
-fn read_until(viewer: &mut TcpStream, wanted: &str) {
-    let mut read = Vec::new();
-    let mut buffer = [0; 4096];
-    let patience = viewer.set_read_timeout(Some(seconds(20)));
-    patience.expect("the limit is a time");
-    while !String::from_utf8_lossy(&read).contains(wanted) {
-        let count = viewer.read(&mut buffer).expect("it answers");
-        assert_ne!(count, 0, "closed after {}", String::from_utf8_lossy(&read));
-        read.extend_from_slice(&buffer[..count]);
-    }
 }

@@ -5,8 +5,8 @@
 use crate::common::Stage;
 use crate::desk::Desk;
 use crate::splits::{
-    acts, all_wait, all_work, divergences, follow_closely, formation, has_user, heal, kept,
-    make_quick, sees, set, settled, split,
+    acts, all_wait, all_work, divergences, follow_closely, formation, has_user, heal, heal_three,
+    kept, make_quick, sees, set, settled, split, split_in_three,
 };
 use serde_json::{Value, json};
 use testkit::{Group, GroupPlan, Machine, eventually, eventually_some, seconds, text};
@@ -152,21 +152,12 @@ fn of_three_sides_an_administrator_chooses(stage: &Stage, desks: &mut [Desk]) {
     let (group, network) = (&stage.group, &stage.network);
     follow_closely(group, 3);
     set(group, "resilience.primary-return", "accept-secondary");
-    let sides = [&["s1"][..], &["s2", "s3"], &["s4"]];
-    let apart = [(0, 1), (0, 2), (1, 2)];
-    for (one, other) in apart {
-        split(network, sides[one], sides[other]);
-    }
-    eventually(seconds(30), "three sides, each with a primary", || {
-        acts(group, 0) && acts(group, 1) && sees(group, 2, 1) && acts(group, 3)
-    });
+    split_in_three(stage);
     for (index, user) in [(0, "hal"), (2, "ida"), (3, "jon")] {
         group.add_user(index, user);
     }
     all_work(stage, desks);
-    for (one, other) in apart {
-        heal(network, sides[one], sides[other]);
-    }
+    heal_three(network);
     all_wait(group);
     let told = || {
         let held = group.json(1, &["event", "list", "--kind", "formation-held"]);

@@ -4,8 +4,8 @@
 use crate::common::Stage;
 use crate::desk::Desk;
 use crate::splits::{
-    acts, divergences, follow_closely, formation, has_user, heal, kept, make_quick, sees, settled,
-    split,
+    acts, divergences, follow_closely, formation, has_user, heal, heal_three, kept, make_quick,
+    sees, settled, split, split_in_three,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -75,14 +75,7 @@ fn sees_current(stage: &Stage, token: &str, session: &str) -> bool {
 fn three_sides_go_on_and_become_one(stage: &Stage, desks: &mut Vec<Desk>) {
     let (group, network) = (&stage.group, &stage.network);
     let working: Vec<_> = desks.iter().map(|desk| desk.work_on(stage)).collect();
-    let sides = [&["s1"][..], &["s2", "s3"], &["s4"]];
-    let apart = [(0, 1), (0, 2), (1, 2)];
-    for (one, other) in apart {
-        split(network, sides[one], sides[other]);
-    }
-    eventually(seconds(30), "three sides, each with a primary", || {
-        acts(group, 0) && acts(group, 1) && sees(group, 2, 1) && acts(group, 3)
-    });
+    split_in_three(stage);
     assert_eq!(formation(group, 0), Some(1));
     assert_ne!(
         group.json(1, &["status"])["formation"]["id"],
@@ -109,9 +102,7 @@ fn three_sides_go_on_and_become_one(stage: &Stage, desks: &mut Vec<Desk>) {
         desk.works(stage);
     }
 
-    for (one, other) in apart {
-        heal(network, sides[one], sides[other]);
-    }
+    heal_three(network);
     settled(group, 0, 1);
     kept(group, 2, 2);
     assert!(has_user(group, 3, "bob") && !has_user(group, 0, "cid") && !has_user(group, 1, "dan"));

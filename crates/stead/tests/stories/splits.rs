@@ -34,6 +34,28 @@ pub(crate) fn split(network: &Network, one: &[&str], other: &[&str]) {
     }
 }
 
+/// Four servers in three sides.
+const THREE: [&[&str]; 3] = [&["s1"], &["s2", "s3"], &["s4"]];
+const PAIRS: [(usize, usize); 3] = [(0, 1), (0, 2), (1, 2)];
+
+/// Four servers fall into three sides, each of which goes on with a primary: s1, s2 and s4.
+pub(crate) fn split_in_three(stage: &Stage) {
+    let group = &stage.group;
+    for (one, other) in PAIRS {
+        split(&stage.network, THREE[one], THREE[other]);
+    }
+    eventually(seconds(30), "three sides, each with a primary", || {
+        acts(group, 0) && acts(group, 1) && sees(group, 2, 1) && acts(group, 3)
+    });
+}
+
+/// The three sides meet again.
+pub(crate) fn heal_three(network: &Network) {
+    for (one, other) in PAIRS {
+        heal(network, THREE[one], THREE[other]);
+    }
+}
+
 pub(crate) fn heal(network: &Network, one: &[&str], other: &[&str]) {
     for left in one {
         for right in other {
