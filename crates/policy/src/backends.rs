@@ -5,6 +5,7 @@
 //! failure is enough.
 
 use model::SessionId;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Whether a backend is up, as its checks say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,13 +95,11 @@ pub fn order(session: SessionId, has: Option<usize>, candidates: &[Candidate]) -
     fit.into_iter().map(|(place, _)| place).collect()
 }
 
-/// A number that is as good as drawn, the same for the same session and place on every server (FNV-1a).
+/// A number that is as good as drawn, always the same for the same session and place.
 fn lot(session: SessionId, place: usize) -> u64 {
-    let place = u64::try_from(place).unwrap_or(u64::MAX).to_le_bytes();
-    let bytes = session.as_bytes().iter().chain(&place);
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    let mut hasher = DefaultHasher::new();
+    (session, place).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
