@@ -106,11 +106,15 @@ pub enum EventKind {
     ServerDrained,
     /// A gateway was added, changed or removed.
     GatewayChanged,
+    /// A server has new certificates.
+    CertificateRenewed,
+    /// A certificate ends soon, or has ended.
+    CertificateExpiring,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -148,6 +152,8 @@ impl EventKind {
         Self::TokenChanged,
         Self::ServerDrained,
         Self::GatewayChanged,
+        Self::CertificateRenewed,
+        Self::CertificateExpiring,
     ];
 
     /// The word used everywhere.
@@ -190,6 +196,8 @@ impl EventKind {
             Self::TokenChanged => "token-changed",
             Self::ServerDrained => "server-drained",
             Self::GatewayChanged => "gateway-changed",
+            Self::CertificateRenewed => "certificate-renewed",
+            Self::CertificateExpiring => "certificate-expiring",
         }
     }
 
@@ -245,6 +253,10 @@ impl EventKind {
                 "Nothing is left to be moved from a server that was being drained."
             }
             Self::GatewayChanged => "A gateway was added, changed or removed.",
+            Self::CertificateRenewed => "A server has new certificates.",
+            Self::CertificateExpiring => {
+                "A certificate that should have been renewed, or the group's authority, ends within 30, 7 or 1 days, or has ended."
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::address::{Address, Host};
 use crate::fingerprint::Fingerprint;
-use crate::identity::{CertificateName, CertificateRole, validity};
+use crate::identity::{Alternative, CertificateName, CertificateRole, validity};
 use crate::key::{KeyError, PrivateKey, RequestedKey};
 use aws_lc_rs::rand;
 use model::{GroupId, ServerId, UnixMillis};
@@ -17,7 +17,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
@@ -31,6 +31,9 @@ pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 60 * 60
 /// How far before its making a certificate is already valid, so that a member whose clock is behind takes
 /// it: joining allows clocks 60 s apart, and a member's clock may drift further later.
 pub const BACKDATED: Duration = Duration::from_secs(60 * 60);
+
+/// The same, at least.
+pub(crate) const LEAST_BACKDATED: Duration = Duration::from_secs(120);
 
 /// Why the authority cannot be made, read or used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,34 @@ pub enum AuthorityError {
     Expired,
 }
 
+/// From when and for how long a certificate is to be valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// From when. The certificate says an earlier time: by as much as `lifetime`, but two minutes at least, which members' clocks
+    /// may differ by, and [`BACKDATED`] at most.
+    pub from: UnixMillis,
+    /// For how long after `from`.
+    pub lifetime: Duration,
+}
+
+impl Validity {
+    /// For as long as certificates last unless somebody asks for something else.
+    pub fn ordinary(from: UnixMillis) -> Self {
+        Self {
+            from,
+            lifetime: CERTIFICATE_LIFETIME,
+        }
+    }
+
+    /// When a certificate with this validity begins, and when it ends.
+    fn ends(self) -> (UnixMillis, UnixMillis) {
+        let before = self.lifetime.clamp(LEAST_BACKDATED, BACKDATED);
+        let before = u64::try_from(before.as_millis()).unwrap_or(u64::MAX);
+        let begins = UnixMillis(self.from.0.saturating_sub(before));
+        (begins, self.from.after(self.lifetime))
+    }
+}
+
 /// The authority of a group, with its key: exists only in the memory of a server that may lead.
 #[derive(Debug, Clone)]
 pub struct Authority {
@@ -82,10 +113,14 @@ impl Authority {
     /// When the system has no randomness, or `now` is beyond what a certificate can say.
     pub fn make(group: GroupId, now: UnixMillis) -> Result<Self, AuthorityError> {
         let key = PrivateKey::make()?;
-        let mut wish = params(now, now.after(AUTHORITY_LIFETIME))?;
+        let validity = Validity {
+            from: now,
+            lifetime: AUTHORITY_LIFETIME,
+        };
+        let mut wish = params(validity.ends())?;
         // The group's id keeps the subjects of two groups apart: clients that trust both can tell which is meant.
         wish.distinguished_name = common_name(&format!("Stead group {group}"));
-        wish.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        wish.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         wish.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = wish.self_signed(&key).map_err(AuthorityError::Write)?;
         Self::from_parts(certificate.into(), key.pkcs8().clone())
@@ -146,7 +181,7 @@ impl Authority {
         group: GroupId,
         server: ServerId,
         peer_address: &Address,
-        now: UnixMillis,
+        validity: Validity,
     ) -> Result<Issued, AuthorityError> {
         let name = CertificateName {
             group,
@@ -160,16 +195,15 @@ impl Authority {
         self.issue(
             key,
             name,
-            &BTreeSet::from([alternative(&peer_address.host)]),
+            &peer_alternatives(peer_address),
             usages,
-            now,
+            validity,
         )
     }
 
     /// Issues the certificate that a server shows on its client port.
     ///
-    /// `hosts` are the names under which clients reach it; `localhost` and the loopback addresses are added
-    /// when one of them is a loopback address or `localhost` itself.
+    /// `hosts` are the names under which clients reach it; its names are [`client_alternatives`].
     ///
     /// # Errors
     /// When the authority has expired, or no serial number can be drawn.
@@ -179,25 +213,19 @@ impl Authority {
         group: GroupId,
         server: ServerId,
         hosts: &[Host],
-        now: UnixMillis,
+        validity: Validity,
     ) -> Result<Issued, AuthorityError> {
         let name = CertificateName {
             group,
             server,
             role: CertificateRole::Client,
         };
-        let mut names: BTreeSet<Alternative> = hosts.iter().map(alternative).collect();
-        if hosts.iter().any(is_loopback) {
-            names.insert(Alternative::Name("localhost".to_owned()));
-            names.insert(Alternative::Ip(Ipv4Addr::LOCALHOST.into()));
-            names.insert(Alternative::Ip(Ipv6Addr::LOCALHOST.into()));
-        }
         self.issue(
             key,
             name,
-            &names,
+            &client_alternatives(hosts),
             vec![ExtendedKeyUsagePurpose::ServerAuth],
-            now,
+            validity,
         )
     }
 
@@ -207,13 +235,14 @@ impl Authority {
         name: CertificateName,
         names: &BTreeSet<Alternative>,
         usages: Vec<ExtendedKeyUsagePurpose>,
-        now: UnixMillis,
+        validity: Validity,
     ) -> Result<Issued, AuthorityError> {
-        if now >= self.expires {
+        if validity.from >= self.expires {
             return Err(AuthorityError::Expired);
         }
-        let expires = now.after(CERTIFICATE_LIFETIME).min(self.expires);
-        let mut wish = params(now, expires)?;
+        let (begins, expires) = validity.ends();
+        let expires = expires.min(self.expires);
+        let mut wish = params((begins, expires))?;
         wish.distinguished_name = common_name(&format!("Stead server {}", name.server));
         wish.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         wish.extended_key_usages = usages;
@@ -239,18 +268,20 @@ impl Authority {
     }
 }
 
-/// A name in a certificate, ordered so that equal wishes make equal certificates.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Alternative {
-    Name(String),
-    Ip(IpAddr),
+/// The names that a peer certificate has for this address.
+pub fn peer_alternatives(peer_address: &Address) -> BTreeSet<Alternative> {
+    BTreeSet::from([Alternative::from(&peer_address.host)])
 }
 
-fn alternative(host: &Host) -> Alternative {
-    match host {
-        Host::Ip(ip) => Alternative::Ip(*ip),
-        Host::Name(name) => Alternative::Name(name.to_ascii_lowercase()),
+/// The names that a client certificate has for these hosts; for a loopback address, or `localhost`, all of these.
+pub fn client_alternatives(hosts: &[Host]) -> BTreeSet<Alternative> {
+    let mut names: BTreeSet<Alternative> = hosts.iter().map(Alternative::from).collect();
+    if hosts.iter().any(is_loopback) {
+        names.insert(Alternative::Name("localhost".to_owned()));
+        names.insert(Alternative::Ip(Ipv4Addr::LOCALHOST.into()));
+        names.insert(Alternative::Ip(Ipv6Addr::LOCALHOST.into()));
     }
+    names
 }
 
 fn is_loopback(host: &Host) -> bool {
@@ -260,7 +291,7 @@ fn is_loopback(host: &Host) -> bool {
     }
 }
 
-fn params(now: UnixMillis, until: UnixMillis) -> Result<CertificateParams, AuthorityError> {
+fn params((begins, ends): (UnixMillis, UnixMillis)) -> Result<CertificateParams, AuthorityError> {
     let mut serial = [0; 16];
     rand::fill(&mut serial).map_err(AuthorityError::Random)?;
     // Positive, as RFC 5280 section 4.1.2.2 asks, and of full length.
@@ -272,14 +303,10 @@ fn params(now: UnixMillis, until: UnixMillis) -> Result<CertificateParams, Autho
         let since_epoch = Duration::from_millis(time.0).try_into().ok()?;
         epoch.checked_add(since_epoch).filter(|time| *time < beyond)
     };
-    let backdated = UnixMillis(
-        now.0
-            .saturating_sub(UnixMillis::default().after(BACKDATED).0),
-    );
     let mut wish = CertificateParams::default();
     wish.serial_number = Some(SerialNumber::from_slice(&serial));
-    wish.not_before = at(backdated).ok_or(AuthorityError::Times)?;
-    wish.not_after = at(until).ok_or(AuthorityError::Times)?;
+    wish.not_before = at(begins).ok_or(AuthorityError::Times)?;
+    wish.not_after = at(ends).ok_or(AuthorityError::Times)?;
     Ok(wish)
 }
 
@@ -317,7 +344,13 @@ mod tests {
         let key = PrivateKey::make().unwrap();
         let address = "[::1]:5427".parse().unwrap();
         let issued = authority
-            .issue_peer(&request(&key), GROUP, SERVER, &address, NOW)
+            .issue_peer(
+                &request(&key),
+                GROUP,
+                SERVER,
+                &address,
+                Validity::ordinary(NOW),
+            )
             .unwrap();
         let facts = CertificateFacts::read(&issued.certificate).unwrap();
         assert_eq!(
@@ -334,15 +367,49 @@ mod tests {
             CERTIFICATE_LIFETIME.as_secs()
         );
         assert_eq!(NOW.since(facts.not_before).as_secs(), BACKDATED.as_secs());
+        assert_eq!(facts.alternatives, peer_alternatives(&address));
         assert!(!facts.renewal_due(NOW.after(59 * DAY)));
         assert!(facts.renewal_due(NOW.after(60 * DAY)));
         let again = authority
-            .issue_peer(&request(&key), GROUP, SERVER, &address, NOW)
+            .issue_peer(
+                &request(&key),
+                GROUP,
+                SERVER,
+                &address,
+                Validity::ordinary(NOW),
+            )
             .unwrap();
         assert_ne!(
             facts.serial,
             CertificateFacts::read(&again.certificate).unwrap().serial
         );
+    }
+
+    #[test]
+    fn two_thirds_of_a_short_life_are_counted_from_the_making() {
+        let authority = Authority::make(GROUP, NOW).unwrap();
+        let key = PrivateKey::make().unwrap();
+        let address = "127.0.0.1:1".parse().unwrap();
+        for seconds in [
+            10, 119, 120, 121, 600, 3_599, 3_600, 3_601, 7_200, 1_000_000,
+        ] {
+            let validity = Validity {
+                from: NOW,
+                lifetime: Duration::from_secs(seconds),
+            };
+            let issued = authority
+                .issue_peer(&request(&key), GROUP, SERVER, &address, validity)
+                .unwrap();
+            let facts = CertificateFacts::read(&issued.certificate).unwrap();
+            let due = facts.renew_at().since(NOW);
+            let expected = Duration::from_secs(seconds) * 2 / 3;
+            assert!(
+                due.abs_diff(expected) < Duration::from_secs(2),
+                "{seconds}: {due:?}"
+            );
+            assert!(facts.lifetime().abs_diff(validity.lifetime) < Duration::from_secs(2));
+            assert!(!facts.renewal_due(NOW));
+        }
     }
 
     #[test]
@@ -352,7 +419,13 @@ mod tests {
         let valid_for = |hosts: &[&str], name: &str| {
             let hosts: Vec<Host> = hosts.iter().map(|host| host.parse().unwrap()).collect();
             let issued = authority
-                .issue_client(&request(&key), GROUP, SERVER, &hosts, NOW)
+                .issue_client(
+                    &request(&key),
+                    GROUP,
+                    SERVER,
+                    &hosts,
+                    Validity::ordinary(NOW),
+                )
                 .unwrap();
             let parsed = ParsedCertificate::try_from(&issued.certificate).unwrap();
             verify_server_name(&parsed, &ServerName::try_from(name).unwrap()).is_ok()
@@ -379,7 +452,13 @@ mod tests {
         let key = PrivateKey::make().unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
         let issued = authority
-            .issue_peer(&request(&key), GROUP, SERVER, &address, NOW)
+            .issue_peer(
+                &request(&key),
+                GROUP,
+                SERVER,
+                &address,
+                Validity::ordinary(NOW),
+            )
             .unwrap();
         let verify = |root: &Authority, at: UnixMillis| {
             let mut roots = RootCertStore::empty();
@@ -416,7 +495,13 @@ mod tests {
         let key = PrivateKey::make().unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
         let leaf = authority
-            .issue_peer(&request(&key), GROUP, SERVER, &address, NOW)
+            .issue_peer(
+                &request(&key),
+                GROUP,
+                SERVER,
+                &address,
+                Validity::ordinary(NOW),
+            )
             .unwrap();
         assert!(matches!(
             Authority::from_parts(leaf.certificate, key.pkcs8().clone()),
@@ -431,12 +516,24 @@ mod tests {
         let address = "127.0.0.1:1".parse().unwrap();
         let late = NOW.after(AUTHORITY_LIFETIME - DAY);
         let issued = authority
-            .issue_peer(&request(&key), GROUP, SERVER, &address, late)
+            .issue_peer(
+                &request(&key),
+                GROUP,
+                SERVER,
+                &address,
+                Validity::ordinary(late),
+            )
             .unwrap();
         assert_eq!(issued.expires, authority.expires());
         let after = authority.expires();
         assert!(matches!(
-            authority.issue_peer(&request(&key), GROUP, SERVER, &address, after),
+            authority.issue_peer(
+                &request(&key),
+                GROUP,
+                SERVER,
+                &address,
+                Validity::ordinary(after)
+            ),
             Err(AuthorityError::Expired)
         ));
         assert!(matches!(

@@ -221,7 +221,7 @@ async fn dial_with(
         address: address.to_owned(),
         source,
     };
-    let binding = Binding::of(&stream).map_err(failed)?;
+    let binding = Binding::of(&stream, &endpoint.tls).map_err(failed)?;
     let outlook = endpoint.outlook.as_ref();
     let greeting = dial_hello(&mut stream, &binding, outlook, secret, to, purpose);
     let met = in_time(address, Stage::Greeting, deadline, greeting)

@@ -10,6 +10,7 @@
 use crate::identity::{CertificateFacts, CertificateFactsError};
 use crate::message::{ReceiveError, receive, send};
 use crate::secret::{GroupSecrets, Secret};
+use crate::tls::PeerTls;
 use model::{GroupId, ServerId};
 use rustls::pki_types::CertificateDer;
 use std::io;
@@ -127,16 +128,23 @@ pub(crate) fn exporter<S>(
 pub(crate) struct Binding {
     exporter: [u8; 32],
     certificate: CertificateFacts,
+    /// Whether that certificate was valid until some time ago.
+    expired: bool,
 }
 
 impl Binding {
     /// The binding of an established TLS connection whose other end showed a certificate.
-    pub(crate) fn of<S>(stream: &tokio_rustls::TlsStream<S>) -> Result<Self, HelloError> {
+    pub(crate) fn of<S>(
+        stream: &tokio_rustls::TlsStream<S>,
+        tls: &PeerTls,
+    ) -> Result<Self, HelloError> {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let end_entity = chain.first().map_or(&[][..], CertificateDer::as_ref);
+        let certificate = CertificateFacts::read(end_entity)?;
         Ok(Self {
             exporter: exporter(stream, EXPORTER_LABEL).map_err(HelloError::Exporter)?,
-            certificate: CertificateFacts::read(end_entity)?,
+            expired: tls.has_expired(&certificate),
+            certificate,
         })
     }
 }
@@ -318,6 +326,9 @@ fn examine(
         .filter_map(|(secret, which)| Some((secret?, which)))
         .find(|(secret, _)| statement.holds(secret, Role::Dialler, &proof))
         .ok_or(HelloRefusal::Proof)?;
+    if binding.expired && purpose != Purpose::Credentials {
+        return Err(HelloRefusal::Expired);
+    }
     let acquaintance = outlook.acquaintance(from.server);
     if acquaintance == Acquaintance::Unknown && purpose != Purpose::Consensus {
         return Err(HelloRefusal::Unknown);
@@ -376,7 +387,7 @@ fn unfit(
 #[derive(Clone)]
 pub struct Endpoint {
     /// Certificates, keys and the group secret.
-    pub tls: Arc<crate::tls::PeerTls>,
+    pub tls: Arc<PeerTls>,
     /// What the server above knows.
     pub outlook: Arc<dyn Outlook>,
 }

@@ -3,9 +3,14 @@
 //! A certificate names exactly one server in exactly one role, in a URI of its alternative names:
 //! `stead://<group>/server/<server>/<role>`. A certificate with none, or with two, names nobody.
 
+use crate::address::Host;
+use crate::authority::{BACKDATED, LEAST_BACKDATED};
 use model::{GroupId, ServerId, UnixMillis};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -81,11 +86,45 @@ impl FromStr for CertificateName {
     }
 }
 
+/// A name in a certificate under which its server is reached, ordered so that equal wishes make equal certificates.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alternative {
+    /// A DNS name, in lower case.
+    Name(String),
+    /// An IP address.
+    Ip(IpAddr),
+}
+
+impl From<&Host> for Alternative {
+    fn from(host: &Host) -> Self {
+        match host {
+            Host::Ip(ip) => Self::Ip(*ip),
+            Host::Name(name) => Self::Name(name.to_ascii_lowercase()),
+        }
+    }
+}
+
+impl Alternative {
+    fn read(name: &GeneralName<'_>) -> Option<Self> {
+        match name {
+            GeneralName::DNSName(name) => Some(Self::Name(name.to_ascii_lowercase())),
+            GeneralName::IPAddress(bytes) => {
+                let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                let ip = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+                ip.ok().map(Self::Ip)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What a certificate of the group says. Reading it checks no signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// Whose it is.
     pub name: CertificateName,
+    /// The names under which the server is reached.
+    pub alternatives: BTreeSet<Alternative>,
     /// Its serial number, big-endian.
     pub serial: Vec<u8>,
     /// From when it is valid.
@@ -137,6 +176,9 @@ impl CertificateFacts {
         let (not_before, not_after) = times(&certificate).ok_or(CertificateFactsError::Times)?;
         Ok(Self {
             name: uri.parse().map_err(|_| CertificateFactsError::Nobody)?,
+            alternatives: (names.value.general_names.iter())
+                .filter_map(Alternative::read)
+                .collect(),
             serial: certificate.raw_serial().to_vec(),
             not_before,
             not_after,
@@ -148,10 +190,22 @@ impl CertificateFacts {
         now >= self.renew_at()
     }
 
-    /// When two thirds of the certificate's life are over.
+    /// When two thirds of the certificate's life are over, counted from when it was made.
     pub fn renew_at(&self) -> UnixMillis {
-        let life = self.not_after.since(self.not_before);
-        self.not_before.after(life / 3 * 2)
+        self.not_before
+            .after(self.backdated() + self.lifetime() / 3 * 2)
+    }
+
+    /// How long it is valid after it was made.
+    pub fn lifetime(&self) -> Duration {
+        let whole = self.not_after.since(self.not_before);
+        whole.saturating_sub(self.backdated())
+    }
+
+    /// How long before its making its validity begins: [`crate::authority::Validity`].
+    fn backdated(&self) -> Duration {
+        let half = self.not_after.since(self.not_before) / 2;
+        half.clamp(LEAST_BACKDATED, BACKDATED)
     }
 }
 

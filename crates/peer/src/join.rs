@@ -7,8 +7,9 @@
 use crate::admit::{DECISION_TIME, JOIN_ANSWER_LIMIT, JoinRole, JoinStatement, REACH_TIME};
 use crate::dial::{DialError, PeerStream, dial_joining};
 use crate::fingerprint::Fingerprint;
+use crate::granted::{GrantError, NewKeys};
 use crate::hello::exporter;
-use crate::identity::{CertificateFacts, CertificateFactsError, CertificateRole};
+use crate::identity::CertificateFacts;
 use crate::in_full::InFull;
 use crate::key::{KeyError, PrivateKey};
 use crate::listener::Unproved;
@@ -17,12 +18,11 @@ use crate::seal::SealKey;
 use crate::secret::{GroupSecrets, Secret};
 use crate::socket::Socket;
 use crate::tls::{TlsBasis, TlsError};
-use crate::trust_store::{Credential, Trust};
+use crate::trust_store::Trust;
 use futures_util::future::join_all;
-use model::{GroupId, IncarnationId, ServerId, ServerName, UnixMillis};
+use model::{IncarnationId, ServerId, ServerName, UnixMillis};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use rustls::server::ParsedCertificate;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,38 +117,6 @@ pub enum JoinError {
     Grant(#[from] GrantError),
 }
 
-/// Why what was granted cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum GrantError {
-    /// Another authority than the one of the join code.
-    #[error("the authority is not the one of the join code")]
-    Authority,
-    /// A certificate cannot be read.
-    #[error("the {role} certificate cannot be read")]
-    Damaged {
-        /// Which.
-        role: CertificateRole,
-        /// What is wrong.
-        #[source]
-        source: CertificateFactsError,
-    },
-    /// A certificate was not signed by the authority, or is not valid now.
-    #[error("the {role} certificate does not verify")]
-    Unsigned {
-        /// Which.
-        role: CertificateRole,
-        /// What is wrong.
-        #[source]
-        source: rustls::Error,
-    },
-    /// A certificate of somebody else, or of another role.
-    #[error("the {role} certificate is not this server's")]
-    Foreign {
-        /// Which.
-        role: CertificateRole,
-    },
-}
-
 /// Joins the group that made `code`.
 ///
 /// `port` is this server's peer port, where it answers members that try to reach it, until joining is over.
@@ -162,8 +130,7 @@ pub async fn join(
     basis: &TlsBasis,
 ) -> Result<Joined, JoinError> {
     let keys = Keys {
-        peer: PrivateKey::make()?,
-        client: PrivateKey::make()?,
+        own: NewKeys::make()?,
         probe: PrivateKey::make()?,
     };
     let answering = answer_probes(port, basis.probed_server(&keys.probe)?);
@@ -187,8 +154,7 @@ pub async fn join(
 }
 
 struct Keys {
-    peer: PrivateKey,
-    client: PrivateKey,
+    own: NewKeys,
     probe: PrivateKey,
 }
 
@@ -209,6 +175,7 @@ async fn ask(
         invitation: code.invitation,
         server: applicant.server,
     };
+    let (peer_request, client_request) = keys.own.requests()?;
     let request = JoinRequest {
         protocol: PROTOCOL,
         invitation: code.invitation,
@@ -221,8 +188,8 @@ async fn ask(
         version: applicant.version.clone(),
         feature_level: applicant.feature_level,
         clock: applicant.clock,
-        peer_request: keys.peer.certificate_request()?,
-        client_request: keys.client.certificate_request()?,
+        peer_request,
+        client_request,
         standalone: applicant.standalone,
         live_sessions: applicant.live_sessions,
         probe_key: *Fingerprint::of(&keys.probe.public_key()).as_bytes(),
@@ -316,52 +283,21 @@ fn accept(
     if Fingerprint::of(&authority) != pinned {
         return Err(GrantError::Authority);
     }
-    let owner = (grant.group, server);
-    let credential = |role, der: &[u8], key: &PrivateKey| {
-        let certificate = CertificateDer::from(der.to_vec());
-        check_granted(role, &certificate, key, owner, &authority, basis)?;
-        Ok(Credential {
-            certificate,
-            key: key.clone(),
-        })
-    };
+    let granted = keys.own.take(
+        (&grant.peer_certificate, &grant.client_certificate),
+        (grant.group, server),
+        std::slice::from_ref(&authority),
+        basis,
+    )?;
     Ok(Trust {
-        peer: credential(CertificateRole::Peer, &grant.peer_certificate, &keys.peer)?,
-        client: credential(
-            CertificateRole::Client,
-            &grant.client_certificate,
-            &keys.client,
-        )?,
+        peer: granted.peer,
+        client: granted.client,
         secrets: GroupSecrets::only(Secret::from_bytes(Zeroizing::new(grant.group_secret))),
         seal: grant
             .seal_key
             .map(|key| SealKey::from_bytes(Zeroizing::new(key))),
         authorities: vec![authority],
     })
-}
-
-fn check_granted(
-    role: CertificateRole,
-    certificate: &CertificateDer<'_>,
-    key: &PrivateKey,
-    owner: (GroupId, ServerId),
-    authority: &CertificateDer<'_>,
-    basis: &TlsBasis,
-) -> Result<(), GrantError> {
-    let facts = CertificateFacts::read(certificate)
-        .map_err(|source| GrantError::Damaged { role, source })?;
-    if facts.name.role != role || (facts.name.group, facts.name.server) != owner {
-        return Err(GrantError::Foreign { role });
-    }
-    let unsigned = |source| GrantError::Unsigned { role, source };
-    basis
-        .verify_issued(certificate, authority)
-        .map_err(unsigned)?;
-    let parsed = ParsedCertificate::try_from(certificate).map_err(unsigned)?;
-    if parsed.subject_public_key_info().as_ref() != key.public_key() {
-        return Err(GrantError::Foreign { role });
-    }
-    Ok(())
 }
 
 /// Answers members that try whether they reach this server, until it is dropped.

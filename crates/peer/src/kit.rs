@@ -2,7 +2,7 @@
 //! wait for.
 
 use crate::admit::Admission;
-use crate::authority::Authority;
+use crate::authority::{Authority, Validity};
 use crate::hello::{Acquaintance, Endpoint, Outlook};
 use crate::identity::CertificateRole;
 use crate::key::{PrivateKey, RequestedKey};
@@ -74,13 +74,20 @@ impl Group {
         let request = RequestedKey::from_request(&key.certificate_request().unwrap()).unwrap();
         let address = "127.0.0.1:1".parse::<crate::address::Address>().unwrap();
         let issued = match role {
-            CertificateRole::Peer => self
-                .authority
-                .issue_peer(&request, self.id, server, &address, at),
-            CertificateRole::Client => {
-                self.authority
-                    .issue_client(&request, self.id, server, &[address.host], at)
-            }
+            CertificateRole::Peer => self.authority.issue_peer(
+                &request,
+                self.id,
+                server,
+                &address,
+                Validity::ordinary(at),
+            ),
+            CertificateRole::Client => self.authority.issue_client(
+                &request,
+                self.id,
+                server,
+                &[address.host],
+                Validity::ordinary(at),
+            ),
         };
         Credential {
             certificate: issued.unwrap().certificate,

@@ -216,7 +216,7 @@ impl<R: Reception + Admission> Entrance<R> {
             return Err(TurnedAway::Protocol);
         }
         let mut stream = stream;
-        let binding = Binding::of(&stream)?;
+        let binding = Binding::of(&stream, tls)?;
         let outlook = self.endpoint.outlook.as_ref();
         let met = answer_hello(&mut stream, &binding, outlook, &tls.secrets()).await?;
         Ok(Entered::Member(met, stream))

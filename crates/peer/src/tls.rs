@@ -4,11 +4,12 @@
 //! certificates anew; a renewal takes effect for the next connection and disturbs none that is open.
 
 use crate::fingerprint::Fingerprint;
+use crate::identity::CertificateFacts;
 use crate::key::PrivateKey;
 use crate::secret::GroupSecrets;
 use crate::trust_store::{Credential, Trust};
 use crate::verify::{AnswererVerifier, DiallerVerifier, PeerChecks, Revocations};
-use model::{GroupId, ServerId};
+use model::{GroupId, ServerId, UnixMillis};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
@@ -22,6 +23,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 use wire::hello::{ALPN_JOIN, ALPN_PEER};
 
 /// Why a TLS configuration cannot be built.
@@ -68,14 +70,22 @@ impl TlsBasis {
         self
     }
 
-    /// Checks that `authority` signed `certificate`, and that it is valid now.
+    /// Now, as certificates are checked; the beginning of time when the clock fails, so that nothing is taken for expired.
+    pub(crate) fn now(&self) -> UnixMillis {
+        let now = self.clock.current_time();
+        UnixMillis::default().after(Duration::from_secs(now.map_or(0, |now| now.as_secs())))
+    }
+
+    /// Checks that one of the authorities signed `certificate`, and that it is valid now.
     pub(crate) fn verify_issued(
         &self,
         certificate: &CertificateDer<'_>,
-        authority: &CertificateDer<'_>,
+        authorities: &[CertificateDer<'static>],
     ) -> Result<(), rustls::Error> {
         let mut roots = RootCertStore::empty();
-        roots.add(authority.clone())?;
+        for authority in authorities {
+            roots.add(authority.clone())?;
+        }
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(certificate)?,
             &roots,
@@ -253,6 +263,11 @@ impl PeerTls {
         let verifier = AnswererVerifier::member(material.checks.clone(), server);
         self.basis
             .client(verifier, Some(Arc::clone(&material.own)), ALPN_PEER)
+    }
+
+    /// Whether a certificate is not valid any more.
+    pub(crate) fn has_expired(&self, certificate: &CertificateFacts) -> bool {
+        certificate.not_after < self.basis.now()
     }
 
     /// What is proved on top of the certificates.

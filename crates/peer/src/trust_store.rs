@@ -439,7 +439,7 @@ fn parse_hex(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authority::Authority;
+    use crate::authority::{Authority, Validity};
     use crate::key::RequestedKey;
     use model::{GroupId, ServerId, UnixMillis};
     use std::os::unix::fs::PermissionsExt;
@@ -453,10 +453,16 @@ mod tests {
         let request = RequestedKey::from_request(&key.certificate_request().unwrap()).unwrap();
         let address = "127.0.0.1:5427".parse::<crate::address::Address>().unwrap();
         let issued = match role {
-            CertificateRole::Peer => authority.issue_peer(&request, GROUP, SERVER, &address, NOW),
-            CertificateRole::Client => {
-                authority.issue_client(&request, GROUP, SERVER, &[address.host], NOW)
+            CertificateRole::Peer => {
+                authority.issue_peer(&request, GROUP, SERVER, &address, Validity::ordinary(NOW))
             }
+            CertificateRole::Client => authority.issue_client(
+                &request,
+                GROUP,
+                SERVER,
+                &[address.host],
+                Validity::ordinary(NOW),
+            ),
         };
         Credential {
             certificate: issued.unwrap().certificate,

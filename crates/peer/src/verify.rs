@@ -17,6 +17,7 @@ use rustls::{
 };
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Which certificates are revoked. Asked during handshakes: it must answer at once.
@@ -137,11 +138,42 @@ impl PeerChecks {
     }
 }
 
+/// How long after its end a certificate of a member still serves to ask for another one.
+pub const EXPIRED_LIMIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 /// Checks who dials: wraps webpki's verifier of client certificates.
 #[derive(Debug)]
 pub(crate) struct DiallerVerifier {
     pub(crate) inner: Arc<dyn ClientCertVerifier>,
     pub(crate) checks: PeerChecks,
+}
+
+impl DiallerVerifier {
+    /// A certificate that has expired leads as far as the hello, which grants nothing but another certificate: it must have
+    /// been good until its end, and that not longer ago than [`EXPIRED_LIMIT`].
+    fn verify_expired(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        error: Error,
+    ) -> Result<ClientCertVerified, Error> {
+        let expired = matches!(
+            error,
+            Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. }
+            )
+        );
+        let facts = CertificateFacts::read(end_entity).ok().filter(|_| expired);
+        let end = facts.map(|facts| Duration::from_secs(facts.not_after.0 / 1000));
+        match end {
+            Some(end) if now.as_secs().saturating_sub(end.as_secs()) <= EXPIRED_LIMIT.as_secs() => {
+                let at = UnixTime::since_unix_epoch(end);
+                self.inner.verify_client_cert(end_entity, intermediates, at)
+            }
+            _ => Err(error),
+        }
+    }
 }
 
 impl ClientCertVerifier for DiallerVerifier {
@@ -157,7 +189,8 @@ impl ClientCertVerifier for DiallerVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self
             .inner
-            .verify_client_cert(end_entity, intermediates, now)?;
+            .verify_client_cert(end_entity, intermediates, now)
+            .or_else(|error| self.verify_expired(end_entity, intermediates, now, error))?;
         self.checks.check(end_entity)?;
         Ok(verified)
     }

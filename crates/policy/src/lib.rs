@@ -25,6 +25,7 @@ pub mod plan;
 pub mod promotion;
 pub mod recovery;
 pub mod removal;
+pub mod renewal;
 pub mod reset;
 pub mod timing;
 pub mod view;

@@ -14,6 +14,7 @@ use model::{
     Author, Command, Directory, InvitationId, Mode, Refusal, Server, Standing, UnixMillis,
 };
 use peer::admit::Admission;
+use peer::authority::Validity;
 use peer::fingerprint::Fingerprint;
 use peer::seal::{SealKey, Sealing};
 use peer::tls::TlsBasis;
@@ -227,7 +228,7 @@ impl Doorman {
     ) -> Result<Pair, JoinRefusal> {
         let reached = Reached {
             peer: &request.peer_address,
-            client: &request.client_address,
+            client: vec![&request.client_address],
         };
         let requests = (
             request.peer_request.as_slice(),
@@ -235,14 +236,12 @@ impl Doorman {
         );
         keys::open_authority(directory, seal)
             .and_then(|authority| {
-                keys::issue(
-                    &authority,
-                    directory.group().id,
-                    request.server,
-                    reached,
-                    requests,
-                    now,
-                )
+                let whose = (directory.group().id, request.server);
+                let validity = Validity {
+                    from: now,
+                    lifetime: directory.settings().certificate_lifetime(),
+                };
+                keys::issue(&authority, whose, &reached, requests, validity)
             })
             .map_err(|error| JoinRefusal::Invalid {
                 why: error.to_string(),

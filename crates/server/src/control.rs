@@ -2,7 +2,6 @@
 
 use crate::clock;
 use crate::formations;
-use crate::keys;
 use crate::moving::Move;
 use crate::node::{Node, not_primary};
 use crate::office::Promotion;
@@ -65,10 +64,6 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
         } => done(node, node.remove_here(server, author, reason).await),
         Request::IssueTicket { user, token } => issue_ticket(node, &user, &token),
         Request::Probe { address, probe_key } => probe(address, probe_key).await,
-        Request::RenewCertificates {
-            peer_request,
-            client_request,
-        } => renew(node, from, &peer_request, &client_request),
         Request::Goodbye => Answer::Done,
         request @ (Request::Side
         | Request::Enter { .. }
@@ -277,41 +272,5 @@ fn issue_ticket(node: &Node, user: &model::UserName, token: &model::Token) -> An
             expires: issued.expires,
         },
         Err(_) => failed(Failure::NoSealKey),
-    }
-}
-
-fn renew(node: &Node, from: ServerId, peer_request: &[u8], client_request: &[u8]) -> Answer {
-    let directory = node.directory();
-    let Some(server) = directory.server(from) else {
-        return failed(Failure::Invalid {
-            why: "not a member".to_owned(),
-        });
-    };
-    let Some(seal) = node.trust().seal.clone() else {
-        return failed(Failure::NoSealKey);
-    };
-    let reached = keys::Reached {
-        peer: &server.peer_address,
-        client: &server.client_address,
-    };
-    let issued = keys::open_authority(&directory, &seal).and_then(|authority| {
-        let requests = (peer_request, client_request);
-        keys::issue(
-            &authority,
-            directory.group().id,
-            from,
-            reached,
-            requests,
-            clock::calendar(),
-        )
-    });
-    match issued {
-        Ok(pair) => Answer::Certificates {
-            peer: pair.peer.certificate.to_vec(),
-            client: pair.client.certificate.to_vec(),
-        },
-        Err(error) => failed(Failure::Invalid {
-            why: error.to_string(),
-        }),
     }
 }

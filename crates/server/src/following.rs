@@ -71,7 +71,7 @@ fn remember_members(node: &Node, directory: &Directory, remembered: &mut Vec<Kno
     }
 }
 
-/// Says what this server is now, after the start and whenever it has entered another formation.
+/// Says what this server is now, after the start and whenever it has entered another formation or has new certificates.
 pub(crate) async fn say_hello(node: Node) {
     let mut roles = node.replica().role_changed();
     let mut said = None;
@@ -81,9 +81,14 @@ pub(crate) async fn say_hello(node: Node) {
         let known = directory.server(node.me()).is_some()
             && directory.group().formation.this.id == formation;
         drop(directory);
-        if said == Some(formation) {
-            // Whoever keeps the replica keeps the sender.
-            drop(roles.changed().await);
+        let certificate_expires = node.certificate_expires();
+        let now = Some((formation, certificate_expires));
+        if said == now {
+            tokio::select! {
+                // Whoever keeps the replica keeps the sender.
+                changed = roles.changed() => drop(changed),
+                () = node.0.renewed.notified() => {}
+            }
             continue;
         }
         if known {
@@ -93,12 +98,12 @@ pub(crate) async fn say_hello(node: Node) {
                 version: VERSION.to_owned(),
                 feature_level: FEATURE_LEVEL,
                 incarnation: node.replica().incarnation(),
-                certificate_expires: node.certificate_expires(),
+                certificate_expires,
                 peer_address: identity.peer.advertise.clone(),
                 client_address: identity.client.advertise.clone(),
             };
             match node.submit(None, node.author(), command).await {
-                Ok(_) => said = Some(formation),
+                Ok(_) => said = now,
                 Err(error) => tracing::debug!(%error, "this server has not been announced yet"),
             }
         }

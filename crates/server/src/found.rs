@@ -15,6 +15,7 @@ use model::{
     FormationRef, GroupId, GroupName, IncarnationId, Mode, Role, Server, ServerId, ServerName,
     Standing, UnixMillis, User,
 };
+use peer::authority::Validity;
 use peer::key::{KeyError, PrivateKey};
 use peer::seal::SealKey;
 use peer::secret::{GroupSecrets, Secret};
@@ -227,15 +228,14 @@ pub(crate) fn found_trust(identity: &Identity, now: UnixMillis) -> Result<Beginn
     );
     let reached = Reached {
         peer: &identity.peer.advertise,
-        client: &identity.client.advertise,
+        client: vec![&identity.client.advertise],
     };
     let pair = keys::issue(
         &authority,
-        identity.group,
-        identity.server,
-        reached,
+        (identity.group, identity.server),
+        &reached,
         (&requests.0, &requests.1),
-        now,
+        Validity::ordinary(now),
     )?;
     let certificate_expires = pair.peer.expires;
     let trust = Trust {

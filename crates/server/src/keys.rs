@@ -3,10 +3,10 @@
 use crate::random::{self, NoRandomness};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use model::{
-    Authority as AuthorityRecord, Directory, GroupId, ServerId, UnixMillis, trust::Sealed,
+    Authority as AuthorityRecord, Directory, GroupId, Server, ServerId, UnixMillis, trust::Sealed,
 };
-use peer::address::Address;
-use peer::authority::{Authority, AuthorityError, Issued};
+use peer::address::{Address, AddressError, Host};
+use peer::authority::{Authority, AuthorityError, Issued, Validity};
 use peer::key::{RequestedKey, RequestedKeyError};
 use peer::seal::{SealError, SealKey, Sealing};
 use rustls::pki_types::CertificateDer;
@@ -26,7 +26,7 @@ pub enum KeysError {
     Request(#[from] RequestedKeyError),
     /// An address that is not one.
     #[error("an address is not valid")]
-    Address(#[from] peer::address::AddressError),
+    Address(#[from] AddressError),
     /// The ticket key cannot be made.
     #[error("the ticket key cannot be made")]
     TicketKey,
@@ -97,34 +97,62 @@ pub struct Pair {
     pub client: Issued,
 }
 
-/// Where the server that a certificate is for is reached.
-#[derive(Debug, Clone, Copy)]
+/// Where the server that certificates are for is reached.
+#[derive(Debug, Clone)]
 pub struct Reached<'a> {
     /// By other servers.
     pub peer: &'a str,
-    /// By clients.
-    pub client: &'a str,
+    /// By clients: its own address, and those that it has in some of their networks.
+    pub client: Vec<&'a str>,
 }
 
-/// Issues both certificates of a server.
+impl<'a> Reached<'a> {
+    /// Where a member is reached.
+    pub fn of(server: &'a Server) -> Self {
+        let external = server.external.iter().map(|it| it.address.as_str());
+        Self {
+            peer: &server.peer_address,
+            client: std::iter::once(server.client_address.as_str())
+                .chain(external)
+                .collect(),
+        }
+    }
+
+    /// Where servers reach it.
+    ///
+    /// # Errors
+    /// When the address is not one.
+    pub fn peer_address(&self) -> Result<Address, AddressError> {
+        self.peer.parse()
+    }
+
+    /// The hosts under which clients reach it.
+    ///
+    /// # Errors
+    /// When an address is not one.
+    pub fn client_hosts(&self) -> Result<Vec<Host>, AddressError> {
+        let hosts = self.client.iter().map(|address| address.parse::<Address>());
+        hosts.map(|address| Ok(address?.host)).collect()
+    }
+}
+
+/// Issues both certificates of a server of a group.
 ///
 /// # Errors
 /// When a request or an address is not valid, or the authority has expired.
 pub fn issue(
     authority: &Authority,
-    group: GroupId,
-    server: ServerId,
-    reached: Reached<'_>,
+    (group, server): (GroupId, ServerId),
+    reached: &Reached<'_>,
     requests: (&[u8], &[u8]),
-    now: UnixMillis,
+    validity: Validity,
 ) -> Result<Pair, KeysError> {
-    let peer_address: Address = reached.peer.parse()?;
-    let client_address: Address = reached.client.parse()?;
+    let (peer_address, hosts) = (reached.peer_address()?, reached.client_hosts()?);
     let peer = RequestedKey::from_request(requests.0)?;
     let client = RequestedKey::from_request(requests.1)?;
     Ok(Pair {
-        peer: authority.issue_peer(&peer, group, server, &peer_address, now)?,
-        client: authority.issue_client(&client, group, server, &[client_address.host], now)?,
+        peer: authority.issue_peer(&peer, group, server, &peer_address, validity)?,
+        client: authority.issue_client(&client, group, server, &hosts, validity)?,
     })
 }
 

@@ -27,6 +27,7 @@ use crate::reset::Progress;
 use crate::spool::Spool;
 use crate::submit::AskError;
 use crate::tickets::Tickets;
+use crate::trusting::Shown;
 use arc_swap::ArcSwap;
 use host::Halls;
 use model::{
@@ -43,7 +44,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use wire::control::{Answer, Failure, Request};
 
 /// The addresses that were bound.
@@ -67,6 +68,9 @@ pub(crate) struct Inner {
     pub(crate) replica: Replica,
     pub(crate) peers: Peers,
     pub(crate) trust: ArcSwap<Trust>,
+    pub(crate) shown: Shown,
+    /// Told when this server has new certificates, which it says in the directory.
+    pub(crate) renewed: Notify,
     pub(crate) tickets: ArcSwap<Tickets>,
     pub(crate) logins: Logins,
     pub(crate) reports: Reports,

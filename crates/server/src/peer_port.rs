@@ -3,8 +3,10 @@
 use crate::control;
 use crate::node::Node;
 use crate::peers::limits;
+use crate::renewing;
 use bytes::Bytes;
 use model::ServerId;
+use peer::credentials;
 use peer::hello::{Acquaintance, Met};
 use peer::listener::{Arrival, Reception};
 use peer::serve::serve;
@@ -39,7 +41,14 @@ impl Reception for Doorman {
                     tracing::debug!(%from, %error, "a stream of another server ended");
                 }
             }
-            Purpose::Control | Purpose::Stream => {
+            Purpose::Credentials if known => {
+                let decide = async |request| renewing::grant(&self.node, from, &request);
+                let answered = credentials::answer(arrival.stream, decide, renewing::LIMIT);
+                if let Err(error) = answered.await {
+                    tracing::debug!(%from, %error, "a request for credentials was not answered");
+                }
+            }
+            Purpose::Control | Purpose::Stream | Purpose::Credentials => {
                 tracing::warn!(%from, "a server that is not known here wants more than replication");
             }
         }

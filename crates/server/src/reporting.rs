@@ -18,6 +18,7 @@ pub async fn run(node: Node) {
     let mut tally = Tally::default();
     let mut offline_ends = crate::expiry::OfflineEnds::default();
     let mut pause_ends = crate::expiry::PauseEnds::default();
+    let mut notices = crate::expiring::Notices::default();
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -32,6 +33,7 @@ pub async fn run(node: Node) {
             .keep(|server| directory.server(server).is_some());
         offline_ends.look(&node);
         pause_ends.look(&node);
+        notices.look(&node);
         node.keep_timing(&directory).await;
         let Some(leader) = node.leader().filter(|leader| *leader != me) else {
             continue;

@@ -21,14 +21,15 @@ use crate::placing::Placing;
 use crate::reports::Reports;
 use crate::spool::{self, Spool};
 use crate::tickets::Tickets;
-use crate::{api, draining, duties, office, reporting, reset};
+use crate::trusting::Shown;
+use crate::{api, draining, duties, office, renewing, reporting, reset};
 use arc_swap::ArcSwap;
 use host::Halls;
 use model::{FormationId, IncarnationId};
 use peer::hello::Endpoint;
 use peer::listener::{Listener, ListenerLimits};
 use peer::pool::PoolSettings;
-use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError};
+use peer::tls::TlsError;
 use peer::trust_store::{Trust, TrustStore};
 use relay::{Stop, Stopper};
 use replica::disk::{RealDisk, SharedDisk};
@@ -44,7 +45,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 /// How long a stop may take before it is cut short.
@@ -239,20 +240,11 @@ async fn start(
     stop: Stop,
 ) -> Result<Server, ServeError> {
     let sight = Sight::new(identity.clone());
-    let peer_tls = PeerTls::new(
-        identity.group,
-        identity.server,
-        &trust,
-        sight.clone(),
-        TlsBasis::default(),
-    )?;
-    let endpoint = Endpoint {
-        tls: Arc::new(peer_tls),
-        outlook: sight.clone(),
-    };
+    let shown = Shown::new(&identity, &trust, &sight)?;
+    let endpoint = shown.endpoint.clone();
     let peer_listener = bind_peer(&identity).await?;
     let client_listener = tokio_listener(&identity.client.listen)?;
-    let client_tls = ClientPortTls::new(&trust, TlsBasis::default())?.config(&PROTOCOLS)?;
+    let client_tls = shown.client.config(&PROTOCOLS)?;
     let settings = PoolSettings::on(lines.clone(), tokio::runtime::Handle::current());
     let peers = Peers::new(endpoint.clone(), settings);
     let links = Arc::new(ConsensusLinks::default());
@@ -270,6 +262,8 @@ async fn start(
         peers,
         tickets: ArcSwap::from_pointee(Tickets::new(identity.group, None)),
         trust: ArcSwap::from_pointee(trust),
+        shown,
+        renewed: Notify::new(),
         logins: Logins::new()?,
         reports: Reports::default(),
         spool: Spool::default(),
@@ -400,6 +394,7 @@ impl Server {
         tokio::spawn(duties::run(node.clone()));
         tokio::spawn(crate::formations::run(node.clone()));
         tokio::spawn(reporting::run(node.clone()));
+        tokio::spawn(renewing::run(node.clone()));
         tokio::spawn(draining::run(node.clone()));
         tokio::spawn(spool::run(node.clone()));
         tokio::spawn(crate::following::say_hello(node.clone()));

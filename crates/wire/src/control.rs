@@ -104,13 +104,6 @@ pub enum Request {
         /// SHA-256 of the public key that answers there.
         probe_key: [u8; 32],
     },
-    /// Sign certificates for the sender, whose own are old.
-    RenewCertificates {
-        /// Request for a peer certificate, DER.
-        peer_request: Vec<u8>,
-        /// Request for a client-port certificate, DER.
-        client_request: Vec<u8>,
-    },
     /// The sender stops in an orderly way.
     Goodbye,
     /// Which formation this server is in, and how that stands.
@@ -179,13 +172,6 @@ pub enum Answer {
     Side(Box<Side>),
     /// To [`Request::Base`]; empty after the last.
     Records(Vec<Record>),
-    /// Certificates, DER.
-    Certificates {
-        /// Peer certificate.
-        peer: Vec<u8>,
-        /// Client-port certificate.
-        client: Vec<u8>,
-    },
     /// No, and why.
     Failed(Failure),
     /// To [`Request::Enter`]: the asked server made room, and the sender counts itself from that entry on.

@@ -23,6 +23,8 @@ pub enum Purpose {
     Control,
     /// The bytes of one stream of a session, opened by [`crate::control::StreamOpening`].
     Stream,
+    /// One request of [`crate::credentials`], also from a server whose certificate has expired.
+    Credentials,
 }
 
 /// What a server says of itself.
@@ -114,6 +116,9 @@ pub enum HelloRefusal {
     /// An unknown id may bring replication only.
     #[error("this server does not know that id yet: only replication is accepted from it")]
     Unknown,
+    /// Its certificate has expired: it may ask for another, and nothing else.
+    #[error("the certificate has expired: nothing but another one is given for it")]
+    Expired,
     /// Too many connections.
     #[error("too many connections")]
     Busy,

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod control;
+pub mod credentials;
 pub mod frame;
 pub mod hello;
 pub mod join;

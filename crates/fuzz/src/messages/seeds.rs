@@ -188,7 +188,12 @@ pub(crate) fn peer_hello_seeds() -> Vec<Vec<u8>> {
         }),
         HelloAnswer::Refused(HelloRefusal::Busy),
     ];
-    let purposes = [Purpose::Consensus, Purpose::Control, Purpose::Stream];
+    let purposes = [
+        Purpose::Consensus,
+        Purpose::Control,
+        Purpose::Stream,
+        Purpose::Credentials,
+    ];
     let hellos = purposes.map(|purpose| encode(&hello(purpose)));
     hellos
         .into_iter()

@@ -248,6 +248,12 @@ pub static CATALOGUE: &[Setting] = &[
         per_server: false,
     },
     span(
+        "trust.certificate-lifetime",
+        (10 * SECOND, 366 * DAY),
+        "90d",
+        "How long a server's certificates are valid; they renew themselves when two thirds of that are over.",
+    ),
+    span(
         "tunnel.dead-after",
         (200, MINUTE),
         "1s",

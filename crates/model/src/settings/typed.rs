@@ -165,6 +165,11 @@ impl Settings {
         self.duration("sessions.ticket-lifetime", None)
     }
 
+    /// `trust.certificate-lifetime`.
+    pub fn certificate_lifetime(&self) -> Duration {
+        self.duration("trust.certificate-lifetime", None)
+    }
+
     /// `tunnel.dead-after`.
     pub fn dead_after(&self) -> Duration {
         self.duration("tunnel.dead-after", None)
@@ -215,6 +220,7 @@ mod tests {
             set.gateway_retain(None),
             set.start_retry(None),
             set.ticket_lifetime(),
+            set.certificate_lifetime(),
             set.dead_after(),
             set.retain(None),
             set.lockout_time(),

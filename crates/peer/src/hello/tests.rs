@@ -9,7 +9,7 @@ use crate::socket::Socket;
 use crate::tls::TlsBasis;
 use crate::trust_store::Trust;
 use crate::verify::{CertificateRefusal, NoRevocations, Revocations};
-use model::{FormationId, FormationRef};
+use model::{FormationId, FormationRef, UnixMillis};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -144,13 +144,54 @@ async fn a_leaked_certificate_without_the_secret_opens_nothing() {
 }
 
 #[tokio::test]
+async fn an_expired_certificate_gives_another_one_and_nothing_else() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let group = Group::new(1);
+    let two = group.server(2);
+    let port = Port::open(&two, ListenerLimits::default()).await;
+    let expired_for = |days: u64| {
+        let made = UnixMillis(now().0 - (90 + days) * DAY_MS);
+        let mut trust = group.trust(server_id(1));
+        trust.peer = group.credential_at(server_id(1), CertificateRole::Peer, made);
+        group.server_with(1, &trust, Arc::new(NoRevocations), TlsBasis::default())
+    };
+    let asks = async |one: &Server, purpose| dial_for(one, two.id, &port, purpose).await;
+    let one = expired_for(1);
+    for purpose in [Purpose::Consensus, Purpose::Control, Purpose::Stream] {
+        let error = asks(&one, purpose).await.unwrap_err();
+        assert_eq!(error.refusal(), Some(&HelloRefusal::Expired), "{error:?}");
+    }
+    let (met, _) = asks(&one, Purpose::Credentials).await.unwrap();
+    assert_eq!(met.introduction.server, two.id);
+    // Without the secret it gives nothing, and after a year neither.
+    let mut stolen = group.trust(server_id(1));
+    stolen.peer = group.credential_at(
+        server_id(1),
+        CertificateRole::Peer,
+        UnixMillis(now().0 - 91 * DAY_MS),
+    );
+    stolen.secrets = GroupSecrets::only(Secret::make().unwrap());
+    let thief = group.server_with(1, &stolen, Arc::new(NoRevocations), TlsBasis::default());
+    let error = asks(&thief, Purpose::Credentials).await.unwrap_err();
+    assert_eq!(error.refusal(), Some(&HelloRefusal::Proof), "{error:?}");
+    let error = asks(&expired_for(400), Purpose::Credentials)
+        .await
+        .unwrap_err();
+    assert!(error.refusal().is_none(), "{error:?}");
+    // A stranger to this member gets nothing either.
+    two.outlook.knows(1, Acquaintance::Unknown);
+    let error = asks(&one, Purpose::Credentials).await.unwrap_err();
+    assert_eq!(error.refusal(), Some(&HelloRefusal::Unknown), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_proof_is_worth_nothing_on_another_connection_or_in_another_role() {
     let group = Group::new(1);
     let (one, two) = (group.server(1), group.server(2));
     let port = Port::open(&two, ListenerLimits::default()).await;
     let config = one.endpoint.tls.towards(two.id).unwrap();
     let hello_over = |stream: &PeerStream, role| {
-        let binding = Binding::of(stream).unwrap();
+        let binding = Binding::of(stream, &one.endpoint.tls).unwrap();
         let statement = Statement {
             binding: &binding,
             dialler: one.id,
@@ -241,7 +282,7 @@ async fn peer_and_client_certificates_are_refused_in_each_others_place() {
 #[tokio::test]
 async fn expired_certificates_are_refused_both_ways() {
     let group = Group::new(1);
-    let long_ago = model::UnixMillis(now().0 - 91 * 24 * 3_600_000);
+    let long_ago = UnixMillis(now().0 - 91 * 24 * 3_600_000);
     let late = TlsBasis::default().with_clock(Arc::new(StoppedClock(long_ago)));
     let expired = |number: u8| {
         let id = server_id(number);
@@ -264,7 +305,7 @@ async fn expired_certificates_are_refused_both_ways() {
     trust.peer = group.credential_at(id, CertificateRole::Peer, long_ago);
     let old = group.server_with(1, &trust, Arc::new(NoRevocations), TlsBasis::default());
     let error = dial_to(&old, two.id, &port).await.unwrap_err();
-    assert!(error.refusal().is_none(), "it was heard: {error:?}");
+    assert_eq!(error.refusal(), Some(&HelloRefusal::Expired), "{error:?}");
 }
 
 struct Revoked(ServerId);

@@ -2,14 +2,18 @@
 
 use super::*;
 use crate::admit::{Admission, probe};
+use crate::authority::Validity;
 use crate::dial::dial;
 use crate::hello::Acquaintance;
+use crate::identity::CertificateRole;
 use crate::key::RequestedKey;
 use crate::kit::{Group, NobodyJoins, PATIENCE, Port, Server, now, server_id};
 use crate::listener::ListenerLimits;
 use crate::tls::PeerTls;
 use crate::verify::{CertificateRefusal, NoRevocations};
-use model::{ChangeName, FormationId, FormationRef, GroupName, InvitationId, ServerName, Standing};
+use model::{
+    ChangeName, FormationId, FormationRef, GroupId, GroupName, InvitationId, ServerName, Standing,
+};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use wire::hello::Purpose;
@@ -48,9 +52,20 @@ impl Gatekeeper {
         let client: crate::address::Address = request.client_address.parse().unwrap();
         let peer_key = key(&request.peer_request);
         let client_key = key(&request.client_request);
-        let peer = authority.issue_peer(&peer_key, group, request.server, &peer, now());
-        let client =
-            authority.issue_client(&client_key, group, request.server, &[client.host], now());
+        let peer = authority.issue_peer(
+            &peer_key,
+            group,
+            request.server,
+            &peer,
+            Validity::ordinary(now()),
+        );
+        let client = authority.issue_client(
+            &client_key,
+            group,
+            request.server,
+            &[client.host],
+            Validity::ordinary(now()),
+        );
         let formation = FormationRef {
             id: FormationId::default(),
             number: 1,

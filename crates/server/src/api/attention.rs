@@ -8,12 +8,12 @@ use crate::node::{Heard, Node};
 use model::{Directory, Divergence, FormationRef, Left, Mode, Pause, Server, UnixMillis};
 use policy::Protection;
 use policy::failback::Outlook;
+use policy::renewal::{Notice, notice};
 use std::time::Duration;
 
 /// A clock that is further off is pointed out.
 const CLOCK_LIMIT_MS: u64 = 5_000;
-/// A certificate that expires sooner is pointed out.
-const EXPIRY_NEAR: Duration = Duration::from_secs(7 * 86_400);
+const RENEWAL: &str = "it renews itself while that server and one that holds the seal key reach each other: its log says what is in the way";
 /// A server that is further behind is pointed out.
 const LAG_LIMIT: u64 = 1_000;
 
@@ -57,6 +57,7 @@ pub(super) fn attention(
     views: &[View],
 ) -> Vec<Attention> {
     let mut items = about_group(node, moment, protection, views);
+    let lifetime = Some(moment.directory.settings().certificate_lifetime());
     for server in by_name(&moment.directory) {
         let heard = moment.heard.get(&server.id);
         let found = [
@@ -65,11 +66,11 @@ pub(super) fn attention(
             mode(&moment.directory, server),
             clock(node, server, heard),
             expiry(
-                node.now(),
+                notice(server.certificate_expires, lifetime, node.now()),
                 server.certificate_expires,
                 &format!("the certificate of {}", server.name),
             )
-            .map(|item| item.remedy("it renews itself while a primary is reached")),
+            .map(|item| item.remedy(RENEWAL)),
         ];
         items.extend(found.into_iter().flatten().map(|item| item.of(server)));
         items.extend(told(node, server));
@@ -132,7 +133,7 @@ fn about_group(
     items.extend(node.formations_waiting().into_iter().map(waits));
     items.extend(moment.directory.divergences().map(|one| diverged(one)));
     items.extend(expiry(
-        node.now(),
+        notice(group.authority.expires, None, node.now()),
         group.authority.expires,
         "the group's authority",
     ));
@@ -292,12 +293,11 @@ fn told(node: &Node, server: &Server) -> Vec<Attention> {
         .collect()
 }
 
-fn expiry(now: UnixMillis, expires: UnixMillis, what: &str) -> Option<Attention> {
-    if expires <= now {
-        return Some(error(format!("{what} expired at {}", rfc3339(expires))));
+fn expiry(notice: Option<Notice>, expires: UnixMillis, what: &str) -> Option<Attention> {
+    match notice? {
+        Notice::Over => Some(error(format!("{what} expired at {}", rfc3339(expires)))),
+        _ => Some(warning(format!("{what} expires at {}", rfc3339(expires)))),
     }
-    (expires.since(now) < EXPIRY_NEAR)
-        .then(|| warning(format!("{what} expires at {}", rfc3339(expires))))
 }
 
 /// A span in words: `800 ms`, `3.2 s`, `5 min`, `4 h`, `12 d`.
@@ -315,15 +315,6 @@ fn words(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn expiry_is_seen_in_time() {
-        let now = UnixMillis(1_000_000_000_000);
-        let in_days = |days: u64| now.after(Duration::from_secs(days * 86_400));
-        assert_eq!(expiry(now, in_days(8), "it"), None);
-        assert_eq!(expiry(now, in_days(6), "it").unwrap().severity, "warning");
-        assert_eq!(expiry(now, now, "it").unwrap().severity, "error");
-    }
 
     #[test]
     fn spans_in_words() {

@@ -16,6 +16,7 @@ mod reset;
 mod returns;
 mod sides;
 mod splits;
+mod trust;
 mod witness;
 
 const STEAD: &str = env!("CARGO_BIN_EXE_stead");

@@ -1,0 +1,94 @@
+//! What this server shows and trusts, changed while it runs: on disk first, then for the next connections.
+
+use crate::identity::Identity;
+use crate::node::Node;
+use crate::peers::Sight;
+use peer::files::WriteError;
+use peer::granted::Granted;
+use peer::hello::Endpoint;
+use peer::identity::CertificateRole;
+use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError};
+use peer::trust_store::{Trust, TrustStore};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Why something new is not in use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TakingError {
+    /// It cannot be kept.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// TLS does not take it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// What this server shows to whom.
+pub(crate) struct Shown {
+    /// To other servers.
+    pub(crate) endpoint: Endpoint,
+    /// On the client port.
+    pub(crate) client: ClientPortTls,
+    /// Held while trust changes: what is read, changed and written must be one step.
+    changing: Mutex<()>,
+}
+
+impl Shown {
+    /// # Errors
+    /// When a certificate or key cannot be used.
+    pub(crate) fn new(
+        identity: &Identity,
+        trust: &Trust,
+        sight: &Arc<Sight>,
+    ) -> Result<Self, TlsError> {
+        let (group, server) = (identity.group, identity.server);
+        let basis = TlsBasis::default;
+        let tls = PeerTls::new(group, server, trust, sight.clone(), basis())?;
+        let endpoint = Endpoint {
+            tls: Arc::new(tls),
+            outlook: sight.clone(),
+        };
+        Ok(Self {
+            endpoint,
+            client: ClientPortTls::new(trust, basis())?,
+            changing: Mutex::default(),
+        })
+    }
+}
+
+impl Node {
+    /// Takes certificates and their keys into use, for the connections that are opened from now on.
+    pub(crate) async fn take_certificates(&self, granted: Granted) -> Result<(), TakingError> {
+        self.change_trust(move |store, trust| {
+            store.save_credential(CertificateRole::Peer, &granted.peer)?;
+            store.save_credential(CertificateRole::Client, &granted.client)?;
+            trust.peer = granted.peer;
+            trust.client = granted.client;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes what this server trusts and shows; `change` writes it to the disk first.
+    async fn change_trust(
+        &self,
+        change: impl FnOnce(&TrustStore, &mut Trust) -> Result<(), WriteError> + Send + 'static,
+    ) -> Result<(), TakingError> {
+        let node = self.clone();
+        let changing = tokio::task::spawn_blocking(move || {
+            let shown = &node.0.shown;
+            let _one = shown
+                .changing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let mut trust = Trust::clone(&node.trust());
+            change(&TrustStore::of(node.data()), &mut trust)?;
+            shown.endpoint.tls.renew(&trust)?;
+            shown.client.renew(&trust)?;
+            node.0.trust.store(Arc::new(trust));
+            Ok(())
+        });
+        changing
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+}

@@ -1,0 +1,162 @@
+//! A group's trust while it lives: certificates that renew themselves, also where their server slept until they had expired.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use testkit::{Group, Machine, event, events, eventually, eventually_some, seconds, text};
+
+/// The server that holds no seal key: others grant it everything.
+const WITNESS: usize = 3;
+
+fn four_with_a_witness() -> Group {
+    let mut group = Group::of(crate::STEAD).on_loopback(4).start_first();
+    group.join(1);
+    group.join(2);
+    group.join_as_witness(WITNESS);
+    group.wait_for_voters();
+    group
+}
+
+/// Servers that have said in the journal that they have new certificates, after an entry of it, and why.
+fn renewed_after(group: &Group, seq: u64, cause: &str) -> BTreeSet<String> {
+    let events = group.json(0, &["event", "list", "--kind", "certificate-renewed"]);
+    let events = events.as_array().cloned().unwrap_or_default();
+    let later = events
+        .into_iter()
+        .filter(|event| event["seq"].as_u64() > Some(seq) && event["fields"]["cause"] == cause);
+    later.map(|event| text(&event, "subject")).collect()
+}
+
+fn newest_event(group: &Group) -> u64 {
+    let events = group.json(0, &["event", "list"]);
+    let all = events.as_array().into_iter().flatten();
+    all.filter_map(|event| event["seq"].as_u64())
+        .max()
+        .unwrap_or(0)
+}
+
+/// The certificate that a server shows on its client port, as `openssl` sees it.
+fn shown(group: &Group, index: usize) -> String {
+    let address = group.server(index).client_address().to_string();
+    let asked = std::process::Command::new("openssl")
+        .args(["s_client", "-connect", &address, "-alpn", "h2"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("openssl is installed");
+    let said = String::from_utf8_lossy(&asked.stdout).into_owned();
+    let begins = said.find("-----BEGIN CERTIFICATE-----");
+    let ends = said.find("-----END CERTIFICATE-----");
+    let (Some(begins), Some(ends)) = (begins, ends) else {
+        panic!("no certificate is shown: {said}");
+    };
+    said[begins..ends].to_owned()
+}
+
+fn all_names(group: &Group) -> BTreeSet<String> {
+    group
+        .servers()
+        .iter()
+        .map(|server| server.name().to_owned())
+        .collect()
+}
+
+#[test]
+fn certificates_renew_themselves() {
+    let _machine = Machine::shared();
+    let mut group = four_with_a_witness();
+    group.add_user(0, "ann");
+    group.add_app(0, "shell", &["--launch", "@pty /bin/sh"]);
+    let connect = group.connect(None, "ann", "card.1", "shell");
+    let port = testkit::listening(&connect, seconds(20));
+    let mut viewer = std::net::TcpStream::connect(port).expect("stead connect listens");
+    let before: Vec<String> = (0..4).map(|index| shown(&group, index)).collect();
+    let seq = newest_event(&group);
+    // A shorter life holds at once.
+    group.json(0, &["config", "set", "trust.certificate-lifetime", "10s"]);
+    let all = all_names(&group);
+    eventually(seconds(20), "new certificates everywhere", || {
+        renewed_after(&group, seq, "lifetime") == all
+    });
+    for (index, before) in before.iter().enumerate() {
+        assert_ne!(
+            &shown(&group, index),
+            before,
+            "server {index} shows the old one"
+        );
+    }
+    eventually(seconds(20), "certificates to be renewed in time", || {
+        renewed_after(&group, seq, "age") == all
+    });
+    says(&mut viewer, "echo still-$((40 + 2))", "still-42");
+    sleeps_through_expiry(&mut group, WITNESS);
+    let host = text(&event(&connect, "ready", seconds(1)), "host");
+    let voter = (1..WITNESS).find(|index| group.server(*index).name() != host);
+    sleeps_through_expiry(&mut group, voter.expect("one of two hosts nothing"));
+    says(&mut viewer, "echo again-$((40 + 3))", "again-43");
+    assert!(
+        events(&connect, "session-lost").is_empty(),
+        "{}",
+        connect.story()
+    );
+    // No certificate was spoken of that was renewed in time.
+    let seq = newest_event(&group);
+    group.json(0, &["config", "unset", "trust.certificate-lifetime"]);
+    eventually(seconds(20), "certificates with a long life", || {
+        let shown = group.json(0, &["trust", "show"]);
+        let expires = |one: &Value| text(one, "expires");
+        let certificates = shown["certificates"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        renewed_after(&group, seq, "age") == all
+            && certificates
+                .iter()
+                .map(expires)
+                .all(|expires| expires > in_a_month())
+    });
+}
+
+/// A server stands still until its certificate has expired, and gets in again with that.
+fn sleeps_through_expiry(group: &mut Group, index: usize) {
+    let name = group.server(index).name().to_owned();
+    let expired = |group: &Group| {
+        let expiring = group.json(0, &["event", "list", "--kind", "certificate-expiring"]);
+        let of_it =
+            |event: &&Value| event["subject"] == name.as_str() && event["fields"]["days"] == "0";
+        let mut events = expiring.as_array().into_iter().flatten();
+        events.find(of_it).map(|event| event["severity"] == "error")
+    };
+    group.process(index).pause();
+    let severe = eventually_some(seconds(40), "the primary to say that it expired", || {
+        expired(group)
+    });
+    assert!(severe);
+    let attention = group.json(0, &["status"])["attention"].to_string();
+    assert!(
+        attention.contains(&format!("the certificate of {name} expired")),
+        "{attention}"
+    );
+    let seq = newest_event(group);
+    group.process(index).resume();
+    eventually(seconds(30), "it to have a new certificate", || {
+        renewed_after(group, seq, "age").contains(&name)
+    });
+    eventually(seconds(30), "it to be reached, and to count", || {
+        let status = group.json(0, &["status"]);
+        status["quorum"]["reachable"] == 4 && status["quorum"]["voters"] == 4
+    });
+}
+
+fn in_a_month() -> String {
+    let then = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(30 * 24);
+    format!("{then:.3}")
+}
+
+/// What is typed into a terminal is answered there.
+fn says(viewer: &mut std::net::TcpStream, line: &str, answer: &str) {
+    use std::io::Write;
+    viewer
+        .write_all(format!("{line}\n").as_bytes())
+        .expect("the terminal takes input");
+    let said = testkit::read_until(viewer, answer);
+    assert!(said.contains(answer));
+}
