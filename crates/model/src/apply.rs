@@ -3,6 +3,7 @@
 //! Always true: the same directory and the same change give the same outcome and events everywhere. No clock, randomness or
 //! locale. Start at [`Directory::apply`]; what each command does is in the module of its table.
 
+use crate::audit::{Audited, Before};
 use crate::change::{Applied, Author, Change, Command, Outcome, Refusal};
 use crate::directory::Directory;
 use crate::event::{Event, EventKind, Reason, Severity};
@@ -74,6 +75,7 @@ impl Directory {
             author: &change.author,
             events: Vec::new(),
         };
+        let before = Before::of(&change.author, &change.command, applying.directory);
         let outcome = applying.carry_out(&change.command);
         let events = if outcome.is_ok() {
             applying.events
@@ -81,6 +83,9 @@ impl Directory {
             Vec::new()
         };
         let events = self.record(events);
+        if let (Some(before), Ok(_)) = (before, &outcome) {
+            self.audit(before.entries(&change.author, self));
+        }
         if change.is_user_change() && self.has_effect(number, &outcome) {
             Arc::make_mut(&mut self.group).last_user_change = number;
         }
@@ -119,6 +124,20 @@ impl Directory {
         {
             if let Some((id, _)) = self.answered.remove(&oldest) {
                 self.answers.remove(id);
+            }
+        }
+    }
+
+    fn audit(&mut self, entries: Vec<Audited>) {
+        let newest = self.audit.get_max().map_or(0, |(seq, _)| *seq);
+        for (seq, entry) in (newest + 1..).zip(entries) {
+            self.audit.insert(seq, Arc::new(Audited { seq, ..entry }));
+        }
+        // Only here does it grow.
+        let most = self.settings.audit_history();
+        for _ in 0..self.audit.len().saturating_sub(most).min(TRIM_LIMIT) {
+            if let Some(seq) = self.audit.get_min().map(|(seq, _)| *seq) {
+                self.audit.remove(&seq);
             }
         }
     }

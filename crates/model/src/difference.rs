@@ -82,6 +82,9 @@ pub fn difference<'a>(
         .chain(table(&before.gateways, &after.gateways, |_, record| {
             Record::Gateway(record.clone())
         }))
+        .chain(table(&before.audit, &after.audit, |_, record| {
+            Record::Audited(record.clone())
+        }))
 }
 
 fn table<'a, K: Ord, V: PartialEq>(

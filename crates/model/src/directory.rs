@@ -3,6 +3,7 @@
 //! Always true: at most one session per token and application is current, and every index agrees with its table.
 
 use crate::application::{Application, OnDrain};
+use crate::audit::Audited;
 use crate::change::{Outcome, Refusal};
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::{Event, EventKind, Severity};
@@ -70,6 +71,7 @@ pub struct Directory {
     /// The tokens of which these are other names.
     pub(crate) aliases: OrdMap<Token, Token>,
     pub(crate) gateways: OrdMap<GatewayName, Arc<Gateway>>,
+    pub(crate) audit: OrdMap<u64, Arc<Audited>>,
 }
 
 impl Directory {
@@ -124,6 +126,7 @@ impl Directory {
             tokens: OrdMap::new(),
             aliases: OrdMap::new(),
             gateways: OrdMap::new(),
+            audit: OrdMap::new(),
         }
     }
 
@@ -340,6 +343,16 @@ impl Directory {
     /// The journal from an entry on, oldest first.
     pub fn events_from(&self, seq: u64) -> impl Iterator<Item = &Arc<Event>> + '_ {
         self.journal.range(seq..).map(|(_, event)| event)
+    }
+
+    /// The audit log from an entry on, oldest first.
+    pub fn audited_from(&self, seq: u64) -> impl Iterator<Item = &Arc<Audited>> + '_ {
+        self.audit.range(seq..).map(|(_, entry)| entry)
+    }
+
+    /// The audit log, newest first.
+    pub fn audited_back(&self) -> impl Iterator<Item = &Arc<Audited>> + '_ {
+        self.audit.iter().rev().map(|(_, entry)| entry)
     }
 
     /// The journal, newest first.

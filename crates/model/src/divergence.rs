@@ -293,7 +293,7 @@ impl Directory {
         self.content_at(subject, self.group().clock)
     }
 
-    fn content_at(&self, subject: &Subject, now: UnixMillis) -> Option<Content> {
+    pub(crate) fn content_at(&self, subject: &Subject, now: UnixMillis) -> Option<Content> {
         let found = match subject {
             Subject::Removed(id) => self.removed(*id).map(Content::Removed),
             Subject::Server(id) => self
@@ -354,7 +354,7 @@ pub fn three_way(
 }
 
 /// Every subject in whose tables the two differ at all.
-fn changed(before: Option<&Directory>, after: &Directory) -> BTreeSet<Subject> {
+pub(crate) fn changed(before: Option<&Directory>, after: &Directory) -> BTreeSet<Subject> {
     let mut found = BTreeSet::from([Subject::Backups, Subject::Pause]);
     let keys = keys(before.map(|one| &one.removed), &after.removed);
     found.extend(keys.into_iter().map(Subject::Removed));

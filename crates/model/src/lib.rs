@@ -6,6 +6,7 @@
 
 pub mod application;
 pub mod apply;
+pub mod audit;
 pub mod backups;
 pub mod change;
 pub mod difference;
@@ -30,6 +31,7 @@ pub mod trust;
 pub mod user;
 
 pub use application::{Application, Backend, OnDrain, Resumable, Weighted};
+pub use audit::Audited;
 pub use backups::BackupEdit;
 pub use change::{Applied, Author, Change, Command, Outcome, Refusal};
 pub use difference::{Difference, difference};

@@ -3,6 +3,7 @@
 //! Stored: entries are only ever added, at the end.
 
 use crate::application::Application;
+use crate::audit::Audited;
 use crate::change::{Outcome, Refusal};
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::Event;
@@ -54,6 +55,8 @@ pub enum Record {
     Token(Arc<RegisteredToken>),
     /// A gateway.
     Gateway(Arc<Gateway>),
+    /// An entry of the audit log.
+    Audited(Arc<Audited>),
 }
 
 /// What tells a record from the others of all tables.
@@ -89,6 +92,8 @@ pub enum Key {
     Token(Token),
     /// A gateway.
     Gateway(GatewayName),
+    /// A place in the audit log.
+    Audited(u64),
 }
 
 impl Record {
@@ -110,6 +115,7 @@ impl Record {
             Self::Diverged(record) => Key::Diverged(record.formation, record.subject.clone()),
             Self::Token(record) => Key::Token(record.token.clone()),
             Self::Gateway(record) => Key::Gateway(record.name.clone()),
+            Self::Audited(record) => Key::Audited(record.seq),
         }
     }
 }

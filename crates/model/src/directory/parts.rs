@@ -70,6 +70,7 @@ impl Directory {
             .chain(self.diverged.values().map(|r| Record::Diverged(r.clone())))
             .chain(self.tokens.values().map(|r| Record::Token(r.clone())))
             .chain(self.gateways.values().map(|r| Record::Gateway(r.clone())))
+            .chain(self.audit.values().map(|r| Record::Audited(r.clone())))
     }
 
     /// About how many records it consists of: what taking it apart costs. Settings, which are few, are not counted.
@@ -87,6 +88,7 @@ impl Directory {
             + self.diverged.len()
             + self.tokens.len()
             + self.gateways.len()
+            + self.audit.len()
     }
 
     /// Puts a directory together from its records, in any order, with its indexes.
@@ -149,6 +151,9 @@ impl Directory {
             Record::Token(record) => self.load_token(record)?,
             Record::Gateway(record) => {
                 self.gateways.insert(record.name.clone(), record);
+            }
+            Record::Audited(record) => {
+                self.audit.insert(record.seq, record);
             }
         }
         Ok(())

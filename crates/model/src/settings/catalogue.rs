@@ -79,6 +79,13 @@ pub(super) const UNREGISTERED: &[&str] = &["allow", "register", "refuse"];
 
 /// Every setting, by key.
 pub static CATALOGUE: &[Setting] = &[
+    count(
+        "audit.history",
+        (1_000, 1_000_000),
+        "100000",
+        "changes",
+        "How many changes by people the audit log keeps; the oldest go first.",
+    ),
     span(
         "backends.check-interval",
         (100, MINUTE),

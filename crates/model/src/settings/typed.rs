@@ -74,6 +74,11 @@ impl Settings {
         own.max(self.grace_period() * 4)
     }
 
+    /// `audit.history`, in changes.
+    pub fn audit_history(&self) -> usize {
+        usize::try_from(self.integer("audit.history")).unwrap_or(usize::MAX)
+    }
+
     /// `events.history`, in events.
     pub fn events_history(&self) -> usize {
         usize::try_from(self.integer("events.history")).unwrap_or(usize::MAX)
@@ -228,6 +233,7 @@ mod tests {
         ];
         assert!(spans.iter().all(|span| !span.is_zero()), "{spans:?}");
         let counts = [
+            set.audit_history(),
             set.events_history(),
             set.sessions_history(),
             set.monitor_attempts() as usize,

@@ -6,6 +6,7 @@
     reason = "a test may fail where it is wrong"
 )]
 
+mod audit;
 mod common;
 mod divergence;
 mod memory;

@@ -4,6 +4,7 @@
 //! must survive being taken apart and put together, a second replica must be equal, and the difference of any two of its
 //! states must be what the obvious comparison finds.
 
+use crate::audit::assert_audited;
 use crate::common::*;
 use crate::plain::{Plain, word};
 use model::*;
@@ -736,6 +737,8 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
         }
         prop_assert_eq!(given, answer, "{:?}", change);
         assert_same(&told.directory, &plain)?;
+        let made = applied.outcome.is_ok() && again.is_none();
+        assert_audited(&before, &told.directory, made.then_some(change))?;
         if applied.outcome.is_err() || again.is_some() {
             prop_assert_eq!(&applied.events, &Vec::new());
             let touched: Vec<_> = difference(&before, &told.directory)

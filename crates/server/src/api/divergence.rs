@@ -6,26 +6,24 @@ use super::bodies::{
     self, DivergedRecord, DivergenceDecision, DivergenceRequest, RefusedRecord, rfc3339,
 };
 use super::caller::Caller;
+use super::contents;
 use super::extract::{Asked, Body, Named};
 use super::group::DryRun;
 use super::pages;
 use super::problem::Problem;
 use super::servers::checked_reason;
-use super::show;
 use crate::node::Node;
 use crate::submit::SubmitError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use model::divergence::EditedServer;
 use model::settings::value::nearest;
 use model::{
-    Change, ChangeId, Command, Content, Directory, Diverged, Divergence, FormationId, Mode,
-    Outcome, ServerId, Subject,
+    Change, ChangeId, Command, Content, Directory, Diverged, Divergence, FormationId, Outcome,
+    ServerId, Subject,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Which page of the records is meant.
@@ -334,7 +332,8 @@ fn three_ways(directory: &Directory, record: &Diverged) -> DivergedRecord {
         _ => None,
     };
     let passwords = password(&winner).zip(password(&record.loser));
-    let value = |content: &Option<Content>| content.as_ref().map(|one| value(directory, one));
+    let value =
+        |content: &Option<Content>| content.as_ref().map(|one| contents::value(directory, one));
     DivergedRecord {
         name: record_name(directory, record),
         fork: value(&record.fork),
@@ -344,57 +343,9 @@ fn three_ways(directory: &Directory, record: &Diverged) -> DivergedRecord {
     }
 }
 
-/// What people read of it. Accounts are shown as everywhere, without their passwords.
-fn value(directory: &Directory, content: &Content) -> Value {
-    let json = |body: serde_json::Result<Value>| {
-        body.expect("invariant: bodies have text keys and plain values")
-    };
-    match content {
-        Content::Removed(at) => json!({ "removed": rfc3339(*at) }),
-        Content::Server(server) => edited(server),
-        Content::Setting(value) => json!(value),
-        Content::User(user) => json(serde_json::to_value(show::user(user))),
-        Content::Application(app) => json(serde_json::to_value(show::app(app))),
-        Content::Token(token) => json(serde_json::to_value(show::token(token))),
-        Content::Gateway(gateway) => json(serde_json::to_value(show::gateway(gateway, None))),
-        Content::Backups(list) => list.iter().map(|id| directory.name_of(*id)).collect(),
-        Content::Pause(pause) => json(serde_json::to_value(bodies::Pause::from(pause))),
-    }
-}
-
-fn edited(server: &EditedServer) -> Value {
-    let offline = match &server.mode {
-        Mode::Online => None,
-        Mode::Offline(offline) => Some(show::offline(offline, 0)),
-    };
-    json!({
-        "name": server.name,
-        "standing": show::standing(server.standing),
-        "mode": if offline.is_some() { "offline" } else { "online" },
-        "offline": offline,
-        "power": f64::from(server.power) / 1000.0,
-        "labels": server.labels,
-        "external": show::external(&server.external),
-    })
-}
-
 /// A record's name, with servers by their names where those are known.
 fn record_name(directory: &Directory, record: &Diverged) -> String {
-    let told = [&record.loser, &record.fork];
-    let told = told
-        .into_iter()
-        .flatten()
-        .find_map(|content| match content {
-            Content::Server(server) => Some(server.name.to_string()),
-            _ => None,
-        });
-    let name = |id: ServerId| told.clone().unwrap_or_else(|| directory.name_of(id));
-    match &record.subject {
-        Subject::Removed(id) => format!("removed:{}", name(*id)),
-        Subject::Server(id) => format!("server:{}", name(*id)),
-        Subject::Setting(key, Some(on)) => format!("setting:{key}@{}", name(*on)),
-        other => other.to_string(),
-    }
+    contents::name(directory, &record.subject, [&record.loser, &record.fork])
 }
 
 fn name_of(directory: &Directory, formation: FormationId, subject: &Subject) -> String {
@@ -413,8 +364,9 @@ mod tests {
     use model::trust::Sealed;
     use model::user::PasswordHash;
     use model::{
-        Authority, FormationRef, GroupId, Record, Role, Server, Standing, UnixMillis, User,
+        Authority, FormationRef, GroupId, Mode, Record, Role, Server, Standing, UnixMillis, User,
     };
+    use serde_json::{Value, json};
     use std::sync::Arc;
 
     const BOSTON: ServerId = ServerId::from_bytes([1; 16]);

@@ -7,9 +7,11 @@
 mod advice;
 mod apps;
 mod attention;
+mod audit;
 mod backups;
 pub mod bodies;
 mod caller;
+mod contents;
 mod divergence;
 mod events;
 mod explain;

@@ -1,9 +1,9 @@
 //! `/v1/openapi.json`: the description of the API, made from the code.
 
 use super::{
-    advice, apps, backups, bodies, divergence, events, explain, gateways, group, health, login,
-    metrics, pause, problem, recovery, reset, servers, sessions, settings, status, tokens, trust,
-    users,
+    advice, apps, audit, backups, bodies, divergence, events, explain, gateways, group, health,
+    login, metrics, pause, problem, recovery, reset, servers, sessions, settings, status, tokens,
+    trust, users,
 };
 use axum::Json;
 use utoipa::openapi::OpenApi as Document;
@@ -31,7 +31,7 @@ use utoipa::{Modify, OpenApi};
         gateways::list, gateways::show, gateways::add, gateways::remove,
         apps::list, apps::show, apps::add, apps::change, apps::remove,
         sessions::list, sessions::open, sessions::show, sessions::end, sessions::select, sessions::move_to,
-        events::list, events::kinds,
+        events::list, events::kinds, audit::list,
         group::members, group::remove, group::invite, group::promote,
         backups::list, backups::add, backups::place, backups::remove,
         divergence::list, divergence::show, divergence::records, divergence::apply, divergence::discard,

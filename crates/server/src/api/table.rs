@@ -5,8 +5,9 @@
 
 use super::guard::{Gate, Need, guard};
 use super::{
-    advice, apps, backups, divergence, events, explain, gateways, group, health, login, metrics,
-    openapi, pause, recovery, reset, servers, sessions, settings, status, tokens, trust, users,
+    advice, apps, audit, backups, divergence, events, explain, gateways, group, health, login,
+    metrics, openapi, pause, recovery, reset, servers, sessions, settings, status, tokens, trust,
+    users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -81,6 +82,7 @@ fn about_servers() -> Vec<Route> {
         to("/v1/explain", GET, VIEWER, explain::explain),
         to("/v1/events", GET, VIEWER, events::list),
         to("/v1/events/kinds", GET, VIEWER, events::kinds),
+        to("/v1/audit", GET, VIEWER, audit::list),
         to("/v1/trust", GET, VIEWER, trust::show),
     ]
 }

@@ -78,7 +78,8 @@ pub(super) fn alone(
         | Record::Application(_)
         | Record::Event(_)
         | Record::Token(_)
-        | Record::Gateway(_) => true,
+        | Record::Gateway(_)
+        | Record::Audited(_) => true,
         // Somebody is still to decide on them.
         Record::Divergence(_) | Record::Diverged(_) => true,
         Record::Reported(server, _) => *server == me,

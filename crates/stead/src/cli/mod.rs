@@ -4,6 +4,7 @@
 //! scripts stay as they are. Start at [`Command`].
 
 mod app;
+mod audit;
 mod completions;
 mod config;
 mod connect;
@@ -89,6 +90,7 @@ enum Command {
     Select(select::Select),
     Connect(connect::Connect),
     Event(event::Event),
+    Audit(audit::Audit),
     Trust(trust::Trust),
     Login(login::Login),
     Logout(login::Logout),
@@ -130,6 +132,7 @@ fn execute(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Session(command) => wait_for(command.run(context)),
         Command::Select(command) => wait_for(command.run(context)),
         Command::Event(command) => wait_for(command.run(context)),
+        Command::Audit(command) => wait_for(command.run(context)),
         Command::Trust(command) => wait_for(command.run(context)),
         Command::Login(command) => wait_for(command.run(context)),
         Command::Logout(command) => command.run(context),

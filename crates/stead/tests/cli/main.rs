@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod audit;
 mod running;
 mod tokens;
 mod usage;

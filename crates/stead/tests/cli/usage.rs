@@ -68,6 +68,8 @@ const COMMANDS: &[&str] = &[
     "event list",
     "event watch",
     "event kinds",
+    "audit",
+    "audit list",
     "trust",
     "trust show",
     "login",

@@ -418,13 +418,17 @@ fn every_list(group: &Group) {
     let event = [
         "seq", "at", "server", "kind", "severity", "subject", "fields", "reasons",
     ];
+    let audited = [
+        "id", "at", "who", "from", "action", "subject", "before", "after", "details",
+    ];
     let setting = [
         "name", "value", "source", "default", "range", "unit", "help",
     ];
-    let lists: [(&[&str], &[&str]); 9] = [
+    let lists: [(&[&str], &[&str]); 10] = [
         (&["session", "list"], &session),
         (&["session", "list", "--all"], &session),
         (&["event", "list"], &event),
+        (&["audit", "list"], &audited),
         (&["event", "kinds"], &["name", "help"]),
         (&["server", "list"], &STATUS_SERVER),
         (&["user", "list"], &["name", "role", "groups", "disabled"]),

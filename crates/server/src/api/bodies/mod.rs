@@ -4,6 +4,7 @@
 //! field's name ends with. The command line reads these types too, so that both ends agree. Start at [`status`].
 
 mod advice;
+mod audit;
 mod divergence;
 mod events;
 mod gateways;
@@ -17,6 +18,7 @@ mod time;
 mod tokens;
 
 pub use advice::{AdvisedSettings, MeasuredTrip, ResilienceAdvice};
+pub use audit::AuditEntry;
 pub use divergence::{
     DivergedRecord, Divergence, DivergenceDecision, DivergenceRequest, RefusedRecord,
 };
