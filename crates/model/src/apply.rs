@@ -224,6 +224,7 @@ impl Applying<'_> {
             Command::PutToken { token, expect } => self.put_token(token, *expect),
             Command::RemoveToken { token } => self.remove_token(token),
             Command::SetAuthority { authority } => self.set_authority(authority),
+            Command::ChangeSecret { change } => self.change_secret(change),
             Command::ChangePause { change } => self.change_pause(change),
             Command::KeepDivergence { .. }
             | Command::ApplyDiverged { .. }

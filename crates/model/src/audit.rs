@@ -9,6 +9,7 @@ use crate::divergence::{Content, Subject, changed};
 use crate::fields::Fields;
 use crate::id::{FormationId, InvitationId, SessionId};
 use crate::time::UnixMillis;
+use crate::trust::SecretChange;
 use crate::user::{PasswordHash, User};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -63,9 +64,11 @@ pub enum About {
     Divergence(FormationId),
     /// The group's authority.
     Authority,
+    /// The group secret.
+    Secret,
 }
 
-/// The text form, with servers by their ids: that of the subject, `invitation:ID`, `session:ID`, `divergence:ID`, `authority`.
+/// The text form, with servers by their ids: that of the subject, `invitation:ID`, `session:ID`, `divergence:ID`, `authority`, `secret`.
 impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -74,6 +77,7 @@ impl fmt::Display for About {
             Self::Session(id) => write!(f, "session:{id}"),
             Self::Divergence(id) => write!(f, "divergence:{id}"),
             Self::Authority => f.write_str("authority"),
+            Self::Secret => f.write_str("secret"),
         }
     }
 }
@@ -148,6 +152,7 @@ impl Command {
                 vec![About::Session(*session)]
             }
             Self::SetAuthority { .. } => vec![About::Authority],
+            Self::ChangeSecret { .. } => vec![About::Secret],
             Self::DiscardDiverged { formation, .. } => vec![About::Divergence(*formation)],
             _ => Vec::new(),
         }
@@ -186,6 +191,19 @@ impl Command {
                 ("standing", invitation.standing.as_str().to_owned()),
                 ("expires", invitation.expires.to_string()),
             ],
+            Self::ChangeSecret { change } => match change {
+                SecretChange::Begin {
+                    mark, reason: why, ..
+                } => {
+                    let mut details: Vec<_> = reason(why);
+                    details.extend([("phase", "begun".to_owned()), ("secret", mark.to_string())]);
+                    details
+                }
+                SecretChange::Finish { mark, .. } => vec![
+                    ("phase", "finished".to_owned()),
+                    ("secret", mark.to_string()),
+                ],
+            },
             Self::AdmitServer { invitation, .. } => {
                 let by = directory.invitation(*invitation).map(|it| it.by.clone());
                 let by = by.map(|by| ("invited_by", by));
@@ -227,7 +245,9 @@ impl Before {
                 Command::ApplyDiverged { .. } => Some(Action::Applied),
                 Command::DiscardDiverged { .. } => Some(Action::Discarded),
                 Command::Invite { .. } => Some(Action::Added),
-                Command::SetAuthority { .. } => Some(Action::Changed),
+                Command::SetAuthority { .. } | Command::ChangeSecret { .. } => {
+                    Some(Action::Changed)
+                }
                 _ => None,
             },
             fields: command.details(directory),

@@ -15,7 +15,7 @@ use crate::server::{ExternalAddress, Mode, Server};
 use crate::session::{Observation, Registration};
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
-use crate::trust::Invitation;
+use crate::trust::{Invitation, SecretChange};
 use crate::user::User;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -351,6 +351,11 @@ pub enum Command {
         /// Where placement put it.
         host: ServerId,
     },
+    /// The group secret rotates, or has rotated.
+    ChangeSecret {
+        /// Which step.
+        change: SecretChange,
+    },
 }
 
 impl Command {
@@ -407,6 +412,7 @@ impl Command {
             | Self::PutToken { .. }
             | Self::RemoveToken { .. }
             | Self::SetAuthority { .. }
+            | Self::ChangeSecret { .. }
             | Self::ApplyDiverged { .. }
             | Self::DiscardDiverged { .. } => true,
             Self::ChangePause { change } => !matches!(change, PauseChange::RunOut),

@@ -110,11 +110,13 @@ pub enum EventKind {
     CertificateRenewed,
     /// A certificate ends soon, or has ended.
     CertificateExpiring,
+    /// The group secret rotates, or has rotated.
+    SecretRotated,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -154,6 +156,7 @@ impl EventKind {
         Self::GatewayChanged,
         Self::CertificateRenewed,
         Self::CertificateExpiring,
+        Self::SecretRotated,
     ];
 
     /// The word used everywhere.
@@ -198,6 +201,7 @@ impl EventKind {
             Self::GatewayChanged => "gateway-changed",
             Self::CertificateRenewed => "certificate-renewed",
             Self::CertificateExpiring => "certificate-expiring",
+            Self::SecretRotated => "secret-rotated",
         }
     }
 
@@ -254,6 +258,9 @@ impl EventKind {
             }
             Self::GatewayChanged => "A gateway was added, changed or removed.",
             Self::CertificateRenewed => "A server has new certificates.",
+            Self::SecretRotated => {
+                "The secret that servers prove to each other rotates, or has rotated."
+            }
             Self::CertificateExpiring => {
                 "A certificate that should have been renewed, or the group's authority, ends within 30, 7 or 1 days, or has ended."
             }

@@ -59,7 +59,7 @@ pub use session::{EndReason, Observation, Registration, Seen, Session, SessionSt
 pub use settings::{SettingError, Settings};
 pub use time::UnixMillis;
 pub use token::RegisteredToken;
-pub use trust::{Authority, Invitation};
+pub use trust::{Authority, GroupSecret, Invitation, SecretChange, SecretMark};
 pub use user::{Role, User};
 
 /// The newest feature level that this code can work at.

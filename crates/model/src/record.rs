@@ -17,7 +17,7 @@ use crate::server::Server;
 use crate::session::Session;
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
-use crate::trust::{Authority, Invitation};
+use crate::trust::{Authority, GroupSecret, Invitation};
 use crate::user::User;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -153,6 +153,8 @@ pub struct Group {
     pub mode: ResilienceMode,
     /// The number of the newest change that a person made, or a program for one; see [`crate::Change::is_user_change`].
     pub last_user_change: u64,
+    /// The group secret.
+    pub secret: GroupSecret,
 }
 
 impl Group {

@@ -64,6 +64,8 @@ pub enum Proved {
     Current,
     /// The one before, while it rotates: that server has to fetch the current one.
     Previous,
+    /// One that is not in force any more: that server may fetch the current one, and nothing else.
+    Old,
 }
 
 /// Who is at the other end, once both proofs held.
@@ -321,11 +323,16 @@ fn examine(
         (Some(&secrets.current), Proved::Current),
         (secrets.previous.as_ref(), Proved::Previous),
     ];
+    let old = secrets.old.iter().map(|secret| (Some(secret), Proved::Old));
     let (secret, proved) = known
         .into_iter()
+        .chain(old)
         .filter_map(|(secret, which)| Some((secret?, which)))
         .find(|(secret, _)| statement.holds(secret, Role::Dialler, &proof))
         .ok_or(HelloRefusal::Proof)?;
+    if proved == Proved::Old && purpose != Purpose::Credentials {
+        return Err(HelloRefusal::OldSecret);
+    }
     if binding.expired && purpose != Purpose::Credentials {
         return Err(HelloRefusal::Expired);
     }

@@ -30,6 +30,8 @@ pub enum Sealing {
     Invitation,
     /// A stored credential.
     StoredSecret,
+    /// The group secret.
+    GroupSecret,
 }
 
 impl Sealing {
@@ -39,6 +41,7 @@ impl Sealing {
             Self::TicketKey => "ticket-key",
             Self::Invitation => "invitation",
             Self::StoredSecret => "stored-secret",
+            Self::GroupSecret => "group-secret",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | `authority.pem` | certificate of the group's authority; while it rotates, the new one first, then the old |
 //! | `peer.pem`, `peer.key` | certificate and key for servers among themselves |
 //! | `client.pem`, `client.key` | certificate and key of the client port |
-//! | `secret` | the group secret in hexadecimal; while it rotates, the one before in a second line |
+//! | `secret` | a line `current HEX`; while the group secret rotates, `previous HEX`; then `old HEX` for each that may only fetch it |
 //! | `seal.key` | the seal key in hexadecimal, on servers that may lead only |
 //!
 //! What must always be true: a crash at any point leaves a folder that loads, with the old or the new
@@ -16,7 +16,7 @@ use crate::fingerprint::Fingerprint;
 use crate::identity::{CertificateFacts, CertificateFactsError, CertificateRole};
 use crate::key::{KeyError, PrivateKey};
 use crate::seal::SealKey;
-use crate::secret::{GroupSecrets, Secret};
+use crate::secret::{GroupSecrets, OLD_SECRETS, Secret};
 use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustls::pki_types::pem::PemObject;
@@ -241,8 +241,14 @@ impl TrustStore {
     /// # Errors
     /// When the file system refuses.
     pub fn save_secrets(&self, secrets: &GroupSecrets) -> Result<(), WriteError> {
-        let mut text = Zeroizing::new(String::with_capacity(2 * 65));
-        for secret in std::iter::once(&secrets.current).chain(&secrets.previous) {
+        // Room for all of it from the start, so that no copy of a secret is left behind by growing.
+        let mut text = Zeroizing::new(String::with_capacity((OLD_SECRETS + 2) * 80));
+        let current = std::iter::once((CURRENT, &secrets.current));
+        let previous = secrets.previous.iter().map(|secret| (PREVIOUS, secret));
+        let old = secrets.old.iter().map(|secret| (OLD, secret));
+        for (word, secret) in current.chain(previous).chain(old) {
+            text.push_str(word);
+            text.push(' ');
             push_hex_line(&mut text, secret.as_bytes());
         }
         files::write(&self.folder.join(SECRET), text.as_bytes())
@@ -330,26 +336,9 @@ impl TrustStore {
     fn load_secrets(&self) -> Result<GroupSecrets, LoadError> {
         let path = self.folder.join(SECRET);
         let bytes = files::read(&path, Privacy::Private)?;
-        let damaged = || LoadError::Damaged {
-            path: path.clone(),
-            expected: "one or two lines of 64 hexadecimal digits",
-        };
-        let mut lines = bytes
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty());
-        let mut next = || {
-            lines
-                .next()
-                .map(|line| parse_hex(line).ok_or_else(damaged))
-                .transpose()
-        };
-        let (current, previous, more) = (next()?, next()?, next()?);
-        let (Some(current), None) = (current, more) else {
-            return Err(damaged());
-        };
-        Ok(GroupSecrets {
-            current: Secret::from_bytes(current),
-            previous: previous.map(Secret::from_bytes),
+        parse_secrets(&bytes).ok_or(LoadError::Damaged {
+            path,
+            expected: "a line `current` with 64 hexadecimal digits, then `previous` and `old` ones",
         })
     }
 
@@ -371,6 +360,13 @@ impl TrustStore {
 const AUTHORITY: &str = "authority.pem";
 const SECRET: &str = "secret";
 const SEAL_KEY: &str = "seal.key";
+/// Words of `secret`.
+const CURRENT: &str = "current";
+const PREVIOUS: &str = "previous";
+const OLD: &str = "old";
+const CURRENT_WORD: &[u8] = CURRENT.as_bytes();
+const PREVIOUS_WORD: &[u8] = PREVIOUS.as_bytes();
+const OLD_WORD: &[u8] = OLD.as_bytes();
 
 fn read_key(path: &Path) -> Result<PrivateKey, LoadError> {
     let bytes = files::read(path, Privacy::Private)?;
@@ -420,6 +416,32 @@ fn pem(label: &str, der: &[u8]) -> String {
     }
     let _ = writeln!(text, "-----END {label}-----");
     text
+}
+
+fn parse_secrets(text: &[u8]) -> Option<GroupSecrets> {
+    let mut lines = text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let space = line.iter().position(|byte| *byte == b' ')?;
+            let (word, hex) = line.split_at_checked(space)?;
+            let secret = Secret::from_bytes(parse_hex(hex.get(1..)?)?);
+            Some((word, secret))
+        });
+    let (CURRENT_WORD, current) = lines.next()?? else {
+        return None;
+    };
+    let mut secrets = GroupSecrets::only(current);
+    for line in lines {
+        match line? {
+            (PREVIOUS_WORD, secret) if secrets.previous.is_none() && secrets.old.is_empty() => {
+                secrets.previous = Some(secret);
+            }
+            (OLD_WORD, secret) if secrets.old.len() < OLD_SECRETS => secrets.old.push(secret),
+            _ => return None,
+        }
+    }
+    Some(secrets)
 }
 
 fn push_hex_line(text: &mut String, bytes: &[u8; 32]) {
@@ -489,10 +511,15 @@ mod tests {
             assert_eq!(one.key.pkcs8(), other.key.pkcs8());
         }
         let secrets = |trust: &Trust| {
-            let GroupSecrets { current, previous } = &trust.secrets;
+            let GroupSecrets {
+                current,
+                previous,
+                old,
+            } = &trust.secrets;
             (
                 current.as_bytes().clone(),
                 previous.as_ref().map(|it| it.as_bytes().clone()),
+                old.iter().map(Secret::mark).collect::<Vec<_>>(),
             )
         };
         assert_eq!(secrets(one), secrets(other));

@@ -12,8 +12,8 @@ use crate::random::NoRandomness;
 use model::record::Group;
 use model::{
     Authority as AuthorityRecord, Cause, Directory, FEATURE_LEVEL, Formation, FormationId,
-    FormationRef, GroupId, GroupName, IncarnationId, Mode, Role, Server, ServerId, ServerName,
-    Standing, UnixMillis, User,
+    FormationRef, GroupId, GroupName, GroupSecret, IncarnationId, Mode, Role, Server, ServerId,
+    ServerName, Standing, UnixMillis, User,
 };
 use peer::authority::Validity;
 use peer::key::{KeyError, PrivateKey};
@@ -138,7 +138,7 @@ pub async fn init(options: InitOptions) -> Result<InitDone, InitError> {
     let made = found_trust(&identity, now)?;
     let server = first_server(&identity, made.certificate_expires, now);
     let ca_fingerprint = made.authority.fingerprint.clone();
-    let group = first_group(&identity, made.authority, now)?;
+    let group = first_group(&identity, (made.authority, made.secret), now)?;
     TrustStore::of(data).replace(&made.trust)?;
     found_directory(
         data,
@@ -212,6 +212,8 @@ pub(crate) struct Beginnings {
     pub(crate) authority: AuthorityRecord,
     /// When the first server's peer certificate expires.
     pub(crate) certificate_expires: UnixMillis,
+    /// The group secret, as the directory keeps it.
+    pub(crate) secret: GroupSecret,
 }
 
 /// Makes the authority, keys, certificates and secret of a new group and its first server.
@@ -238,6 +240,13 @@ pub(crate) fn found_trust(identity: &Identity, now: UnixMillis) -> Result<Beginn
         Validity::ordinary(now),
     )?;
     let certificate_expires = pair.peer.expires;
+    let secret = Secret::make().map_err(|_| NoRandomness)?;
+    let kept = GroupSecret {
+        mark: secret.mark(),
+        sealed: keys::seal_secret(identity.group, &seal, &secret)?,
+        since: now,
+        rotating: false,
+    };
     let trust = Trust {
         authorities: vec![authority.certificate().clone()],
         peer: Credential {
@@ -248,13 +257,14 @@ pub(crate) fn found_trust(identity: &Identity, now: UnixMillis) -> Result<Beginn
             certificate: pair.client.certificate,
             key: client_key,
         },
-        secrets: GroupSecrets::only(Secret::make().map_err(|_| NoRandomness)?),
+        secrets: GroupSecrets::only(secret),
         seal: Some(seal),
     };
     Ok(Beginnings {
         trust,
         authority: record,
         certificate_expires,
+        secret: kept,
     })
 }
 
@@ -283,7 +293,7 @@ pub(crate) fn first_formation(
 
 fn first_group(
     identity: &Identity,
-    authority: AuthorityRecord,
+    (authority, secret): (AuthorityRecord, GroupSecret),
     now: UnixMillis,
 ) -> Result<Group, NoRandomness> {
     Ok(Group {
@@ -302,6 +312,7 @@ fn first_group(
         pause: None,
         mode: model::ResilienceMode::Availability,
         last_user_change: 0,
+        secret,
     })
 }
 

@@ -9,6 +9,7 @@ use peer::address::{Address, AddressError, Host};
 use peer::authority::{Authority, AuthorityError, Issued, Validity};
 use peer::key::{RequestedKey, RequestedKeyError};
 use peer::seal::{SealError, SealKey, Sealing};
+use peer::secret::Secret;
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
@@ -27,6 +28,9 @@ pub enum KeysError {
     /// An address that is not one.
     #[error("an address is not valid")]
     Address(#[from] AddressError),
+    /// The group secret in the directory has another length.
+    #[error("the group secret in the directory is damaged")]
+    Secret,
     /// The ticket key cannot be made.
     #[error("the ticket key cannot be made")]
     TicketKey,
@@ -61,6 +65,26 @@ pub fn make(
         expires: authority.expires(),
     };
     Ok((authority, record))
+}
+
+/// The group secret, sealed for the directory.
+///
+/// # Errors
+/// When the operating system has no randomness to give.
+pub fn seal_secret(group: GroupId, seal: &SealKey, secret: &Secret) -> Result<Sealed, KeysError> {
+    let sealed = seal.seal(Sealing::GroupSecret, group, &**secret.as_bytes())?;
+    Ok(Sealed(sealed))
+}
+
+/// The group secret that is in force, opened.
+///
+/// # Errors
+/// When the seal key is another one, or the record is damaged.
+pub fn open_secret(directory: &Directory, seal: &SealKey) -> Result<Secret, KeysError> {
+    let group = directory.group();
+    let bytes = seal.open(Sealing::GroupSecret, group.id, &group.secret.sealed.0)?;
+    let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| KeysError::Secret)?;
+    Ok(Secret::from_bytes(Zeroizing::new(bytes)))
 }
 
 /// The authority, opened.

@@ -41,6 +41,7 @@ mod renewing;
 mod reporting;
 mod reports;
 mod reset;
+mod secrets;
 mod seen;
 mod sessions;
 mod socket;

@@ -17,10 +17,11 @@ use policy::formations::own::Told;
 use replica::Replica;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use wire::hello::{Introduction, PROTOCOL};
+use wire::hello::{HelloRefusal, Introduction, PROTOCOL};
 
 /// How often the asking end of a connection asks whether the other is there.
 pub const PING: Duration = Duration::from_millis(100);
@@ -122,6 +123,8 @@ pub struct Contacts {
     strangers: Mutex<HashSet<ServerId>>,
     /// Members that said that this server was removed, and did not take it back; when they last said so.
     removed_by: Mutex<BTreeMap<ServerId, Duration>>,
+    /// Whether a member said that the secret which this server proves is not in force any more.
+    old_secret: AtomicBool,
     changed: watch::Sender<u64>,
 }
 
@@ -219,6 +222,9 @@ impl Watcher for Contacts {
                 if error.revoked() && self.is_first_to_refuse(server) {
                     tracing::error!(%server, "this server was removed from the group: the members refuse its certificate. It can stand alone (stead group reset), or join again with an empty data folder");
                 }
+                if error.refusal() == Some(&HelloRefusal::OldSecret) {
+                    self.old_secret.store(true, Ordering::Release);
+                }
                 tracing::debug!(%server, %error, ?contact, "a member is not reached");
                 self.note(server, contact);
             }
@@ -254,6 +260,11 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Whether a member has said, since this was asked last, that the secret which this server proves is not in force any more.
+    pub(crate) fn take_old_secret(&self) -> bool {
+        self.contacts.old_secret.swap(false, Ordering::AcqRel)
+    }
+
     /// Starts with no members.
     pub fn new(endpoint: Endpoint, settings: PoolSettings) -> Self {
         let contacts = Arc::new(Contacts::default());

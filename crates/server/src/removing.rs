@@ -82,11 +82,18 @@ impl Node {
             });
         }
         self.set_leaving(Some(server));
+        let name = self.directory().name_of(server);
         let removed = self
             .leave_consensus_then_directory(server, author, reason)
             .await;
         self.set_leaving(None);
-        removed
+        removed?;
+        // It knows the secret. Its certificate is refused already, so a rotation that fails leaves nothing open.
+        let why = format!("{name} was removed");
+        if let Err(error) = self.rotate_secret(self.author(), Some(why)).await {
+            tracing::warn!(%error, "the group secret that a removed server knows is still in force; stead trust rotate-secret");
+        }
+        Ok(())
     }
 
     /// The loop takes it out of consensus, as it does with every difference; here that is waited for.

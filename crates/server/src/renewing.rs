@@ -25,7 +25,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Why there are no new certificates.
 #[derive(Debug, thiserror::Error)]
-enum RenewalError {
+pub(crate) enum RenewalError {
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error("no server that could grant them was reached")]
@@ -41,6 +41,8 @@ enum RenewalError {
         #[source]
         source: AskError,
     },
+    #[error("the answer of {server} is none to what it was asked")]
+    Nonsense { server: String },
     #[error("what {server} granted cannot be used")]
     Grant {
         server: String,
@@ -134,6 +136,7 @@ async fn renew(node: &Node, cause: Cause) -> Result<(), RenewalError> {
         CredentialsAnswer::Refused(refusal) => {
             return Err(RenewalError::Refused { server, refusal });
         }
+        CredentialsAnswer::Secret(_) => return Err(RenewalError::Nonsense { server }),
     };
     let owner = (node.0.identity.group, node.me());
     let authorities = node.trust().authorities.clone();
@@ -160,19 +163,32 @@ async fn renew(node: &Node, cause: Cause) -> Result<(), RenewalError> {
     Ok(())
 }
 
-/// Asks one after the other until somebody grants it; gives who did, or who refused last.
+/// Asks one after the other until somebody grants it, this server first if it can itself; gives who did, or who refused last.
 async fn ask(
     node: &Node,
     request: &CredentialsRequest,
 ) -> Result<(String, CredentialsAnswer), RenewalError> {
+    ask_those(node, request, node.trust().seal.is_some(), |_| true).await
+}
+
+/// The same of the others only, until somebody's answer fits.
+pub(crate) async fn ask_others(
+    node: &Node,
+    request: &CredentialsRequest,
+    fits: impl Fn(&CredentialsAnswer) -> bool,
+) -> Result<(String, CredentialsAnswer), RenewalError> {
+    ask_those(node, request, false, fits).await
+}
+
+async fn ask_those(
+    node: &Node,
+    request: &CredentialsRequest,
+    itself: bool,
+    fits: impl Fn(&CredentialsAnswer) -> bool,
+) -> Result<(String, CredentialsAnswer), RenewalError> {
     let directory = node.directory();
     let mut last = Err(RenewalError::Nobody);
-    for server in whom_to_ask(
-        &directory,
-        node.me(),
-        node.leader(),
-        node.trust().seal.is_some(),
-    ) {
+    for server in whom_to_ask(&directory, node.me(), node.leader(), itself) {
         let name = server.name.to_string();
         let answer = if server.id == node.me() {
             Ok(grant(node, node.me(), request))
@@ -185,7 +201,8 @@ async fn ask(
                 server: name,
                 refusal,
             }),
-            Ok(answer) => return Ok((name, answer)),
+            Ok(answer) if fits(&answer) => return Ok((name, answer)),
+            Ok(_) => Err(RenewalError::Nonsense { server: name }),
             Err(source) => Err(RenewalError::Ask {
                 server: name,
                 source,
@@ -219,21 +236,31 @@ pub(crate) fn grant(
     from: ServerId,
     request: &CredentialsRequest,
 ) -> CredentialsAnswer {
-    match certificates_for(node, from, request) {
-        Ok(answer) => answer,
-        Err(refusal) => CredentialsAnswer::Refused(refusal),
+    let granted = match request {
+        CredentialsRequest::Certificates {
+            peer_request,
+            client_request,
+        } => certificates_for(node, from, (peer_request, client_request)),
+        CredentialsRequest::Secret => secret_for(node, from),
+    };
+    granted.unwrap_or_else(CredentialsAnswer::Refused)
+}
+
+/// The secret is given to whoever proved one that was in force, and is a member still.
+fn secret_for(node: &Node, from: ServerId) -> Result<CredentialsAnswer, CredentialsRefusal> {
+    let member = node.directory().server(from).is_some();
+    if !member {
+        return Err(CredentialsRefusal::Unknown);
     }
+    let secret = **node.trust().secrets.current.as_bytes();
+    Ok(CredentialsAnswer::Secret(secret))
 }
 
 fn certificates_for(
     node: &Node,
     from: ServerId,
-    request: &CredentialsRequest,
+    requests: (&[u8], &[u8]),
 ) -> Result<CredentialsAnswer, CredentialsRefusal> {
-    let CredentialsRequest::Certificates {
-        peer_request,
-        client_request,
-    } = request;
     let directory = node.directory();
     let server = directory.server(from).ok_or(CredentialsRefusal::Unknown)?;
     let seal = node.trust().seal.clone();
@@ -247,7 +274,6 @@ fn certificates_for(
     };
     let issued = keys::open_authority(&directory, &seal).and_then(|authority| {
         let whose = (directory.group().id, from);
-        let requests = (peer_request.as_slice(), client_request.as_slice());
         keys::issue(&authority, whose, &Reached::of(server), requests, validity)
     });
     match issued {

@@ -187,6 +187,7 @@ impl NewGroup {
             trust,
             authority,
             certificate_expires,
+            secret,
         } = found::found_trust(&identity, now).map_err(ResetError::Keys)?;
         let ca_fingerprint = authority.fingerprint.clone();
         let founder = found::first_server(&identity, certificate_expires, now);
@@ -195,7 +196,7 @@ impl NewGroup {
         let next = kept::alone(
             directory,
             (founder, identity.group),
-            authority,
+            (authority, secret),
             formation,
             told,
         )?;

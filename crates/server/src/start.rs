@@ -395,6 +395,7 @@ impl Server {
         tokio::spawn(crate::formations::run(node.clone()));
         tokio::spawn(reporting::run(node.clone()));
         tokio::spawn(renewing::run(node.clone()));
+        tokio::spawn(crate::secrets::run(node.clone()));
         tokio::spawn(draining::run(node.clone()));
         tokio::spawn(spool::run(node.clone()));
         tokio::spawn(crate::following::say_hello(node.clone()));

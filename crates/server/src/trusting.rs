@@ -7,6 +7,7 @@ use peer::files::WriteError;
 use peer::granted::Granted;
 use peer::hello::Endpoint;
 use peer::identity::CertificateRole;
+use peer::secret::Secret;
 use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError};
 use peer::trust_store::{Trust, TrustStore};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,6 +65,24 @@ impl Node {
             trust.peer = granted.peer;
             trust.client = granted.client;
             Ok(())
+        })
+        .await
+    }
+
+    /// Takes a group secret into use; the one that was in force is still accepted.
+    pub(crate) async fn take_secret(&self, secret: Secret) -> Result<(), TakingError> {
+        self.change_trust(move |store, trust| {
+            trust.secrets.adopt(secret);
+            store.save_secrets(&trust.secrets)
+        })
+        .await
+    }
+
+    /// From now on the group secret before this one is accepted only to fetch this one.
+    pub(crate) async fn settle_secret(&self) -> Result<(), TakingError> {
+        self.change_trust(move |store, trust| match trust.secrets.settle() {
+            true => store.save_secrets(&trust.secrets),
+            false => Ok(()),
         })
         .await
     }

@@ -110,6 +110,7 @@ fn group(members: &[(u8, Standing)]) -> model::record::Group {
         pause: None,
         mode: model::ResilienceMode::Quorum,
         last_user_change: 0,
+        secret: model::trust::GroupSecret::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use model::{
     AppName, Applied, Author, ChangeId, ChangeName, Command, FormationId, FormationRef, Reason,
-    Record, ServerId, SessionId, Side, Token, UnixMillis, UserName,
+    Record, SecretMark, ServerId, SessionId, Side, Token, UnixMillis, UserName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -260,6 +260,8 @@ pub struct Report {
     pub certificate_expires: UnixMillis,
     /// The lease that its consensus core runs with, in milliseconds.
     pub lease_ms: u64,
+    /// The mark of the group secret that it proves.
+    pub secret: SecretMark,
     /// Followers without which it acknowledges no change; of a primary that alone counts.
     pub in_sync: Vec<ServerId>,
     /// How long messages took to others and back in the last minute.

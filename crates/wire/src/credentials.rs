@@ -19,6 +19,8 @@ pub enum CredentialsRequest {
         /// The request for the certificate of the client port (PKCS#10).
         client_request: Vec<u8>,
     },
+    /// The group secret that is in force.
+    Secret,
 }
 
 /// What is given.
@@ -31,6 +33,8 @@ pub enum CredentialsAnswer {
         /// For the client port.
         client: Vec<u8>,
     },
+    /// The group secret that is in force.
+    Secret([u8; 32]),
     /// Nothing, and why.
     Refused(CredentialsRefusal),
 }
@@ -39,6 +43,7 @@ impl fmt::Debug for CredentialsAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Certificates { .. } => f.write_str("Certificates"),
+            Self::Secret(_) => f.write_str("Secret"),
             Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
         }
     }

@@ -119,6 +119,11 @@ pub enum HelloRefusal {
     /// Its certificate has expired: it may ask for another, and nothing else.
     #[error("the certificate has expired: nothing but another one is given for it")]
     Expired,
+    /// The secret that it proves is not in force any more: it may fetch the current one, and nothing else.
+    #[error(
+        "the group secret has been rotated meanwhile: nothing but the current one is given for an old one"
+    )]
+    OldSecret,
     /// Too many connections.
     #[error("too many connections")]
     Busy,

@@ -3,9 +3,9 @@
 use super::{Applying, bounds};
 use crate::change::{Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
-use crate::id::InvitationId;
+use crate::id::{InvitationId, ServerId};
 use crate::name::NAME_LIMIT;
-use crate::trust::{Authority, Invitation};
+use crate::trust::{Authority, GroupSecret, Invitation, Sealed, SecretChange, SecretMark};
 use std::sync::Arc;
 
 /// The most bytes of the sealed secret of an invitation.
@@ -105,5 +105,75 @@ impl Applying<'_> {
             );
         }
         Ok(Outcome::Done)
+    }
+
+    pub(super) fn change_secret(&mut self, change: &SecretChange) -> Result<Outcome, Refusal> {
+        match change {
+            SecretChange::Begin {
+                mark,
+                sealed,
+                reason,
+            } => self.begin_secret(*mark, sealed, reason.as_deref()),
+            SecretChange::Finish { mark, unconfirmed } => self.finish_secret(*mark, unconfirmed),
+        }
+    }
+
+    fn begin_secret(
+        &mut self,
+        mark: SecretMark,
+        sealed: &Sealed,
+        reason: Option<&str>,
+    ) -> Result<Outcome, Refusal> {
+        bounds::size("secret", sealed.0.len(), SECRET)?;
+        bounds::line("reason", reason.unwrap_or_default(), bounds::REMARK)?;
+        if self.directory.group.secret.mark == mark {
+            return Err(bounds::invalid("secret", "it is in force already"));
+        }
+        Arc::make_mut(&mut self.directory.group).secret = GroupSecret {
+            mark,
+            sealed: sealed.clone(),
+            since: self.at,
+            rotating: true,
+        };
+        let reason = reason.map(|reason| ("reason", reason.to_owned()));
+        let fields = [("phase", "begun".to_owned()), ("secret", mark.to_string())];
+        self.secret_event(Severity::Info, fields.into_iter().chain(reason));
+        Ok(Outcome::Done)
+    }
+
+    fn finish_secret(
+        &mut self,
+        mark: SecretMark,
+        unconfirmed: &[ServerId],
+    ) -> Result<Outcome, Refusal> {
+        let secret = &self.directory.group.secret;
+        if secret.mark != mark || !secret.rotating {
+            return Err(bounds::invalid("secret", "that one does not rotate"));
+        }
+        Arc::make_mut(&mut self.directory.group).secret.rotating = false;
+        let names: Vec<String> = unconfirmed
+            .iter()
+            .map(|id| self.directory.name_of(*id))
+            .collect();
+        let severity = match names.is_empty() {
+            true => Severity::Info,
+            false => Severity::Warning,
+        };
+        let left = (!names.is_empty()).then(|| ("unconfirmed", names.join(",")));
+        let fields = [
+            ("phase", "finished".to_owned()),
+            ("secret", mark.to_string()),
+        ];
+        self.secret_event(severity, fields.into_iter().chain(left));
+        Ok(Outcome::Done)
+    }
+
+    fn secret_event(
+        &mut self,
+        severity: Severity,
+        fields: impl Iterator<Item = (&'static str, String)>,
+    ) {
+        let subject = self.directory.group.name.clone();
+        self.event(EventKind::SecretRotated, severity, subject, fields);
     }
 }

@@ -138,6 +138,7 @@ pub(crate) fn founded() -> Directory {
         pause: None,
         mode: ResilienceMode::Availability,
         last_user_change: 0,
+        secret: GroupSecret::default(),
     };
     Directory::founded(
         group,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 mod divergence;
 mod gateways;
 mod moving;
+mod of_group;
 mod tokens;
 
 /// What came of a change: the outcome, or the word of the refusal.
@@ -58,6 +59,8 @@ pub(crate) struct Plain {
     pub(crate) backups: Vec<ServerId>,
     pub(crate) primary: Option<ServerId>,
     pub(crate) pause: Option<Pause>,
+    /// The mark of the group secret, and whether it rotates.
+    pub(crate) secret: (SecretMark, bool),
     pub(crate) mode: ResilienceMode,
     pub(crate) users: Vec<User>,
     pub(crate) apps: Vec<Application>,
@@ -88,6 +91,7 @@ impl Plain {
             backups: directory.group().backups.clone(),
             primary: directory.group().primary,
             pause: None,
+            secret: Default::default(),
             mode: directory.group().mode,
             users: directory.users().map(|user| (**user).clone()).collect(),
             apps: Vec::new(),
@@ -218,11 +222,8 @@ impl Plain {
             Command::SetBackups { backups, .. } => self.set_backups(backups),
             Command::EditBackups { edit, .. } => self.edit_backups(*edit),
             Command::TakePrimary { server, .. } => self.take_primary(*server),
-            Command::ChangePause { change } => match change {
-                PauseChange::Begin { reason, span_ms } => self.pause(reason, *span_ms),
-                PauseChange::End { .. } => self.resume(),
-                PauseChange::RunOut => self.end_pause(),
-            },
+            Command::ChangePause { change } => self.change_pause(change),
+            Command::ChangeSecret { change } => self.change_secret(change),
             Command::KeepDivergence {
                 within,
                 divergence,
@@ -244,37 +245,6 @@ impl Plain {
             } => self.decide(number, *formation, subjects, false),
             other => panic!("the twin was not taught {other:?}"),
         }
-    }
-
-    /// All pauses of the random changes are ann's.
-    fn pause(&mut self, reason: &str, span_ms: u64) -> Answer {
-        if reason.is_empty() || !(60_000..=604_800_000).contains(&span_ms) {
-            return Err("invalid");
-        }
-        self.pause = Some(Pause {
-            by: "ann".to_owned(),
-            reason: reason.to_owned(),
-            since: self.clock,
-            until: UnixMillis(self.clock.0 + span_ms),
-        });
-        Ok(Outcome::Done)
-    }
-
-    fn resume(&mut self) -> Answer {
-        match &self.pause {
-            Some(pause) if self.clock < pause.until => {
-                self.pause = None;
-                Ok(Outcome::Done)
-            }
-            _ => Err("not paused"),
-        }
-    }
-
-    fn end_pause(&mut self) -> Answer {
-        if matches!(&self.pause, Some(pause) if self.clock >= pause.until) {
-            self.pause = None;
-        }
-        Ok(Outcome::Done)
     }
 
     fn put_user(&mut self, number: u64, user: &User, expect: Option<u64>) -> Answer {

@@ -262,6 +262,24 @@ fn pause_command() -> impl Strategy<Value = Command> {
     .prop_map(|change| Command::ChangePause { change })
 }
 
+fn secret_command() -> impl Strategy<Value = Command> {
+    let change = (1..4u8, any::<bool>()).prop_map(|(number, begin)| {
+        let mark = SecretMark([number; 16]);
+        match begin {
+            true => SecretChange::Begin {
+                mark,
+                sealed: trust::Sealed(vec![number; 60]),
+                reason: None,
+            },
+            false => SecretChange::Finish {
+                mark,
+                unconfirmed: Vec::new(),
+            },
+        }
+    });
+    change.prop_map(|change| Command::ChangeSecret { change })
+}
+
 fn group_command() -> impl Strategy<Value = Command> {
     let standing = select(&[Standing::Voter, Standing::NonVoter, Standing::Witness][..]);
     let name = select(&["boston", "newyork", "detroit", "seattle", "denver"][..]);
@@ -456,6 +474,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => removal.prop_map(|command| Step::Tell(Box::new(command))),
         2 => any_setting().prop_map(|command| Step::Tell(Box::new(command))),
         2 => pause_command().prop_map(|command| Step::Tell(Box::new(command))),
+        1 => secret_command().prop_map(|command| Step::Tell(Box::new(command))),
         4 => group_command().prop_map(|command| Step::Tell(Box::new(command))),
         4 => divergence_command().prop_map(|command| Step::Tell(Box::new(command))),
         2 => (1..20usize, session_command()).prop_map(|(back, command)| Step::Again(back, Box::new(command))),
@@ -561,6 +580,8 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
     prop_assert_eq!(&directory.group().backups, &plain.backups);
     prop_assert_eq!(directory.group().primary, plain.primary);
     prop_assert_eq!(&directory.group().pause, &plain.pause);
+    let secret = &directory.group().secret;
+    prop_assert_eq!((secret.mark, secret.rotating), plain.secret);
     prop_assert_eq!(directory.group().mode, plain.mode);
     prop_assert_eq!(directory.group().last_user_change, plain.last_user_change);
     assert_same_divergences(directory, plain)?;

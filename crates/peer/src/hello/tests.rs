@@ -454,6 +454,7 @@ async fn a_secret_rotates_without_a_refusal() {
         trust.secrets = GroupSecrets {
             current: current.clone(),
             previous: previous.cloned(),
+            old: Vec::new(),
         };
         server.endpoint.tls.renew(&trust).unwrap();
     };

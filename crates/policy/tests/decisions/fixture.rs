@@ -170,6 +170,7 @@ pub(crate) fn made() -> Made {
             pause: None,
             mode: model::ResilienceMode::Quorum,
             last_user_change: 0,
+            secret: model::trust::GroupSecret::default(),
         },
         servers: vec![
             server(BOSTON, Standing::Voter),

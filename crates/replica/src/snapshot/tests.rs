@@ -81,6 +81,7 @@ pub(crate) fn directory() -> Directory {
         pause: None,
         mode: model::ResilienceMode::Quorum,
         last_user_change: 0,
+        secret: model::trust::GroupSecret::default(),
     };
     let admin = model::User {
         name: model::UserName::new("admin").expect("a name"),

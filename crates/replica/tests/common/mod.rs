@@ -108,6 +108,7 @@ pub(crate) fn directory() -> Directory {
         // So that a side may go on by itself; to the replica the modes are the same otherwise.
         mode: model::ResilienceMode::Availability,
         last_user_change: 0,
+        secret: model::trust::GroupSecret::default(),
     };
     let admin = user(UserName::new("admin").expect("a name"), UserRole::Admin);
     Directory::founded(group, server(1), admin)

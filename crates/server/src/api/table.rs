@@ -84,6 +84,7 @@ fn about_servers() -> Vec<Route> {
         to("/v1/events/kinds", GET, VIEWER, events::kinds),
         to("/v1/audit", GET, VIEWER, audit::list),
         to("/v1/trust", GET, VIEWER, trust::show),
+        to("/v1/trust/secret", POST, ADMIN, trust::rotate_secret),
     ]
 }
 

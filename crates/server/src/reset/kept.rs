@@ -6,8 +6,8 @@
 use model::directory::LoadError;
 use model::settings::ModeChoice;
 use model::{
-    Authority, Directory, Event, EventKind, Fields, Formation, GroupId, Record, ResilienceMode,
-    Server, ServerId, Session, SessionId, Severity,
+    Authority, Directory, Event, EventKind, Fields, Formation, GroupId, GroupSecret, Record,
+    ResilienceMode, Server, ServerId, Session, SessionId, Severity,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) struct Told {
 pub(super) fn alone(
     old: &Directory,
     (founder, id): (Server, GroupId),
-    authority: Authority,
+    (authority, secret): (Authority, GroupSecret),
     formation: Formation,
     told: Told,
 ) -> Result<Directory, LoadError> {
@@ -55,6 +55,7 @@ pub(super) fn alone(
     group.primary_since = now;
     group.last_failover = None;
     group.authority = authority;
+    group.secret = secret;
     group.clock = group.clock.max(now);
     group.last_event = event.seq;
     group.feature_level = group.feature_level.min(founder.feature_level);
@@ -337,7 +338,14 @@ mod tests {
             incarnation: IncarnationId::from_bytes([44; 16]),
             ..server(ME, "boston")
         };
-        let made = alone(old, (founder, NEW), authority("new"), formation(), told).unwrap();
+        let made = alone(
+            old,
+            (founder, NEW),
+            (authority("new"), GroupSecret::default()),
+            formation(),
+            told,
+        )
+        .unwrap();
         assert_eq!(made.check(), Vec::<String>::new());
         made
     }

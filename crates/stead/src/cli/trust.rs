@@ -1,12 +1,17 @@
-//! `stead trust`: the group's authority and certificates.
+//! `stead trust`: the group's authority, certificates and secret.
 
 use super::Context;
-use crate::door::Door;
+use crate::door::{Door, Method};
 use crate::errors::Failure;
 use clap::Subcommand;
-use server::api::bodies::Trust as TrustView;
+use server::api::bodies::{SecretRotation, Trust as TrustView};
+use std::time::{Duration, Instant};
 
-/// Shows the group's authority, certificates and open invitations
+/// How long the members may take to confirm before the command says how far they are.
+const PATIENCE: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Shows and rotates what servers and clients trust
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Trust {
@@ -17,6 +22,7 @@ pub(crate) struct Trust {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Show(Show),
+    RotateSecret(RotateSecret),
 }
 
 /// Shows the authority's fingerprint, which clients are given, and what expires when
@@ -26,36 +32,101 @@ enum Verb {
   stead trust show --json               ca_fingerprint is what --ca takes")]
 struct Show {}
 
+/// Has the servers prove another secret to each other, without a connection refused meanwhile
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The secret before is accepted too until every member has confirmed the new one. A member that is away \
+gets it when it comes back; --finish ends the rotation without waiting for it, and it fetches the secret then, with the \
+one before, which is good for nothing else. Users, clients and scripts notice nothing. A server that is removed makes \
+the group rotate by itself.
+
+Examples:
+  stead trust rotate-secret --reason \"a disk was sold\"
+  stead trust rotate-secret --dry-run
+  stead trust rotate-secret --finish"
+)]
+struct RotateSecret {
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// End the rotation that is under way, whoever has not confirmed.
+    #[arg(long, conflicts_with = "reason")]
+    finish: bool,
+    /// Show how it stands, and who would have to confirm.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 impl Trust {
     /// Does what the verb says.
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let Verb::Show(_) = self.verb;
-        let trust: TrustView = Door::open(context)?
-            .get("the group's trust was not shown", "/v1/trust")
-            .await?;
-        context.output.show(&trust, |trust| {
-            let mut facts = vec![
-                ("group", format!("{} ({})", trust.group, trust.group_id)),
-                ("authority", trust.ca_fingerprint.clone()),
-                ("", format!("until {}", trust.ca_expires)),
-            ];
-            for certificate in &trust.certificates {
-                facts.push((
-                    "certificate",
-                    format!("{} until {}", certificate.name, certificate.expires),
-                ));
+        let door = Door::open(context)?;
+        let trust = match self.verb {
+            Verb::Show(_) => {
+                let what = "the group's trust was not shown";
+                door.get(what, "/v1/trust").await?
             }
-            for open in &trust.invitations {
-                facts.push((
-                    "invitation",
-                    format!(
-                        "{} for a {}, by {}, until {}",
-                        open.id, open.standing, open.by, open.expires
-                    ),
-                ));
-            }
-            super::facts(&facts)
-        });
+            Verb::RotateSecret(verb) => verb.run(context, &door).await?,
+        };
+        context.output.show(&trust, text);
         Ok(())
     }
+}
+
+impl RotateSecret {
+    /// Begins or ends it, and waits a while for it to be over; shows how it stands then.
+    async fn run(self, context: &Context, door: &Door) -> Result<TrustView, Failure> {
+        let what = "the group secret was not rotated";
+        let request = SecretRotation {
+            reason: self.reason,
+            finish: self.finish,
+        };
+        let path = match self.dry_run {
+            true => "/v1/trust/secret?dry_run=true",
+            false => "/v1/trust/secret",
+        };
+        let mut trust: TrustView = door.send(what, Method::Post, path, &request).await?;
+        if self.dry_run {
+            return Ok(trust);
+        }
+        let waiting = context
+            .output
+            .progress("the members confirm the new secret");
+        let patience = Instant::now() + PATIENCE;
+        while trust.secret.rotating && Instant::now() < patience {
+            tokio::time::sleep(LOOK).await;
+            trust = door.get(what, "/v1/trust").await?;
+        }
+        drop(waiting);
+        Ok(trust)
+    }
+}
+
+fn text(trust: &TrustView) -> String {
+    let mut facts = vec![
+        ("group", format!("{} ({})", trust.group, trust.group_id)),
+        ("authority", trust.ca_fingerprint.clone()),
+        ("", format!("until {}", trust.ca_expires)),
+        ("secret", format!("since {}", trust.secret.since)),
+    ];
+    if trust.secret.rotating {
+        let left = trust.secret.unconfirmed.join(", ");
+        facts.push(("", format!("rotates: not confirmed yet by {left}")));
+    }
+    for certificate in &trust.certificates {
+        facts.push((
+            "certificate",
+            format!("{} until {}", certificate.name, certificate.expires),
+        ));
+    }
+    for open in &trust.invitations {
+        facts.push((
+            "invitation",
+            format!(
+                "{} for a {}, by {}, until {}",
+                open.id, open.standing, open.by, open.expires
+            ),
+        ));
+    }
+    super::facts(&facts)
 }

@@ -72,6 +72,7 @@ const COMMANDS: &[&str] = &[
     "audit list",
     "trust",
     "trust show",
+    "trust rotate-secret",
     "login",
     "logout",
     "keeper",

@@ -160,3 +160,108 @@ fn says(viewer: &mut std::net::TcpStream, line: &str, answer: &str) {
     let said = testkit::read_until(viewer, answer);
     assert!(said.contains(answer));
 }
+
+/// The line of a server's file that says which secret it proves.
+fn proves(group: &Group, index: usize) -> String {
+    let file = group.server(index).data().join("trust/secret");
+    let text = std::fs::read_to_string(file).expect("a secret");
+    let current = text.lines().find(|line| line.starts_with("current "));
+    current.expect("one in force").to_owned()
+}
+
+fn phases(group: &Group) -> Vec<String> {
+    let events = group.json(0, &["event", "list", "--kind", "secret-rotated"]);
+    let events = events.as_array().cloned().unwrap_or_default();
+    let phases = events.iter().map(|event| text(&event["fields"], "phase"));
+    phases.collect()
+}
+
+#[test]
+fn the_secret_rotates() {
+    let _machine = Machine::shared();
+    let mut group = four_with_a_witness();
+    group.add_user(0, "ann");
+    group.add_app(0, "shell", &["--launch", "@pty /bin/sh"]);
+    let connect = group.connect(None, "ann", "card.1", "shell");
+    let port = testkit::listening(&connect, seconds(20));
+    let mut viewer = std::net::TcpStream::connect(port).expect("stead connect listens");
+    let host = text(&event(&connect, "ready", seconds(1)), "host");
+    let away = (1..WITNESS).find(|index| group.server(*index).name() != host);
+    let away = away.expect("one of two hosts nothing");
+    let name = group.server(away).name().to_owned();
+    let first = proves(&group, 0);
+
+    // All are there.
+    let done = group.json(WITNESS, &["trust", "rotate-secret", "--dry-run"]);
+    assert_eq!(done["secret"]["rotating"], false, "{done}");
+    let done = group.json(
+        0,
+        &["trust", "rotate-secret", "--reason", "a disk was sold"],
+    );
+    assert_eq!(
+        done["secret"]["rotating"], false,
+        "all confirm at once: {done}"
+    );
+    let second = proves(&group, 0);
+    assert_ne!(second, first);
+    eventually(seconds(5), "all to prove the same", || {
+        (0..4).all(|index| proves(&group, index) == second)
+    });
+    assert_eq!(phases(&group), ["begun", "finished"]);
+
+    // One is away, and nobody waits for it.
+    group.kill(away);
+    let begun = group.json(0, &["trust", "rotate-secret"]);
+    assert_eq!(begun["secret"]["rotating"], true);
+    assert_eq!(begun["secret"]["unconfirmed"], serde_json::json!([name]));
+    let ended = group.json(0, &["trust", "rotate-secret", "--finish"]);
+    assert_eq!(ended["secret"]["rotating"], false, "{ended}");
+    let third = proves(&group, 0);
+    eventually(
+        seconds(10),
+        "those that are there to accept it alone",
+        || {
+            let is_settled = |index: &usize| {
+                let file = group.server(*index).data().join("trust/secret");
+                let text = std::fs::read_to_string(file).expect("a secret");
+                !text.contains("previous ") && text.contains("old ")
+            };
+            group
+                .running()
+                .all(|index| is_settled(&index) && proves(&group, index) == third)
+        },
+    );
+    assert_eq!(proves(&group, away), second);
+    says(&mut viewer, "echo still-$((40 + 2))", "still-42");
+
+    // It comes back with the secret of before, and finds its way in.
+    group.serve(away);
+    eventually(seconds(20), "it to be reached again", || {
+        group.json(0, &["status"])["quorum"]["reachable"] == 4
+    });
+    assert_eq!(proves(&group, away), third);
+
+    // Whoever leaves knows the secret: it rotates by itself.
+    group.json(0, &["group", "remove", group.server(WITNESS).name()]);
+    eventually(seconds(20), "another secret", || {
+        phases(&group).len() == 6 && (0..3).all(|index| proves(&group, index) != third)
+    });
+    assert_ne!(proves(&group, WITNESS), proves(&group, 0));
+    let audited = group.json(0, &["audit", "list", "--subject", "secret"]);
+    let audited = audited.as_array().cloned().unwrap_or_default();
+    let reasons: Vec<&Value> = audited
+        .iter()
+        .map(|entry| &entry["details"]["reason"])
+        .collect();
+    // What servers do by themselves is in the journal only.
+    assert_eq!(
+        reasons,
+        [&"a disk was sold".into(), &Value::Null, &Value::Null]
+    );
+    says(&mut viewer, "echo again-$((40 + 3))", "again-43");
+    assert!(
+        events(&connect, "session-lost").is_empty(),
+        "{}",
+        connect.story()
+    );
+}

@@ -195,10 +195,33 @@ pub struct Trust {
     pub ca_fingerprint: String,
     /// When the authority's certificate expires.
     pub ca_expires: String,
+    /// The secret that servers prove to each other.
+    pub secret: SecretState,
     /// The servers' peer certificates.
     pub certificates: Vec<Certificate>,
     /// Invitations that can still be used.
     pub invitations: Vec<OpenInvitation>,
+}
+
+/// The secret that servers prove to each other on top of their certificates; never shown itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretState {
+    /// Since when the one in force is.
+    pub since: String,
+    /// Whether it rotates: the one before is accepted too, until all members have confirmed the one in force.
+    pub rotating: bool,
+    /// Members that have not confirmed the one in force, as far as the answering server knows.
+    pub unconfirmed: Vec<String>,
+}
+
+/// Has the group prove another secret.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretRotation {
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Ends the rotation that is under way instead, whoever has not confirmed the secret in force.
+    pub finish: bool,
 }
 
 /// A server's peer certificate.

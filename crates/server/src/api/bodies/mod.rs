@@ -27,7 +27,7 @@ pub use gateways::{Gateway, GatewayCreation, GatewayHere};
 pub use group::{
     Backup, BackupAddition, BackupMove, Certificate, Invitation, InvitationRequest, Login,
     LoginRequest, Member, OpenInvitation, Plan, PlanCheck, PlannedSession, Promotion,
-    PromotionRequest, Trust,
+    PromotionRequest, SecretRotation, SecretState, Trust,
 };
 pub use pause::{GroupPause, Pause, PauseRequest};
 pub use records::{
