@@ -10,7 +10,7 @@ use crate::fields::Fields;
 use crate::id::{FormationId, InvitationId, SessionId};
 use crate::time::UnixMillis;
 use crate::trust::SecretChange;
-use crate::user::{PasswordHash, User};
+use crate::user::{ApiToken, PasswordHash, User};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -307,10 +307,18 @@ fn password_was_set(before: Option<&Content>, after: Option<&Content>) -> bool {
     after.is_some() && set(before) != set(after)
 }
 
+fn without_hash(token: &ApiToken) -> ApiToken {
+    ApiToken {
+        hash: [0; 32],
+        ..token.clone()
+    }
+}
+
 fn without_password(content: Content) -> Content {
     match content {
         Content::User(user) => Content::User(Arc::new(User {
             password: PasswordHash(String::new()),
+            api_tokens: user.api_tokens.iter().map(without_hash).collect(),
             ..Arc::unwrap_or_clone(user)
         })),
         other => other,

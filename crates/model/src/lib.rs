@@ -49,7 +49,8 @@ pub use id::{
 pub use ipnet::IpNet;
 pub use mode::ResilienceMode;
 pub use name::{
-    AppName, GatewayName, GroupName, NameError, RegionName, ServerName, Token, UserName,
+    ApiTokenName, AppName, GatewayName, GroupName, NameError, RegionName, ServerName, Token,
+    UserName,
 };
 pub use pause::{Pause, PauseChange};
 pub use record::{Group, Key, Record};
@@ -60,7 +61,7 @@ pub use settings::{SettingError, Settings};
 pub use time::UnixMillis;
 pub use token::RegisteredToken;
 pub use trust::{Authority, GroupSecret, Invitation, SecretChange, SecretMark};
-pub use user::{Role, User};
+pub use user::{ApiToken, Role, User};
 
 /// The newest feature level that this code can work at.
 ///

@@ -147,6 +147,10 @@ name!(
     UserName, "user name", "._-@+\\"
 );
 name!(
+    /// The name of a user's token for the API, unique among those of the user.
+    ApiTokenName, "token name", "._-"
+);
+name!(
     /// The name of an application.
     AppName, "application name", "._-"
 );

@@ -1,6 +1,6 @@
 //! Accounts.
 
-use crate::name::UserName;
+use crate::name::{ApiTokenName, UserName};
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -62,4 +62,36 @@ pub struct User {
     pub password_set: UnixMillis,
     /// The number of the change that made or last changed this record.
     pub version_number: u64,
+    /// What programs log in with on its behalf, by name; [`ApiToken::LIMIT`] at most.
+    pub api_tokens: Vec<ApiToken>,
+}
+
+/// What a program logs in with on a user's behalf, instead of the password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiToken {
+    /// Its name.
+    pub name: ApiTokenName,
+    /// SHA-256 of its secret; never shown.
+    pub hash: [u8; 32],
+    /// What it allows, where the user is allowed as much.
+    pub role: Role,
+    /// When it was made.
+    pub created: UnixMillis,
+    /// When it stops being valid.
+    pub expires: UnixMillis,
+}
+
+impl ApiToken {
+    /// The most tokens of one user.
+    pub const LIMIT: usize = 32;
+}
+
+impl fmt::Debug for ApiToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiToken")
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
 }

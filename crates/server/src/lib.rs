@@ -8,6 +8,7 @@
 
 mod admission;
 pub mod api;
+mod api_tokens;
 mod backends;
 mod client_port;
 pub mod clock;

@@ -7,7 +7,7 @@ mod credentials;
 mod current;
 mod sight;
 
-pub use credentials::AdminLogin;
+pub use credentials::{AdminLogin, Bearer};
 pub use current::Current;
 pub(crate) use current::empty_directory;
 #[cfg(test)]

@@ -61,6 +61,9 @@ pub enum TicketError {
     /// The signature does not hold, it has expired, or it is no ticket at all.
     #[error("the ticket does not verify")]
     Verify(#[source] Arc<jsonwebtoken::errors::Error>),
+    /// It is a token for programs that is unknown, revoked, expired, or of a disabled user.
+    #[error("the token is unknown, revoked or expired, or its user is disabled")]
+    ApiToken,
     /// It is for something else, or another token.
     #[error("the ticket is for something else")]
     OtherUse,
@@ -349,6 +352,7 @@ mod tests {
             disabled: false,
             password_set: UnixMillis(0),
             version_number: 0,
+            api_tokens: Vec::new(),
         }
     }
 

@@ -35,6 +35,7 @@ fn user(name: UserName, role: Role) -> User {
         disabled: false,
         password_set: UnixMillis(0),
         version_number: 0,
+        api_tokens: Vec::new(),
     }
 }
 

@@ -4,7 +4,8 @@ use super::{Applying, bounds};
 use crate::change::{Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::name::UserName;
-use crate::user::{Role, User};
+use crate::user::{ApiToken, Role, User};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The most groups of one account.
@@ -37,6 +38,15 @@ impl Applying<'_> {
         bounds::size("groups of the user", user.groups.len(), GROUPS)?;
         for group in &user.groups {
             bounds::line("a group's name", group, crate::name::NAME_LIMIT)?;
+        }
+        bounds::size(
+            "API tokens of the user",
+            user.api_tokens.len(),
+            ApiToken::LIMIT,
+        )?;
+        let names: BTreeSet<_> = user.api_tokens.iter().map(|token| &token.name).collect();
+        if names.len() < user.api_tokens.len() {
+            return Err(bounds::invalid("API tokens", "two have one name"));
         }
         if !administers(user) {
             self.keep_an_administrator(&user.name)?;

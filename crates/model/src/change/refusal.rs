@@ -232,6 +232,8 @@ pub enum Kind {
     Token,
     /// A gateway.
     Gateway,
+    /// A token for the API.
+    ApiToken,
 }
 
 impl std::fmt::Display for Kind {
@@ -247,6 +249,7 @@ impl std::fmt::Display for Kind {
             Self::Diverged => "diverged record",
             Self::Token => "token",
             Self::Gateway => "gateway",
+            Self::ApiToken => "API token",
         })
     }
 }

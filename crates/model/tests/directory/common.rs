@@ -70,6 +70,7 @@ pub(crate) fn user(name: &str, role: Role) -> User {
         disabled: false,
         password_set: START,
         version_number: 0,
+        api_tokens: Vec::new(),
     }
 }
 

@@ -53,6 +53,7 @@ impl World {
             disabled: false,
             password_set: AT,
             version_number: 0,
+            api_tokens: Vec::new(),
         };
         let mut app = Application::named(AppName::new("desktop").unwrap());
         app.launch = Some("desk".to_owned());

@@ -4,7 +4,7 @@
 //! whose account and role are looked up again for each request, so that a removed or disabled account is out at once.
 
 use super::problem::Problem;
-use crate::node::Node;
+use crate::node::{Bearer, Node};
 use aws_lc_rs::digest;
 use axum::extract::FromRequestParts;
 use axum::http::{HeaderMap, Method, header, request::Parts};
@@ -133,14 +133,12 @@ pub(crate) fn identify(
             let Some(token) = bearer(headers)? else {
                 return Ok(None);
             };
-            let (name, role) = node.check_bearer(token)?;
-            (
-                Author::User {
-                    name,
-                    from: address.ip().to_string(),
-                },
-                role,
-            )
+            let Bearer { user, role, token } = node.check_bearer(token)?;
+            let from = match token {
+                None => address.ip().to_string(),
+                Some(token) => format!("{} with token {token}", address.ip()),
+            };
+            (Author::User { name: user, from }, role)
         }
     };
     let key = idempotency_key(headers)?.map(|key| hash_key(&author, method, path, key));

@@ -402,6 +402,7 @@ mod tests {
             disabled: false,
             password_set: UnixMillis(0),
             version_number: 0,
+            api_tokens: Vec::new(),
         }
     }
 

@@ -29,6 +29,9 @@ pub(crate) struct Asked<T>(pub(crate) T);
 #[derive(Debug)]
 pub(crate) struct Named<T>(pub(crate) T);
 
+/// A record's name in the address, and before it the name of the one that it belongs to.
+pub(crate) struct NamedIn<O, T>(pub(crate) O, pub(crate) T);
+
 /// The version that a record must have, from `If-Match`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IfMatch(pub(crate) Option<u64>);
@@ -106,6 +109,30 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
         query.map(|query| Self(query.0)).map_err(|error| {
             Problem::invalid(format!("the query does not fit: {}", error.body_text()))
         })
+    }
+}
+
+impl<O, T, S> FromRequestParts<S> for NamedIn<O, T>
+where
+    O: FromStr,
+    O::Err: std::fmt::Display,
+    T: FromStr,
+    T::Err: std::fmt::Display,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let texts = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((owner, name)) = texts
+            .map_err(|error| Problem::malformed(StatusCode::BAD_REQUEST, error.body_text()))?;
+        let owner = owner
+            .parse()
+            .map_err(|error: O::Err| Problem::invalid(error.to_string()))?;
+        let name = name
+            .parse()
+            .map_err(|error: T::Err| Problem::invalid(error.to_string()))?;
+        Ok(Self(owner, name))
     }
 }
 

@@ -5,6 +5,7 @@
 //! requests are bounded. Start at [`table`].
 
 mod advice;
+mod api_tokens;
 mod apps;
 mod attention;
 mod audit;

@@ -1,9 +1,9 @@
 //! `/v1/openapi.json`: the description of the API, made from the code.
 
 use super::{
-    advice, apps, audit, backups, bodies, divergence, events, explain, gateways, group, health,
-    login, metrics, pause, problem, recovery, reset, servers, sessions, settings, status, tokens,
-    trust, users,
+    advice, api_tokens, apps, audit, backups, bodies, divergence, events, explain, gateways, group,
+    health, login, metrics, pause, problem, recovery, reset, servers, sessions, settings, status,
+    tokens, trust, users,
 };
 use axum::Json;
 use utoipa::openapi::OpenApi as Document;
@@ -27,6 +27,7 @@ use utoipa::{Modify, OpenApi};
         advice::of_resilience,
         settings::list, settings::show, settings::set, settings::unset,
         users::list, users::show, users::add, users::change, users::remove, users::set_password,
+        api_tokens::list, api_tokens::add, api_tokens::remove,
         tokens::list, tokens::show, tokens::add, tokens::change, tokens::remove,
         gateways::list, gateways::show, gateways::add, gateways::remove,
         apps::list, apps::show, apps::add, apps::change, apps::remove,

@@ -9,8 +9,8 @@ use model::server::{ExternalAddress, Offline};
 use model::settings::Setting;
 use model::settings::value::nearest;
 use model::{
-    Application, Directory, Fields, Gateway, Mode, RegisteredToken, ResilienceMode, RunAs, Server,
-    ServerId, Session, Standing, User,
+    ApiToken, Application, Directory, Fields, Gateway, Mode, RegisteredToken, ResilienceMode,
+    RunAs, Server, ServerId, Session, Standing, User, UserName,
 };
 use std::collections::BTreeMap;
 use wire::control::Report;
@@ -242,7 +242,21 @@ pub(super) fn user(user: &User) -> bodies::User {
         groups: user.groups.clone(),
         disabled: user.disabled,
         password_set: rfc3339(user.password_set),
+        api_tokens: (user.api_tokens.iter())
+            .map(|token| api_token(&user.name, token))
+            .collect(),
         version_number: user.version_number,
+    }
+}
+
+/// A user's token for the API.
+pub(super) fn api_token(user: &UserName, token: &ApiToken) -> bodies::ApiToken {
+    bodies::ApiToken {
+        name: token.name.to_string(),
+        user: user.to_string(),
+        role: token.role.as_str().to_owned(),
+        created: rfc3339(token.created),
+        expires: rfc3339(token.expires),
     }
 }
 

@@ -5,9 +5,9 @@
 
 use super::guard::{Gate, Need, guard};
 use super::{
-    advice, apps, audit, backups, divergence, events, explain, gateways, group, health, login,
-    metrics, openapi, pause, recovery, reset, servers, sessions, settings, status, tokens, trust,
-    users,
+    advice, api_tokens, apps, audit, backups, divergence, events, explain, gateways, group, health,
+    login, metrics, openapi, pause, recovery, reset, servers, sessions, settings, status, tokens,
+    trust, users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -103,6 +103,20 @@ fn of_records() -> Vec<Route> {
         to("/v1/users/{name}", DELETE, ADMIN, users::remove),
         // One's own, or as administrator anybody's: the handler looks at whose it is.
         to("/v1/users/{name}/password", PUT, USER, users::set_password),
+        to("/v1/users/{name}/api-tokens", GET, VIEWER, api_tokens::list),
+        // The same: the handler looks at whose they are.
+        to(
+            "/v1/users/{name}/api-tokens/{token}",
+            PUT,
+            USER,
+            api_tokens::add,
+        ),
+        to(
+            "/v1/users/{name}/api-tokens/{token}",
+            DELETE,
+            USER,
+            api_tokens::remove,
+        ),
         to("/v1/tokens", GET, VIEWER, tokens::list),
         to("/v1/tokens/{name}", GET, VIEWER, tokens::show),
         to("/v1/tokens/{name}", PUT, ADMIN, tokens::add),

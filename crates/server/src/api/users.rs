@@ -43,7 +43,10 @@ fn shown(node: &Node, status: StatusCode, name: &UserName) -> Result<Response, P
     Ok(tagged(status, user.version_number, &show::user(user)))
 }
 
-fn account<'a>(directory: &'a Directory, name: &UserName) -> Result<&'a Account, Problem> {
+pub(super) fn account<'a>(
+    directory: &'a Directory,
+    name: &UserName,
+) -> Result<&'a Account, Problem> {
     directory.user(name).map(|user| &**user).ok_or_else(|| {
         let nearest = nearest(
             name.as_str(),
@@ -53,7 +56,7 @@ fn account<'a>(directory: &'a Directory, name: &UserName) -> Result<&'a Account,
     })
 }
 
-fn role(word: &str) -> Result<Role, Problem> {
+pub(super) fn role(word: &str) -> Result<Role, Problem> {
     Role::ALL
         .into_iter()
         .find(|role| role.as_str() == word)
@@ -95,6 +98,7 @@ pub(super) async fn add(
         disabled,
         password_set: node.now(),
         version_number: 0,
+        api_tokens: Vec::new(),
     };
     caller
         .change(

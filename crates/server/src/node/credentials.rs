@@ -1,12 +1,13 @@
 //! Passwords and tickets: who may come in, and what he is given for it.
 
 use super::Node;
+use crate::api_tokens;
 use crate::clock;
 use crate::keys;
 use crate::login::LoginError;
 use crate::tickets::{Issued, TicketError, Tickets};
 use model::user::PasswordHash;
-use model::{Role, Token, UnixMillis, UserName};
+use model::{ApiTokenName, Role, Token, UnixMillis, UserName};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,17 @@ pub struct AdminLogin {
     pub role: Role,
     /// When the login ends.
     pub expires: UnixMillis,
+}
+
+/// Who shows a bearer token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    /// The account.
+    pub user: UserName,
+    /// What it allows now.
+    pub role: Role,
+    /// The name of the token, where it is one for programs.
+    pub token: Option<ApiTokenName>,
 }
 
 impl Node {
@@ -59,8 +71,26 @@ impl Node {
     ///
     /// # Errors
     /// Why it does not hold.
-    pub fn check_bearer(&self, token: &str) -> Result<(UserName, Role), TicketError> {
-        self.tickets().check_api(token, &self.directory())
+    pub fn check_bearer(&self, bearer: &str) -> Result<Bearer, TicketError> {
+        let directory = self.directory();
+        if api_tokens::is_one(bearer) {
+            let allowed = api_tokens::check(bearer, &directory, clock::calendar());
+            let allowed = allowed.map_err(|error| {
+                tracing::debug!(%error, "a token for the API is refused");
+                TicketError::ApiToken
+            })?;
+            return Ok(Bearer {
+                user: allowed.user,
+                role: allowed.role,
+                token: Some(allowed.name),
+            });
+        }
+        let (user, role) = self.tickets().check_api(bearer, &directory)?;
+        Ok(Bearer {
+            user,
+            role,
+            token: None,
+        })
     }
 
     /// Hashes a new password, in the pool.

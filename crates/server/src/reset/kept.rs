@@ -284,6 +284,7 @@ mod tests {
             disabled: false,
             password_set: UnixMillis(0),
             version_number: 12,
+            api_tokens: Vec::new(),
         };
         let invitation = Invitation {
             id: InvitationId::from_bytes([5; 8]),

@@ -1,5 +1,7 @@
 //! `stead user`: accounts.
 
+mod api_token;
+
 use super::Context;
 use super::records::{Record, given};
 use crate::door::{Door, Method, escape};
@@ -26,6 +28,7 @@ enum Verb {
     Passwd(Passwd),
     Set(Set),
     Remove(Remove),
+    Token(api_token::ApiToken),
 }
 
 /// What an account may do.
@@ -147,6 +150,7 @@ impl User {
             Verb::Show(Show { name }) => record(&name).show(context, &door, facts).await,
             Verb::Passwd(verb) => verb.run(context, &door).await,
             Verb::Set(verb) => verb.run(context, &door).await,
+            Verb::Token(noun) => noun.run(context, &door).await,
             Verb::Remove(Remove { name }) => {
                 let words = format!("User {name} was removed.");
                 record(&name).remove(context, &door, words).await
@@ -221,6 +225,11 @@ fn record(name: &UserName) -> Record<'_, UserName> {
 }
 
 fn facts(user: &UserView) -> String {
+    let tokens: Vec<&str> = user
+        .api_tokens
+        .iter()
+        .map(|token| token.name.as_str())
+        .collect();
     super::facts(&[
         ("name", user.name.clone()),
         ("role", user.role.clone()),
@@ -230,6 +239,7 @@ fn facts(user: &UserView) -> String {
             if user.disabled { "yes" } else { "no" }.to_owned(),
         ),
         ("password set", user.password_set.clone()),
+        ("API tokens", tokens.join(" ")),
     ])
 }
 

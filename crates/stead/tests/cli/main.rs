@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod api_tokens;
 mod audit;
 mod running;
 mod tokens;

@@ -31,9 +31,9 @@ pub use group::{
 };
 pub use pause::{GroupPause, Pause, PauseRequest};
 pub use records::{
-    App, AppChange, BackendHere, Drain, External, Offline, OfflineRequest, OnlineRequest, Override,
-    Password, PasswordRequest, Server, ServerChange, Session, SessionMove, SessionRequest, Setting,
-    SettingValue, User, UserChange, UserCreation,
+    ApiToken, ApiTokenRequest, App, AppChange, BackendHere, Drain, External, MadeApiToken, Offline,
+    OfflineRequest, OnlineRequest, Override, Password, PasswordRequest, Server, ServerChange,
+    Session, SessionMove, SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,
 };
 pub use recovery::{Recovered, RecoveryRequest};
 pub use reset::{GroupReset, ResetRequest};

@@ -162,8 +162,53 @@ pub struct User {
     pub disabled: bool,
     /// When its password was last set.
     pub password_set: String,
+    /// What programs log in with on its behalf.
+    pub api_tokens: Vec<ApiToken>,
     /// The number of the change that made or last changed the record.
     pub version_number: u64,
+}
+
+/// What programs log in with on a user's behalf. The token itself is shown once, when it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApiToken {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub user: String,
+    /// What it allows, where the user is allowed as much.
+    pub role: String,
+    /// When it was made.
+    pub created: String,
+    /// When it stops being valid.
+    pub expires: String,
+}
+
+/// A token for the API that is to be made.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiTokenRequest {
+    /// What it allows, at most what the user may; the user's role when absent.
+    pub role: Option<String>,
+    /// How long it is valid, in seconds, from an hour to ten years; 90 days when absent.
+    pub lifetime_s: Option<u64>,
+}
+
+/// A token for the API that was just made: what it is, and the token itself.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MadeApiToken {
+    /// What it is.
+    #[serde(flatten)]
+    pub made: ApiToken,
+    /// For `Authorization: Bearer`, or `STEAD_API_TOKEN`; not shown again.
+    pub token: String,
+}
+
+impl fmt::Debug for MadeApiToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MadeApiToken")
+            .field("made", &self.made)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A password on its way in; never shown, never sent back.
