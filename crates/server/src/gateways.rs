@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(10);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4_096;
-/// Pipes of all gateways together; the busy directions beyond are copied. Each has 256 KiB when it is full.
+/// Pipes of all gateways together; the busy directions beyond are copied. All full, they hold 350 MiB.
 const PIPES: usize = 1_024;
 
 /// For the clients of one gateway.

@@ -8,7 +8,7 @@
 use super::End;
 use super::forward::Forwarded;
 use super::passing::{Count, Passing};
-use super::pipes::{Pipe, Pipes, SIZE};
+use super::pipes::{LARGE, Pipe, Pipes};
 use super::socket::Socket;
 use crate::stop::Stop;
 use rustix::pipe::{SpliceFlags, splice};
@@ -124,7 +124,14 @@ async fn spliced(
     while sparse < PATIENCE {
         let taken = from
             .when(Interest::READABLE, || {
-                Ok(splice(from.as_fd(), None, pipe.entry(), None, SIZE, flags)?)
+                Ok(splice(
+                    from.as_fd(),
+                    None,
+                    pipe.entry(),
+                    None,
+                    LARGE,
+                    flags,
+                )?)
             })
             .await?;
         if taken == 0 {
