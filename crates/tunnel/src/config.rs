@@ -15,6 +15,9 @@ pub struct Config {
     pub dead_after: Duration,
     /// A stream without a path is given up after this.
     pub retain: Duration,
+    /// This end leaves asking to the other one, as long as that asks: where both ask, an idle stream costs twice as much. One of the
+    /// two does.
+    pub answers: bool,
 }
 
 impl Default for Config {
@@ -25,14 +28,15 @@ impl Default for Config {
             ahead: 256 << 10,
             dead_after: Duration::from_secs(1),
             retain: Duration::from_secs(120),
+            answers: false,
         }
     }
 }
 
 impl Config {
     /// Something is sent at least this often, so that the peer hears it. A third of `dead_after`: two retransmissions of a lost packet fit
-    /// into the rest.
+    /// into the rest. Half of it at the end that answers: by then the question that it waits for was lost.
     pub(crate) fn heartbeat(&self) -> Duration {
-        self.dead_after / 3
+        self.dead_after / if self.answers { 2 } else { 3 }
     }
 }

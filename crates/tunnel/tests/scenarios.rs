@@ -444,28 +444,30 @@ mod ending {
 mod paths {
     use super::*;
 
-    #[test]
-    fn both_ends_of_an_idle_path_hear_each_other() {
-        let config = Config::default();
-        let (mut a, mut b) = pair(config);
-        let mut frames = 0;
+    /// Lets both ends be idle for ten seconds, in which each hears the other; how many frames they sent.
+    fn idle(a: &mut Stream, b: &mut Stream) -> [usize; 2] {
+        let mut frames = [0; 2];
         for step in 0..10_000 {
             let now = after(step);
-            for stream in [&mut a, &mut b] {
+            for stream in [&mut *a, &mut *b] {
                 if stream.poll_timeout().is_some_and(|at| at <= now) {
                     stream.handle_timeout(now);
                 }
             }
-            let (to_b, to_a) = (sent(&mut a, now), sent(&mut b, now));
-            frames += to_b.len() + to_a.len();
-            give(&mut b, now, to_b);
-            give(&mut a, now, to_a);
-            assert_eq!(
-                (events(&mut a), events(&mut b)),
-                (vec![], vec![]),
-                "after {step} ms"
-            );
+            let (to_b, to_a) = (sent(a, now), sent(b, now));
+            frames[0] += to_b.len();
+            frames[1] += to_a.len();
+            give(b, now, to_b);
+            give(a, now, to_a);
+            assert_eq!((events(a), events(b)), (vec![], vec![]), "after {step} ms");
         }
+        frames
+    }
+
+    #[test]
+    fn both_ends_of_an_idle_path_hear_each_other() {
+        let (mut a, mut b) = pair(Config::default());
+        let frames: usize = idle(&mut a, &mut b).iter().sum();
         assert!(
             (20..=150).contains(&frames),
             "{frames} frames in 10 idle seconds"
@@ -475,6 +477,32 @@ mod paths {
             "{:?}",
             a.round_trip()
         );
+    }
+
+    #[test]
+    fn an_end_that_answers_asks_only_when_nobody_asks_it() {
+        let (mut a, _) = pair(Config::default());
+        let (_, mut b) = pair(Config {
+            answers: true,
+            ..Config::default()
+        });
+        let [asked, answered] = idle(&mut a, &mut b);
+        assert!(
+            (25..=35).contains(&asked) && answered <= asked + 1,
+            "{asked} and {answered} frames in 10 idle seconds"
+        );
+        // The other end says nothing any more.
+        let last = after(10_000);
+        give(&mut b, last, vec![Frame::Ping { nonce: 1 }]);
+        assert_eq!(sent(&mut b, last), [Frame::Pong { nonce: 1 }]);
+        assert_eq!(b.poll_timeout(), Some(last + ms(500)));
+        b.handle_timeout(last + ms(500));
+        assert!(matches!(
+            sent(&mut b, last + ms(500))[..],
+            [Frame::Ping { .. }]
+        ));
+        b.handle_timeout(last + ms(1000));
+        assert_eq!(events(&mut b), [Event::PathDead]);
     }
 
     #[test]

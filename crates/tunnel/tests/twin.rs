@@ -51,10 +51,12 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn config() -> impl Strategy<Value = Config> {
     let size = prop_oneof![1usize..40, 1000usize..20_000];
-    (size.clone(), size.clone(), size).prop_map(|(replay, window, ahead)| Config {
+    let sizes = (size.clone(), size.clone(), size);
+    (sizes, any::<bool>()).prop_map(|((replay, window, ahead), answers)| Config {
         replay,
         window: window as u32,
         ahead,
+        answers,
         // Nothing expires in these stories: that has scenarios of its own.
         retain: Duration::from_secs(1 << 30),
         ..Config::default()

@@ -114,6 +114,7 @@ impl Session {
         let config = Config {
             dead_after: Duration::from_millis(spec.dead_after_ms),
             retain: Duration::from_millis(spec.retain_ms),
+            answers: true,
             ..Config::default()
         };
         let on_terminal = spec
