@@ -13,6 +13,7 @@ use super::engine::Later;
 use super::fate::{Fate, Tried, judge};
 use super::shared::{Shared, Standing};
 use crate::conversation::{AskError, Conversation, Dialing, QUESTION_LIMIT};
+use crate::servers::{Backoff, Candidate};
 
 /// How often the session is asked for.
 const EVERY: Duration = Duration::from_millis(500);
@@ -21,6 +22,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How long after the loss another server's word that it hears the host is not yet believed: it says so for as long as its
 /// grace period, whatever has happened.
 const RUMOUR: Duration = Duration::from_secs(1);
+/// The longest pause between attempts to reach the host again.
+const SLOWEST: Duration = Duration::from_secs(2);
 
 /// What was found of a session without viewers.
 #[derive(Debug)]
@@ -82,7 +85,8 @@ impl Shared {
         // A session that was just opened may not have come to every server yet.
         let reaching = async {
             loop {
-                match self.first_who_reaches(standing, true).await {
+                let candidates = self.paths_to(standing.host);
+                match self.first_who_reaches(standing, candidates).await {
                     Some(conversation) => break conversation,
                     None => sleep(EVERY / 5).await,
                 }
@@ -116,29 +120,35 @@ impl Shared {
     /// Waits until somebody reaches the session's host again; who.
     async fn regain(&self, standing: Standing) -> Noticed {
         let began = Instant::now();
+        let mut waits = Backoff::new(EVERY / 5, SLOWEST);
+        let mut rounds = 0..;
         loop {
             let rumours = began.elapsed() >= RUMOUR;
-            let reached = self.first_who_reaches(standing, rumours).await;
+            let (mut candidates, mut all) = (self.paths_to(standing.host), false);
+            if rumours {
+                let round = rounds.next().unwrap_or_default();
+                (candidates, all) = self.paths_to_try(standing.host, round);
+            } else {
+                candidates.retain(|candidate| candidate.server == Some(standing.host));
+            }
+            let reached = self.first_who_reaches(standing, candidates).await;
             if let Some((found, Fate::Goes)) = reached {
                 return Noticed::Regained(found.server());
             }
-            if rumours {
+            if all {
                 self.note_tried_all();
             }
-            sleep(EVERY / 5).await;
+            let wait = waits.wait(&mut rand::rng());
+            sleep(wait).await;
         }
     }
 
-    /// A connection to the host, or, if `rumours` count, to a server that hears it; or to one that knows that it is over.
+    /// A connection to the host, or to a server among the candidates that hears it; or to one that knows that it is over.
     async fn first_who_reaches(
         &self,
         standing: Standing,
-        rumours: bool,
+        candidates: Vec<Candidate>,
     ) -> Option<(Conversation, Fate)> {
-        let mut candidates = self.paths_to(standing.host);
-        if !rumours {
-            candidates.retain(|candidate| candidate.server == Some(standing.host));
-        }
         let mut dialing = Dialing::new(candidates, &self.trust);
         while let Some(mut conversation) = dialing.next().await {
             let news = self.news_from(&mut conversation, standing, QUESTION_LIMIT);

@@ -2,7 +2,7 @@
 //!
 //! Always true: generations rise by one with every session that takes the place of a lost one; a stream belongs to one generation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ use wire::client::{
 
 use super::fate::{Fate, Tried, judge};
 use crate::conversation::{AskError, Conversation, Dialing, QUESTION_LIMIT};
-use crate::servers::{Backoff, Candidate, Servers};
+use crate::servers::{Backoff, Candidate, Servers, come_back_after};
 use crate::trust::Trust;
 
 /// Which session it is, and whether it can be used.
@@ -70,7 +70,13 @@ pub(crate) struct Shared {
     in_vain: AtomicU64,
     /// How often the host itself answered while a path was looked for.
     host_met: AtomicU64,
+    /// The server that was asked last does not hear the host itself.
+    host_unheard: AtomicBool,
 }
+
+/// While a server says that it does not hear the host, one round in so many tries every path, as the first two do, and the others the
+/// host alone: what other servers answer is known, and a crowd that asks all of them again and again keeps them from all else.
+const FULL_ROUND: u32 = 4;
 
 impl Shared {
     /// Nothing is known yet but the servers to ask.
@@ -103,6 +109,7 @@ impl Shared {
             signals,
             in_vain: AtomicU64::new(0),
             host_met: AtomicU64::new(0),
+            host_unheard: AtomicBool::new(false),
         };
         (shared, receiver)
     }
@@ -128,6 +135,17 @@ impl Shared {
     /// All servers, the host first: the paths to a session.
     pub(crate) fn paths_to(&self, host: ServerId) -> Vec<Candidate> {
         self.servers().candidates(Some(host), &mut rand::rng())
+    }
+
+    /// The paths to a session that are worth trying in a round, counted from 0, and whether these are all there are.
+    pub(crate) fn paths_to_try(&self, host: ServerId, round: u32) -> (Vec<Candidate>, bool) {
+        let mut paths = self.paths_to(host);
+        let is_full = round < 2 || round.is_multiple_of(FULL_ROUND);
+        let all = is_full || !self.host_unheard.load(Ordering::Relaxed);
+        if !all {
+            paths.retain(|candidate| candidate.server == Some(host));
+        }
+        (paths, all)
     }
 
     /// All servers in any order.
@@ -243,6 +261,7 @@ impl Shared {
         let began = Instant::now();
         // A round that was under way when the trouble began may have tried the host before.
         let (in_vain, host_met) = (since_now(&self.in_vain), since_now(&self.host_met));
+        self.host_unheard.store(false, Ordering::Relaxed);
         let mut conversation = None;
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
         let mut asked = 0;
@@ -258,14 +277,16 @@ impl Shared {
             let asking = Instant::now();
             let news = self.news(&mut conversation, standing).await;
             let answered_after = asking.elapsed();
+            let mut told = None;
             match news {
                 Ok(news) => match judge(&news, troubled(), tried()) {
-                    Fate::Goes => {}
+                    Fate::Goes => self.host_unheard.store(!news.host_heard, Ordering::Relaxed),
                     fate => return Ok(fate),
                 },
                 Err(AskError::Refused(refused @ Refused::Ticket)) => return Err(refused),
                 Err(error) => {
                     tracing::debug!(%error, "what became of the session is not known yet");
+                    told = come_back(&error);
                     conversation = None;
                 }
             }
@@ -280,7 +301,7 @@ impl Shared {
             };
             // A server that takes its time is asked by many others.
             let wait = wait.max((answered_after * UNHURRIED).min(SLOWEST));
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(wait.max(told.unwrap_or_default())).await;
         }
     }
 
@@ -289,16 +310,18 @@ impl Shared {
         let mut conversation = None;
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         loop {
+            let told;
             match self.news(&mut conversation, standing).await {
                 Ok(news) => return news.leave,
                 Err(AskError::Refused(_)) => return None,
                 Err(error) => {
                     tracing::debug!(%error, "what the host wants is not known yet");
+                    told = come_back(&error);
                     conversation = None;
                 }
             }
             let wait = backoff.wait(&mut rand::rng());
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(wait.max(told.unwrap_or_default())).await;
         }
     }
 
@@ -311,10 +334,28 @@ impl Shared {
             Some(conversation) => conversation,
             None => {
                 let mut dialing = Dialing::new(self.anybody_but(standing.host), &self.trust);
-                kept.insert(dialing.next().await.ok_or(AskError::Unexpected)?)
+                let nobody = |dialing: &Dialing| match dialing.come_back() {
+                    Some(after) => AskError::ComeBack {
+                        after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                    },
+                    None => AskError::Unexpected,
+                };
+                let dialed = dialing.next().await;
+                kept.insert(dialed.ok_or_else(|| nobody(&dialing))?)
             }
         };
         self.news_from(conversation, standing, QUESTION_LIMIT).await
+    }
+}
+
+/// How long to wait where a server said when to come back.
+fn come_back(error: &AskError) -> Option<Duration> {
+    match error {
+        AskError::ComeBack { after_ms } => {
+            let told = Duration::from_millis(*after_ms);
+            Some(come_back_after(told, &mut rand::rng()))
+        }
+        _ => None,
     }
 }
 
@@ -322,4 +363,33 @@ impl Shared {
 fn since_now(count: &AtomicU64) -> impl Fn() -> bool {
     let before = count.load(Ordering::Relaxed);
     move || count.load(Ordering::Relaxed) > before
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_nobody_hears_the_host_other_servers_are_tried_now_and_then() {
+        let ca = format!("sha256:{}", "00".repeat(32));
+        let trust = Trust::new(ca.parse().unwrap());
+        let (shared, _signals) = Shared::new(trust, "card.1".parse().unwrap(), None, Vec::new());
+        let host = ServerId::from_bytes([1; 16]);
+        let address = |number: u8| ServerAddress {
+            server: ServerId::from_bytes([number; 16]),
+            name: format!("s{number}").parse().unwrap(),
+            address: format!("192.0.2.{number}:5443"),
+        };
+        shared.servers().refresh((1..=3).map(address).collect());
+        let tried = |rounds: std::ops::Range<u32>| -> Vec<(usize, bool)> {
+            let rounds = rounds.map(|round| shared.paths_to_try(host, round));
+            rounds.map(|(paths, all)| (paths.len(), all)).collect()
+        };
+        assert_eq!(tried(0..5), [(3, true); 5]);
+        shared.host_unheard.store(true, Ordering::Relaxed);
+        let (alone, full) = ((1, false), (3, true));
+        assert_eq!(tried(0..6), [full, full, alone, alone, full, alone]);
+        let (paths, _) = shared.paths_to_try(host, 2);
+        assert_eq!(paths.first().unwrap().server, Some(host));
+    }
 }

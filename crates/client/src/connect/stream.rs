@@ -185,13 +185,15 @@ async fn first_path(
     standings: &mut watch::Receiver<Standing>,
 ) -> Result<(Standing, Attached), Refused> {
     let mut waits = waits();
+    let mut rounds = 0..;
     loop {
         let began = Instant::now();
         let Ok(standing) = standings.wait_for(|now| now.is_live).await.map(|now| *now) else {
             return Err(Refused::NoSession);
         };
         let (session, ticket) = (standing.session, shared.ticket());
-        let candidates = shared.paths_to(standing.host);
+        let round = rounds.next().unwrap_or_default();
+        let (candidates, all) = shared.paths_to_try(standing.host, round);
         let met = shared.noting(standing.host);
         let attached = tokio::select! {
             attached = attach(candidates, &shared.trust, session, ticket, shared.client, met) => attached,
@@ -208,7 +210,9 @@ async fn first_path(
             }
             Err(no_path) => no_path,
         };
-        shared.note_tried_all();
+        if all {
+            shared.note_tried_all();
+        }
         if let Some(refused) = no_path.final_refusal() {
             return Err(refused.clone());
         }
@@ -231,9 +235,11 @@ async fn next_path(
     received: u64,
 ) -> Option<Resumed> {
     let mut waits = waits();
+    let mut rounds = 0..;
     loop {
         let began = Instant::now();
-        let candidates = shared.paths_to(standing.host);
+        let round = rounds.next().unwrap_or_default();
+        let (candidates, all) = shared.paths_to_try(standing.host, round);
         let met = shared.noting(standing.host);
         let no_path = match resume(candidates, &shared.trust, claim, received, met).await {
             Ok(resumed) => return Some(resumed),
@@ -242,7 +248,9 @@ async fn next_path(
         if no_path.stream_is_gone() {
             return None;
         }
-        shared.note_tried_all();
+        if all {
+            shared.note_tried_all();
+        }
         pause(&no_path, began, &mut waits).await;
     }
 }

@@ -435,6 +435,49 @@ async fn a_busy_server_is_not_asked_again_before_its_time() {
 }
 
 #[tokio::test]
+async fn a_busy_server_is_not_asked_what_became_of_a_session_before_its_time() {
+    let mut group = Group::new(2).await;
+    let mut client = Running::start(group.connect(any_port())).await;
+    let mut viewer = client.viewer().await;
+    exchange(&mut viewer, b"before").await;
+    group.with(|state| {
+        state.faults.extend([Fault::NoNews { after_ms: 300 }; 2]);
+        state.asked.clear();
+    });
+    group.kill_host();
+    group.orphan();
+    while !matches!(client.event().await, Event::Moved { .. }) {}
+    let asked = group.with(|state| std::mem::take(&mut state.asked));
+    assert!(asked.len() >= 3, "{asked:?}");
+    for pair in asked.windows(2).take(2) {
+        let wait = pair[1] - pair[0];
+        assert!(wait >= Duration::from_millis(300), "asked after {wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_room_is_not_met_before_its_time() {
+    let mut group = Group::new(2).await;
+    let mut client = Running::start(group.connect(any_port())).await;
+    let mut viewer = client.viewer().await;
+    exchange(&mut viewer, b"before").await;
+    group.with(|state| state.faults.extend([Fault::NoRoom { after_ms: 400 }; 4]));
+    group.kill_host();
+    group.orphan();
+    while !matches!(client.event().await, Event::Moved { .. }) {}
+    let turned_away = group.with(|state| std::mem::take(&mut state.turned_away));
+    assert_eq!(turned_away.len(), 4);
+    // The stream looks for a path while it is asked what became of the session: of three times, two are of the same.
+    for three in turned_away.windows(3) {
+        let wait = three[2] - three[0];
+        assert!(
+            wait >= Duration::from_millis(400),
+            "came back after {wait:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_opened_is_an_error_that_says_why() {
     let group = Group::new(1).await;
     let refused = |connect: Connect| async {

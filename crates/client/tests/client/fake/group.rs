@@ -25,6 +25,10 @@ pub(crate) enum Fault {
     LoseResumeAnswer,
     /// The server is too busy to open a session.
     ComeBack { after_ms: u64 },
+    /// The server is too busy to say what became of a session.
+    NoNews { after_ms: u64 },
+    /// The server has no room for another client.
+    NoRoom { after_ms: u64 },
 }
 
 pub(crate) struct Session {
@@ -49,6 +53,10 @@ pub(crate) struct State {
     pub(crate) streams: HashMap<StreamId, StreamEnd>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) opens: Vec<(Instant, Credential, [u8; 16])>,
+    /// When it was asked what became of a session.
+    pub(crate) asked: Vec<Instant>,
+    /// When clients for whom there was no room were told so.
+    pub(crate) turned_away: Vec<Instant>,
     /// Hosts that no other server reaches, whose keepers are gone too.
     pub(crate) dead: Vec<ServerId>,
     pub(crate) addresses: Vec<ServerAddress>,

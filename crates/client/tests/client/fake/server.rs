@@ -129,17 +129,20 @@ async fn serve(mut tls: Tls, state: Arc<Mutex<State>>, me: ServerAddress) -> std
     loop {
         let request = read(&mut tls).await?;
         let answer = match request {
-            Request::Hello { protocol, .. } => Answer::Hello {
-                protocol,
-                server: me.server,
-                name: me.name.clone(),
+            Request::Hello { protocol, .. } => match no_room(&state) {
+                Some(after_ms) => return write(&mut tls, &Answer::ComeBack { after_ms }).await,
+                None => Answer::Hello {
+                    protocol,
+                    server: me.server,
+                    name: me.name.clone(),
+                },
             },
             Request::Open {
                 credential,
                 attempt,
                 ..
             } => open(&state, credential, attempt, &me),
-            Request::Ask { session, .. } => Answer::State(state.lock().unwrap().news(session)),
+            Request::Ask { session, .. } => news(&state, session),
             Request::Renew { .. } => Answer::Renewed {
                 ticket: Hidden(TICKET.to_owned()),
                 expires: UnixMillis(u64::MAX),
@@ -180,6 +183,26 @@ async fn serve(mut tls: Tls, state: Arc<Mutex<State>>, me: ServerAddress) -> std
             Request::Find { .. } => Answer::Refused(Refused::Malformed),
         };
         write(&mut tls, &answer).await?;
+    }
+}
+
+/// When the client is to come back, for whom there is no room.
+fn no_room(state: &Mutex<State>) -> Option<u64> {
+    let mut state = state.lock().unwrap();
+    let fault = state.take_fault(|fault| matches!(fault, Fault::NoRoom { .. }));
+    let Some(Fault::NoRoom { after_ms }) = fault else {
+        return None;
+    };
+    state.turned_away.push(Instant::now());
+    Some(after_ms)
+}
+
+fn news(state: &Mutex<State>, session: SessionId) -> Answer {
+    let mut state = state.lock().unwrap();
+    state.asked.push(Instant::now());
+    match state.take_fault(|fault| matches!(fault, Fault::NoNews { .. })) {
+        Some(Fault::NoNews { after_ms }) => Answer::ComeBack { after_ms },
+        _ => Answer::State(state.news(session)),
     }
 }
 
