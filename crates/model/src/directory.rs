@@ -290,17 +290,28 @@ impl Directory {
         sessions.filter(|session| self.is_to_drain(server, session))
     }
 
+    /// The sessions on a server that its drain leaves there because their applications keep them: of those that were there when it
+    /// began. None where it is not being drained.
+    pub fn kept_from_drain<'a>(
+        &'a self,
+        server: &'a Server,
+    ) -> impl Iterator<Item = &'a Arc<Session>> + 'a {
+        let kept = |session: &&Arc<Session>| self.is_drained(server, session, OnDrain::Keep);
+        self.sessions_on(server.id).filter(kept)
+    }
+
     /// Whether a session is one of [`Self::to_drain`].
     pub fn is_to_drain(&self, server: &Server, session: &Session) -> bool {
-        let there = server
-            .mode
-            .drain()
-            .is_some_and(|(_, since)| session.created <= since);
+        self.is_drained(server, session, OnDrain::Move) && session.is_reachable()
+    }
+
+    /// Whether a session was on a server when its drain began, and its application wants this of drains.
+    fn is_drained(&self, server: &Server, session: &Session, wanted: OnDrain) -> bool {
+        let drain = server.mode.drain();
         let app = self.apps.get(&session.app);
-        there
+        drain.is_some_and(|(_, since)| session.created <= since)
             && session.host == server.id
-            && session.is_reachable()
-            && app.is_some_and(|app| app.on_drain == OnDrain::Move)
+            && app.is_some_and(|app| app.on_drain == wanted)
     }
 
     /// The sessions that have ended, newest end first.

@@ -100,9 +100,10 @@ impl Applying<'_> {
             .filter(|session| session.host == id)
             .filter(|session| matches!(session.reason.as_deref(), Some(EndReason::Moved { .. })))
             .count();
+        let kept = self.directory.kept_from_drain(&server).count();
         let fields = [
             ("moved", moved.to_string()),
-            ("kept", self.directory.sessions_on(id).count().to_string()),
+            ("kept", kept.to_string()),
             ("took_ms", at.since(since).as_millis().to_string()),
         ];
         let drain = Drain {
