@@ -146,3 +146,103 @@ impl Notices {
         Ok(read_message(&mut self.read, LIMIT).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{AppName, EndReason, SessionId, Token, UnixMillis, UserName};
+    use tokio::net::UnixListener;
+    use wire::keeper::Phase;
+
+    fn status(protocol: u16) -> Status {
+        Status {
+            protocol,
+            version: "0.0.1".to_owned(),
+            pid: 1,
+            session: SessionId::from_bytes([1; 10]),
+            token: "card.1".parse::<Token>().unwrap(),
+            user: "ann".parse::<UserName>().unwrap(),
+            app: "shell".parse::<AppName>().unwrap(),
+            created: UnixMillis(1),
+            phase: Phase::Running,
+            client: None,
+            last_attached: None,
+            streams: 0,
+        }
+    }
+
+    /// A keeper of a version that speaks one protocol alone: answers two connections, and gives the last one back.
+    async fn speaks(listener: UnixListener, spoken: u16) -> UnixStream {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let opening: Opening = read_message(&mut stream, LIMIT).await.unwrap();
+            let Opening::Control { protocol } = opening else {
+                panic!("{opening:?}");
+            };
+            let is_spoken = protocol == spoken;
+            let answer = match is_spoken {
+                true => OpeningAnswer::Control(status(spoken)),
+                false => OpeningAnswer::Refused(OpeningRefusal::Protocol { spoken }),
+            };
+            write_message(&mut stream, &answer).await.unwrap();
+            if is_spoken {
+                return stream;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_older_keeper_is_spoken_to_as_its_version_did() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = crate::socket::bind(folder.path(), SOCKET).unwrap();
+        let (connected, mut keeper) =
+            tokio::join!(connect(folder.path()), speaks(listener, OLDEST_PROTOCOL));
+        let (status, mut commands, mut notices) = connected.unwrap();
+        assert_eq!(status.protocol, OLDEST_PROTOCOL);
+        // What it would not understand is left out, and all else is said.
+        let end = Command::End {
+            reason: EndReason::TimedOut,
+        };
+        for command in [&Command::Traffic, &Command::News, &end] {
+            commands.send(command).await.unwrap();
+        }
+        for command in [Command::News, end] {
+            let told: Command = read_message(&mut keeper, LIMIT).await.unwrap();
+            assert_eq!(told, command);
+        }
+        let notice = Notice::Status(status);
+        write_message(&mut keeper, &notice).await.unwrap();
+        assert_eq!(notices.next().await.unwrap(), notice);
+    }
+
+    #[tokio::test]
+    async fn a_keeper_of_this_version_is_told_of_traffic() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = crate::socket::bind(folder.path(), SOCKET).unwrap();
+        let (connected, mut keeper) =
+            tokio::join!(connect(folder.path()), speaks(listener, PROTOCOL));
+        let (_, mut commands, _notices) = connected.unwrap();
+        commands.send(&Command::Traffic).await.unwrap();
+        let told: Command = read_message(&mut keeper, LIMIT).await.unwrap();
+        assert_eq!(told, Command::Traffic);
+    }
+
+    #[tokio::test]
+    async fn a_keeper_whose_protocol_is_not_known_is_refused() {
+        for spoken in [OLDEST_PROTOCOL - 1, PROTOCOL + 1] {
+            let folder = tempfile::tempdir().unwrap();
+            let listener = crate::socket::bind(folder.path(), SOCKET).unwrap();
+            let refused = tokio::select! {
+                connected = connect(folder.path()) => connected.unwrap_err(),
+                _ = speaks(listener, spoken) => panic!("it was asked in protocol {spoken}"),
+            };
+            assert!(
+                matches!(
+                    refused,
+                    LinkError::Refused(OpeningRefusal::Protocol { spoken: told }) if told == spoken
+                ),
+                "{refused:?}"
+            );
+        }
+    }
+}
