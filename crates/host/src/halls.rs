@@ -68,13 +68,15 @@ impl Halls {
         prepare(sessions, &dir, spec)?;
         let kept = async {
             let warning = self.give(spec.session).await?;
-            let (status, commands, notices) =
-                link::connect(&dir)
-                    .await
-                    .map_err(|source| LaunchError::Silent {
-                        within: APPEAR,
-                        source,
-                    })?;
+            let linked = link::connect(&dir).await;
+            let (status, commands, notices) = match linked {
+                Ok(linked) => linked,
+                Err(source) => {
+                    self.take_back(spec.session).await;
+                    let within = APPEAR;
+                    return Err(LaunchError::Silent { within, source });
+                }
+            };
             Ok(Launched {
                 dir: dir.clone(),
                 status,
@@ -106,16 +108,18 @@ impl Halls {
             Some(hall) => hall,
             None => self.open(session).await?,
         };
-        let answer = match hall.ask(session).await {
+        let keep = HallOrder::Keep { session };
+        let answer = match hall.ask(keep.clone()).await {
             // It has gone since the last session.
             Err(_) if !is_new => {
                 hall = self.open(session).await?;
-                hall.ask(session).await
+                hall.ask(keep).await
             }
             answer => answer,
         };
         match answer.map_err(|error| failed(error.to_string()))? {
             HallAnswer::Kept => {}
+            HallAnswer::Left => return Err(failed("it answered something else".to_owned())),
             HallAnswer::Refused { why } => {
                 *newest = Some(hall);
                 return Err(failed(why));
@@ -125,6 +129,18 @@ impl Halls {
         let warning = hall.warning.clone();
         *newest = Some(hall);
         Ok(warning)
+    }
+
+    /// Has a session kept no longer that was given to the newest one and did not come up: nobody would find it.
+    async fn take_back(&self, session: SessionId) {
+        let mut newest = self.newest.lock().await;
+        let Some(mut hall) = newest.take() else {
+            return;
+        };
+        // One that does not answer is not asked again.
+        if let Ok(HallAnswer::Left) = hall.ask(HallOrder::Leave { session }).await {
+            *newest = Some(hall);
+        }
     }
 
     /// Starts another one; it is called after the first session that it is given.
@@ -195,9 +211,9 @@ fn remove(dir: &Path) {
 }
 
 impl Hall {
-    async fn ask(&mut self, session: SessionId) -> Result<HallAnswer, LinkError> {
+    async fn ask(&mut self, order: HallOrder) -> Result<HallAnswer, LinkError> {
         let asked = async {
-            write_message(&mut self.stream, &HallOrder::Keep { session }).await?;
+            write_message(&mut self.stream, &order).await?;
             Ok(read_message(&mut self.stream, LIMIT).await?)
         };
         let silent = Err(LinkError::Silent { within: APPEAR });

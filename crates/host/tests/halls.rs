@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use host::{Found, Halls, Launched, discover};
 use model::EndReason;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use tunnel::Event;
 use viewer::{LONG, Place, Viewer, app, echo, program};
-use wire::keeper::Command;
+use wire::keeper::{Command, HALL_SOCKET, HallAnswer, HallOrder};
 
 fn halls(place: &Place) -> (Halls, PathBuf) {
     let folder = place.folder.path().join("halls");
@@ -105,6 +107,47 @@ async fn many_sessions_share_a_process_that_outlives_its_server_and_goes_with_th
     drop(viewers);
     until("the process to go", || is_empty(&folder)).await;
     assert!(is_empty(&place.sessions));
+}
+
+/// What a keeper of many sessions answers a server.
+async fn order(hall: &mut UnixStream, order: &HallOrder) -> HallAnswer {
+    let mut frame = Vec::new();
+    wire::frame_into(order, &mut frame);
+    hall.write_all(&frame).await.expect("written");
+    let mut header = [0; wire::frame::HEADER];
+    hall.read_exact(&mut header).await.expect("an answer");
+    let length = wire::frame_length(header, wire::frame::CLIENT_LIMIT).expect("its length");
+    let mut body = vec![0; length];
+    hall.read_exact(&mut body).await.expect("the answer");
+    wire::decode(&body).expect("an answer")
+}
+
+#[tokio::test]
+async fn a_session_that_did_not_come_up_is_kept_no_longer() {
+    let mut place = Place::new();
+    place.sessions = place.folder.path().join("sessions");
+    let backend = echo().await;
+    let (halls, folder) = halls(&place);
+    let (left, other) = (
+        keep(&halls, &place, &backend).await,
+        keep(&halls, &place, &backend).await,
+    );
+    let mut entries = std::fs::read_dir(&folder).expect("a folder");
+    let hall = entries.next().expect("one").expect("one").path();
+    let hall = UnixStream::connect(hall.join(HALL_SOCKET)).await;
+    let mut hall = hall.expect("it accepts");
+    let session = left.status.session;
+    for _ in 0..2 {
+        let answer = order(&mut hall, &HallOrder::Leave { session }).await;
+        assert_eq!(answer, HallAnswer::Left, "whether it is there or not");
+    }
+    // Nobody finds it, and it can be kept again: nothing holds its folder any more.
+    let again = HallOrder::Keep { session };
+    assert_eq!(order(&mut hall, &again).await, HallAnswer::Kept);
+    let (status, ..) = host::connect(&left.dir).await.expect("it is kept");
+    assert_eq!(status.session, session);
+    let mut viewer = Viewer::attach(&other.dir, 1).await;
+    viewer.ask("still there", "still there").await;
 }
 
 #[tokio::test]

@@ -72,6 +72,11 @@ pub enum HallOrder {
         /// Which.
         session: SessionId,
     },
+    /// Not to keep a session that did not come up after all: nobody was ever let in.
+    Leave {
+        /// Which.
+        session: SessionId,
+    },
 }
 
 /// Its answer.
@@ -84,6 +89,8 @@ pub enum HallAnswer {
         /// Why, in words.
         why: String,
     },
+    /// It is kept no longer, or never was.
+    Left,
 }
 
 /// What a connection to a keeper is for.

@@ -6,6 +6,7 @@
 //! Always true: it ends when its server has gone and its last session is over, or when it is told to go and its sessions are; a session
 //! that fails takes no other with it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use model::SessionId;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use wire::frame::UNPROVED_LIMIT;
 use wire::keeper::{HALL_SOCKET, HallAnswer, HallOrder};
@@ -30,7 +31,7 @@ const FIRST: Duration = Duration::from_secs(10);
 const QUEUE: usize = 64;
 
 /// An order, and where its answer goes.
-struct Asked(SessionId, oneshot::Sender<HallAnswer>);
+struct Asked(HallOrder, oneshot::Sender<HallAnswer>);
 
 /// Keeps the sessions that servers give it, whose folders are below `sessions`; its own folder is `dir`. Called by `stead keeper --dir DIR
 /// --sessions DIR`.
@@ -62,7 +63,7 @@ async fn live(sessions: PathBuf, listener: tokio::net::UnixListener) -> Result<(
     let _hangup = signal(SignalKind::hangup()).map_err(KeeperError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(KeeperError::Signals)?;
     let (asks, mut asked) = mpsc::channel(QUEUE);
-    let (mut servers, mut kept) = (JoinSet::new(), JoinSet::new());
+    let (mut servers, mut kept) = (JoinSet::new(), Kept::default());
     let mut is_leaving = false;
     let mut first = Box::pin(sleep(FIRST));
     let mut came = false;
@@ -79,30 +80,61 @@ async fn live(sessions: PathBuf, listener: tokio::net::UnixListener) -> Result<(
                     sleep(Duration::from_millis(100)).await;
                 }
             },
-            Some(Asked(session, answer)) = asked.recv() => {
-                kept.spawn(keep(folder(&sessions, session), answer));
-            }
-            Some(ended) = kept.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a session failed");
-                }
-            }
+            Some(Asked(order, answer)) = asked.recv() => match order {
+                HallOrder::Keep { session } => kept.keep(session, folder(&sessions, session), answer),
+                HallOrder::Leave { session } => kept.leave(session, answer),
+            },
+            () = kept.ended() => {}
             Some(_) = servers.join_next() => {}
             Some(()) = terminate.recv() => is_leaving = true,
             () = &mut first, if !came => came = true,
         }
         let is_needed = !is_leaving && (!came || !servers.is_empty());
-        if kept.is_empty() && !is_needed {
+        if kept.tasks.is_empty() && !is_needed {
             return Ok(());
         }
     }
 }
 
+/// The sessions that are kept.
+#[derive(Default)]
+struct Kept {
+    tasks: JoinSet<()>,
+    by_session: HashMap<SessionId, AbortHandle>,
+}
+
+impl Kept {
+    fn keep(&mut self, session: SessionId, dir: PathBuf, answer: oneshot::Sender<HallAnswer>) {
+        let task = self.tasks.spawn(keep(dir, answer));
+        self.by_session.insert(session, task);
+    }
+
+    fn leave(&mut self, session: SessionId, answer: oneshot::Sender<HallAnswer>) {
+        if let Some(task) = self.by_session.remove(&session) {
+            task.abort();
+        }
+        // The server may have gone.
+        let _ = answer.send(HallAnswer::Left);
+    }
+
+    /// Waits until one has ended; for ever where there is none.
+    async fn ended(&mut self) {
+        let Some(ended) = self.tasks.join_next().await else {
+            return std::future::pending().await;
+        };
+        match ended {
+            Err(error) if !error.is_cancelled() => tracing::error!(%error, "a session failed"),
+            _ => {}
+        }
+        self.by_session.retain(|_, task| !task.is_finished());
+    }
+}
+
 /// Takes a server's orders, one after the other.
 async fn serve(mut stream: UnixStream, asks: mpsc::Sender<Asked>) {
-    while let Ok(HallOrder::Keep { session }) = read_message(&mut stream, UNPROVED_LIMIT).await {
+    while let Ok(order) = read_message::<HallOrder>(&mut stream, UNPROVED_LIMIT).await {
         let (answer, answered) = oneshot::channel();
-        if asks.send(Asked(session, answer)).await.is_err() {
+        if asks.send(Asked(order, answer)).await.is_err() {
             return;
         }
         let answer = answered.await.unwrap_or_else(|_| HallAnswer::Refused {
