@@ -29,6 +29,8 @@ mod terminal;
 mod traffic;
 mod waiting;
 
+pub use account::lacks_account;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -23,6 +23,7 @@ mod socket;
 pub use discover::{Found, discover, remove};
 pub use halls::Halls;
 pub use keeper::backend::{NoBackend, Socket as BackendSocket, accepts};
+pub use keeper::lacks_account;
 pub use launch::{LaunchError, Launched, launch};
 pub use link::{Commands, LinkError, Notices, connect, open_stream};
 pub use load::{Load, LoadMeter};

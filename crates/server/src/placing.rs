@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use wire::control::Request;
+use wire::control::{Report, Request};
 
 /// What placement remembers between two choices.
 #[derive(Debug, Default)]
@@ -230,7 +230,7 @@ impl Node {
         let mut memory = self.0.placing.memory();
         let hosts: Vec<placement::Host<'_>> = known
             .iter()
-            .map(|known| host(directory, app, known, &memory.choices))
+            .map(|known| host(directory, (app, user), known, &memory.choices))
             .collect();
         let draw = u64::from_be_bytes(random::chance());
         let request = placement::Request {
@@ -273,8 +273,9 @@ impl Node {
         directory.servers().map(known).collect()
     }
 
-    /// Where a session of an application (or of any, when none is named) would go now, and why not elsewhere.
-    pub fn placement(&self, app: Option<&AppName>) -> Explanation {
+    /// Where a session of an application (or of any, when none is named), for a user where one is named, would go now, and why not
+    /// elsewhere.
+    pub fn placement(&self, app: Option<&AppName>, user: Option<&UserName>) -> Explanation {
         let directory = self.directory();
         let any = || Application::named("any".parse().expect("a literal that is a name"));
         let app = app
@@ -282,7 +283,7 @@ impl Node {
             .map_or_else(any, |app| (**app).clone());
         let question = Question {
             app: &app,
-            user: None,
+            user,
             asked: None,
             leaving: None,
             online_only: false,
@@ -322,18 +323,13 @@ impl Node {
 
 fn host<'a>(
     directory: &Directory,
-    app: &Application,
+    (app, user): (&Application, Option<&UserName>),
     known: &'a Known,
     choices: &Choices,
 ) -> placement::Host<'a> {
     let server = &known.server;
     let report = known.report.as_ref().map(|known| &known.report);
-    let failed = report.and_then(|report| {
-        report
-            .failed_starts
-            .iter()
-            .find(|(name, _)| *name == app.name)
-    });
+    let failed = report.and_then(|report| failed_at(report, &app.name, user));
     placement::Host {
         server,
         reachable: known.reachable,
@@ -345,9 +341,19 @@ fn host<'a>(
         report_age: known.age,
         chosen_since: choices.count(server.id),
         app_sessions: directory.count_on(server.id, &app.name),
-        failed_ago: failed.map(|(_, at)| clock::calendar().since(*at)),
+        failed_ago: failed.map(|at| clock::calendar().since(at)),
         start_retry: directory.settings().start_retry(Some(server.id)),
     }
+}
+
+/// When a session of the application last failed to start there, or had no account for this user.
+fn failed_at(report: &Report, app: &AppName, user: Option<&UserName>) -> Option<UnixMillis> {
+    let starts = report.failed_starts.iter();
+    let starts = starts.filter_map(|(of, at)| (of == app).then_some(*at));
+    let accounts = report.lacking_accounts.iter();
+    let accounts =
+        accounts.filter_map(|(of, who, at)| (of == app && Some(who) == user).then_some(*at));
+    starts.chain(accounts).max()
 }
 
 /// An id for a session that is made now: the time in 5 bytes, in milliseconds, before 5 random ones. New sessions lie beside

@@ -64,6 +64,7 @@ fn report(node: &Node, meter: &mut LoadMeter, tally: &mut Tally) -> Report {
         applied: directory.newest(),
         hears: node.hears(),
         failed_starts: node.0.hosting.failed_starts(),
+        lacking_accounts: node.0.hosting.lacking_accounts(),
         disk_free: host::load::disk_free(node.data()),
         warnings: node.warnings(),
         certificate_expires: node.certificate_expires(),

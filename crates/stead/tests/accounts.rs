@@ -14,10 +14,12 @@ fn a_session_is_its_users_where_there_is_an_account() {
     for name in ["boston", "newyork"] {
         network.node(name).add_account("ann", ANN);
     }
+    network.node("detroit").add_account("bob", ANN + 1);
     let plan = Group::of(env!("CARGO_BIN_EXE_stead"));
     let mut group = plan.in_network(&network, &SERVERS).start();
     group.wait_for_voters();
     group.add_user(0, "ann");
+    group.add_user(0, "bob");
     let home = ["--launch", "@pty /bin/sh", "--run-as", "{user}"];
     group.add_app(0, "home", &[&home[..], &["--dir", "/tmp"]].concat());
 
@@ -56,11 +58,22 @@ fn where_there_is_none_it_is_said_and_the_server_passed_over(group: &Group, netw
         text(&shown, "state") == "ended"
             && text(&shown, "reason").contains("no account \"ann\" on server detroit")
     });
+    let explain = ["explain", "--placement", "--app", "home"];
+    let passed_over = |user: &str| {
+        let told = group.json(0, &[&explain[..], &["--user", user]].concat());
+        told.to_string().contains("it failed to start one")
+    };
     testkit::eventually(seconds(20), "the server is passed over", || {
-        let told = group.json(0, &["explain", "--placement", "--app", "home"]);
-        let told = told.to_string();
-        told.contains("it failed to start one")
+        passed_over("ann")
     });
+    // For her alone: bob has an account there, and there only.
+    assert!(
+        !passed_over("bob")
+            && !group
+                .json(0, &explain)
+                .to_string()
+                .contains("failed to start")
+    );
     for number in 0..4 {
         let token = format!("card.{number}");
         let connect = connect(group, network, &token);

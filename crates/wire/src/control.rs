@@ -266,6 +266,8 @@ pub struct Report {
     pub in_sync: Vec<ServerId>,
     /// How long messages took to others and back in the last minute.
     pub round_trips: Vec<RoundTrip>,
+    /// Users whose sessions of an application have no account to run as there, and since when.
+    pub lacking_accounts: Vec<(AppName, UserName, UnixMillis)>,
 }
 
 /// A report as the primary passes it on.

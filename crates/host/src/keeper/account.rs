@@ -150,6 +150,21 @@ pub(crate) fn find(spec: &Spec) -> Result<Option<Account>, AccountError> {
     }))
 }
 
+/// Why a session of this user has no account to run as on this server, where its application runs commands as who uses it: another
+/// user's session may have one. None: it has, or nothing of the kind is the trouble. Asks the system's name services, and may wait for
+/// them.
+pub fn lacks_account(spec: &Spec) -> Option<String> {
+    if spec.app.run_as != Some(RunAs::User) {
+        return None;
+    }
+    match find(spec) {
+        Err(lacks @ (AccountError::Unknown { .. } | AccountError::NotAPersons { .. })) => {
+            Some(lacks.to_string())
+        }
+        _ => None,
+    }
+}
+
 /// What is to be said of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {

@@ -7,8 +7,8 @@ use super::show::{reason, server_named};
 use crate::node::Node;
 use axum::Json;
 use axum::extract::State;
-use model::AppName;
 use model::settings::value::nearest;
+use model::{AppName, UserName};
 use serde::Deserialize;
 
 /// What is to be explained; the last decision about the primary when nothing is said.
@@ -23,6 +23,9 @@ pub(super) struct What {
     /// The application of that session.
     #[param(value_type = Option<String>)]
     app: Option<AppName>,
+    /// Whose session.
+    #[param(value_type = Option<String>)]
+    user: Option<UserName>,
 }
 
 /// Explains a decision.
@@ -44,7 +47,7 @@ pub(super) async fn explain(
         }
         (None, true) => {
             known_app(&node, what.app.as_ref())?;
-            node.placement(what.app.as_ref())
+            node.placement(what.app.as_ref(), what.user.as_ref())
         }
         (None, false) => node.explain(),
     };

@@ -4,7 +4,7 @@ use super::Happened;
 use super::arrivals::Arrivals;
 use super::passing::{Last, Traffic};
 use crate::clock;
-use model::{AppName, SessionId, UnixMillis};
+use model::{AppName, SessionId, UnixMillis, UserName};
 use policy::hosting::Event;
 use relay::gateway::Passing;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,12 +17,17 @@ use tokio::sync::mpsc;
 pub struct Hosting {
     warnings: Mutex<BTreeSet<String>>,
     failed: Mutex<BTreeMap<AppName, UnixMillis>>,
+    /// Whose sessions have no account to run as here.
+    lacking: Mutex<BTreeMap<(AppName, UserName), UnixMillis>>,
     /// Who waits for a session's keeper.
     pub(crate) arrivals: Arrivals,
     pub(super) wanted: OnceLock<mpsc::UnboundedSender<Happened>>,
     /// What passes at visits of sessions that end when they are idle.
     pub(super) traffic: Traffic,
 }
+
+/// Of so many users is remembered that they have no account here.
+const LACKING: usize = 256;
 
 /// A gateway's client at a session of this host; it goes when this is dropped.
 #[derive(Debug)]
@@ -78,6 +83,14 @@ impl Hosting {
         failed.iter().map(|(app, at)| (app.clone(), *at)).collect()
     }
 
+    /// Users whose sessions of an application have no account to run as here, and since when.
+    pub fn lacking_accounts(&self) -> Vec<(AppName, UserName, UnixMillis)> {
+        let lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lacking.iter();
+        all.map(|((app, user), at)| (app.clone(), user.clone(), *at))
+            .collect()
+    }
+
     /// A client wants to attach to a session that has no keeper yet.
     pub(crate) fn want(&self, session: SessionId) {
         if let Some(wanted) = self.wanted.get() {
@@ -128,5 +141,45 @@ impl Hosting {
         } else {
             table.remove(app);
         }
+    }
+
+    /// Notes whether a user's sessions of an application have an account to run as here.
+    pub(super) fn note_account(&self, app: &AppName, user: &UserName, lacks: bool) {
+        let mut table = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        let whose = (app.clone(), user.clone());
+        if !lacks {
+            table.remove(&whose);
+            return;
+        }
+        table.insert(whose, clock::calendar());
+        while table.len() > LACKING {
+            let oldest = table.iter().min_by_key(|(_, at)| **at);
+            let Some(whose) = oldest.map(|(whose, _)| whose.clone()) else {
+                return;
+            };
+            table.remove(&whose);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lacks_an_account_is_remembered_until_there_is_one_and_not_without_bounds() {
+        let hosting = Hosting::default();
+        let app: AppName = "shell".parse().unwrap();
+        let user = |number: usize| -> UserName { format!("user{number}").parse().unwrap() };
+        hosting.note_account(&app, &user(0), true);
+        let lacking = hosting.lacking_accounts();
+        assert!(matches!(&lacking[..], [(of, who, _)] if *of == app && *who == user(0)));
+        assert!(hosting.failed_starts().is_empty(), "others have one");
+        hosting.note_account(&app, &user(0), false);
+        assert!(hosting.lacking_accounts().is_empty());
+        for number in 0..LACKING + 10 {
+            hosting.note_account(&app, &user(number), true);
+        }
+        assert_eq!(hosting.lacking_accounts().len(), LACKING);
     }
 }

@@ -213,6 +213,15 @@ async fn launch(
 ) {
     let place = launches.acquire_owned().await;
     let session = spec.session;
+    let (app, user) = (spec.app.name.clone(), spec.user.clone());
+    if let Some(detail) = lacks_account(&spec).await {
+        tracing::warn!(%session, %detail, "a session could not be started");
+        // Other users' sessions may start here.
+        node.0.hosting.note_account(&app, &user, true);
+        let _ = happened.send(Happened::Policy(Event::NotStarted { session, detail }));
+        return;
+    }
+    node.0.hosting.note_account(&app, &user, false);
     let launched = match spec.app.launch {
         Some(_) => host::launch(&node.0.executable, &sessions, &spec).await,
         None => node.0.halls.keep(&spec).await,
@@ -243,6 +252,15 @@ async fn launch(
             let _ = happened.send(Happened::Policy(Event::NotStarted { session, detail }));
         }
     }
+}
+
+/// Why a session has no account to run as here, and its user alone is who cannot start any.
+async fn lacks_account(spec: &Spec) -> Option<String> {
+    spec.app.run_as.as_ref()?;
+    let spec = spec.clone();
+    let asked = tokio::task::spawn_blocking(move || host::lacks_account(&spec)).await;
+    // Where it could not be found out, the keeper will say so.
+    asked.unwrap_or_default()
 }
 
 async fn listen(

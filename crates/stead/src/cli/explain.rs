@@ -4,7 +4,7 @@ use super::Context;
 use crate::door::{Door, with_query};
 use crate::errors::Failure;
 use crate::output::{Output, Tone, printable};
-use model::{AppName, ServerName};
+use model::{AppName, ServerName, UserName};
 use server::api::bodies::Explanation;
 
 /// Explains the last decision about the primary, why not another server, or where a session would go
@@ -23,6 +23,9 @@ pub(crate) struct Explain {
     /// The application of that session.
     #[arg(long, value_name = "APP", requires = "placement")]
     app: Option<AppName>,
+    /// Whose session: what holds for one user alone counts then, too.
+    #[arg(long, value_name = "NAME", requires = "placement")]
+    user: Option<UserName>,
 }
 
 impl Explain {
@@ -32,6 +35,7 @@ impl Explain {
             ("why_not", self.why_not.map(|name| name.to_string())),
             ("placement", self.placement.then(|| "true".to_owned())),
             ("app", self.app.map(|name| name.to_string())),
+            ("user", self.user.map(|name| name.to_string())),
         ];
         let explanation: Explanation = Door::open(context)?
             .get(
