@@ -112,11 +112,13 @@ pub enum EventKind {
     CertificateExpiring,
     /// The group secret rotates, or has rotated.
     SecretRotated,
+    /// A backend that a host checks does not accept any more, or again.
+    BackendReachability,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -157,6 +159,7 @@ impl EventKind {
         Self::CertificateRenewed,
         Self::CertificateExpiring,
         Self::SecretRotated,
+        Self::BackendReachability,
     ];
 
     /// The word used everywhere.
@@ -202,6 +205,7 @@ impl EventKind {
             Self::CertificateRenewed => "certificate-renewed",
             Self::CertificateExpiring => "certificate-expiring",
             Self::SecretRotated => "secret-rotated",
+            Self::BackendReachability => "backend-reachability",
         }
     }
 
@@ -263,6 +267,9 @@ impl EventKind {
             }
             Self::CertificateExpiring => {
                 "A certificate that should have been renewed, or the group's authority, ends within 30, 7 or 1 days, or has ended."
+            }
+            Self::BackendReachability => {
+                "A backend that a host checks does not accept any more, or again."
             }
         }
     }

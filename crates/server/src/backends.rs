@@ -9,7 +9,7 @@
 
 use crate::clock;
 use crate::node::{Current, Node};
-use model::{AppName, Application, Backend, SessionId, UnixMillis, Weighted};
+use model::{AppName, Application, Backend, EventKind, SessionId, Severity, UnixMillis, Weighted};
 use policy::backends::{Candidate, Health, order};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,11 +17,14 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use wire::control::BackendReport;
 
 /// Checks that may be under way.
 const AT_ONCE: usize = 64;
 /// How long a check may take: as long as the time between two, within these limits.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// Backends of which others are told.
+const REPORTED: usize = 128;
 /// Changes are gathered this long before they are looked at.
 const GATHER: Duration = Duration::from_millis(100);
 
@@ -59,6 +62,15 @@ pub(crate) struct BackendState {
     pub(crate) trouble: Option<String>,
     /// Sessions of this host that have it.
     pub(crate) sessions: u32,
+}
+
+/// A backend is as it was not before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Turn {
+    /// It is up again.
+    Up,
+    /// It is down, for this reason.
+    Down(String),
 }
 
 /// No backend of an application is up here.
@@ -109,22 +121,41 @@ impl Backends {
         self.table().hold(session, backend.to_string());
     }
 
-    /// Takes in what connecting to a backend met, by a check or for a client.
-    pub(crate) fn met(&self, backend: &Backend, met: Result<(), String>, rise: u32, fall: u32) {
+    /// Takes in what connecting to a backend met, by a check or for a client; what has changed by it.
+    fn met(
+        &self,
+        backend: &Backend,
+        met: Result<(), String>,
+        rise: u32,
+        fall: u32,
+    ) -> Option<Turn> {
         let mut table = self.table();
-        let Some(checked) = table.checked.get_mut(&backend.to_string()) else {
-            return;
-        };
+        let checked = table.checked.get_mut(&backend.to_string())?;
         let changed = checked.health.observe(met.is_ok(), rise, fall);
         checked.trouble = met.err();
         if !changed {
-            return;
+            return None;
         }
         checked.since = clock::calendar();
-        match &checked.trouble {
-            None => tracing::info!(%backend, "a backend is up again"),
-            Some(why) => tracing::warn!(%backend, why, "a backend is down"),
-        }
+        Some(match &checked.trouble {
+            None => Turn::Up,
+            Some(why) => Turn::Down(why.clone()),
+        })
+    }
+
+    /// The backends that are checked here, for the others: those that are down first, as many as fit.
+    pub(crate) fn reported(&self) -> Vec<BackendReport> {
+        let table = self.table();
+        let mut all: Vec<_> = table.checked.iter().collect();
+        all.sort_by_key(|(_, checked)| checked.health.is_up());
+        let report = |(address, checked): (&String, &Checked)| BackendReport {
+            backend: address.clone(),
+            up: checked.health.is_up(),
+            since: checked.since,
+            trouble: checked.trouble.clone(),
+            sessions: table.held.get(address).copied().unwrap_or(0),
+        };
+        all.into_iter().take(REPORTED).map(report).collect()
     }
 
     /// How the backends of an application are here; empty where there is only one, or the command of a session.
@@ -308,7 +339,31 @@ impl Node {
         let directory = self.directory();
         let settings = directory.settings();
         let (rise, fall) = (settings.backend_rise(), settings.backend_fall());
-        self.0.backends.met(backend, met, rise, fall);
+        let turned = self.0.backends.met(backend, met, rise, fall);
+        let (severity, mut fields) = match &turned {
+            None => return,
+            Some(Turn::Up) => {
+                tracing::info!(%backend, "a backend is up again");
+                (Severity::Info, vec![("state", "up".to_owned())])
+            }
+            Some(Turn::Down(why)) => {
+                tracing::warn!(%backend, why, "a backend is down");
+                let fields = vec![("state", "down".to_owned()), ("error", why.clone())];
+                (Severity::Warning, fields)
+            }
+        };
+        let apps = directory.apps().filter(|app| app.is_balanced());
+        let apps = apps.filter(|app| app.backends.contains(backend));
+        let apps: Vec<String> = apps.map(|app| app.name.to_string()).collect();
+        fields.push(("apps", apps.join(" ")));
+        let (kind, subject) = (EventKind::BackendReachability, backend.to_string());
+        self.record(
+            kind,
+            severity,
+            subject,
+            fields.into_iter().collect(),
+            Vec::new(),
+        );
     }
 
     /// The application as a session is to have it: its backends in the order in which they are tried.
@@ -389,12 +444,19 @@ mod tests {
         let backends = table(&app);
         let had = first(&backends, 1, &app);
         let refused = || Err("connection refused".to_owned());
-        backends.met(&had.parse().unwrap(), refused(), 2, 3);
+        let met = |met| backends.met(&had.parse().unwrap(), met, 2, 3);
+        let down = Turn::Down("connection refused".to_owned());
+        assert_eq!(met(refused()), Some(down), "it was never up before");
         let other = first(&backends, 1, &app);
         assert_ne!(had, other);
         assert_eq!(backends.troubles().len(), 1);
-        backends.met(&had.parse().unwrap(), Ok(()), 2, 3);
-        backends.met(&had.parse().unwrap(), Ok(()), 2, 3);
+        let reported = backends.reported();
+        let ups: Vec<(&str, bool, u32)> = reported
+            .iter()
+            .map(|one| (one.backend.as_str(), one.up, one.sessions))
+            .collect();
+        assert_eq!(ups, [(had.as_str(), false, 0), (other.as_str(), true, 1)]);
+        assert_eq!([met(Ok(())), met(Ok(()))], [None, Some(Turn::Up)]);
         assert_eq!(first(&backends, 1, &app), other, "it stays where it went");
         for address in ["tcp:a:1", "tcp:b:1"] {
             for _ in 0..3 {

@@ -65,6 +65,7 @@ fn report(node: &Node, meter: &mut LoadMeter, tally: &mut Tally) -> Report {
         hears: node.hears(),
         failed_starts: node.0.hosting.failed_starts(),
         lacking_accounts: node.0.hosting.lacking_accounts(),
+        backends: node.0.backends.reported(),
         disk_free: host::load::disk_free(node.data()),
         warnings: node.warnings(),
         certificate_expires: node.certificate_expires(),

@@ -131,6 +131,7 @@ fn one_that_is_gone_is_passed_over(stage: &Stage, sessions: &[(Process, String)]
     stage.wait_for("east", "down");
     let status = stage.group.json(0, &["status"]).to_string();
     assert!(status.contains("is down since"), "{status}");
+    it_is_shown_and_told(stage, &["down"]);
     // New sessions go to the other one, and so does a session whose own is gone.
     let fresh = stage.connect("card.fresh");
     assert_eq!(stage.answers(&fresh).0, "west");
@@ -144,6 +145,32 @@ fn one_that_is_gone_is_passed_over(stage: &Stage, sessions: &[(Process, String)]
     assert_eq!(stage.answers(&fresh).0, "west", "it stays with what it has");
     let next = stage.connect("card.next");
     assert_eq!(stage.answers(&next).0, "east");
+    it_is_shown_and_told(stage, &["down", "up"]);
+}
+
+/// The server says how its backends are, and the journal what became of one, from a moment on.
+fn it_is_shown_and_told(stage: &Stage, turns: &[&str]) {
+    let address = stage.network.node("east").address().to_string();
+    let shown = stage.group.json(0, &["server", "show", "boston"]);
+    let backends = shown.get("backends").and_then(Value::as_array);
+    let east = backends.into_iter().flatten();
+    let east: Vec<&Value> = east
+        .filter(|one| text(one, "backend").contains(&address))
+        .collect();
+    let [east] = east[..] else {
+        panic!("no east in {shown}");
+    };
+    assert_eq!(Some(&text(east, "state").as_str()), turns.last());
+    let words = ["event", "list", "--kind", "backend-reachability"];
+    eventually(seconds(30), "the journal has it", || {
+        let listed = stage.group.json(0, &words);
+        let events = listed.as_array().into_iter().flatten();
+        let events = events.filter(|event| text(event, "subject").contains(&address));
+        let told: Vec<String> = events
+            .map(|event| text(&event["fields"], "state"))
+            .collect();
+        told == turns
+    });
 }
 
 fn a_user_has_only_so_many_tunnels(stage: &Stage, sessions: &[(Process, String)]) {

@@ -268,6 +268,23 @@ pub struct Report {
     pub round_trips: Vec<RoundTrip>,
     /// Users whose sessions of an application have no account to run as there, and since when.
     pub lacking_accounts: Vec<(AppName, UserName, UnixMillis)>,
+    /// The backends that it checks, as far as they fit into a report.
+    pub backends: Vec<BackendReport>,
+}
+
+/// A backend as the server that checks it finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendReport {
+    /// Its address.
+    pub backend: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Since when.
+    pub since: UnixMillis,
+    /// What the last check met, if it failed.
+    pub trouble: Option<String>,
+    /// Sessions of that server that have it.
+    pub sessions: u32,
 }
 
 /// A report as the primary passes it on.

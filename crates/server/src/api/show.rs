@@ -13,7 +13,7 @@ use model::{
     RunAs, Server, ServerId, Session, Standing, User, UserName,
 };
 use std::collections::BTreeMap;
-use wire::control::Report;
+use wire::control::{BackendReport, Report};
 
 /// What was asked of others, so that a whole answer is of one moment.
 pub(super) struct Moment {
@@ -142,9 +142,29 @@ impl Moment {
             power: f64::from(server.power) / 1000.0,
             labels: server.labels.clone(),
             external: external(&server.external),
+            backends: self.backends(server.id),
             joined: rfc3339(server.joined),
             version_number: server.version_number,
         }
+    }
+
+    /// The backends that a member checks: as it is here, or as it reported.
+    fn backends(&self, server: ServerId) -> Vec<bodies::ServerBackend> {
+        let reported = match server == self.node.me() {
+            true => self.node.0.backends.reported(),
+            false => {
+                let report = self.reports.get(&server);
+                report.map_or_else(Vec::new, |report| report.backends.clone())
+            }
+        };
+        let shown = |one: BackendReport| bodies::ServerBackend {
+            backend: one.backend,
+            state: if one.up { "up" } else { "down" }.to_owned(),
+            since: rfc3339(one.since),
+            error: one.trouble,
+            sessions: one.sessions,
+        };
+        reported.into_iter().map(shown).collect()
     }
 
     /// A member, as the group's list shows it.

@@ -7,7 +7,8 @@ use crate::errors::{Exit, Failure};
 use clap::Subcommand;
 use model::ServerName;
 use server::api::bodies::{
-    Drain, External, OfflineRequest, OnlineRequest, Plan, Server as ServerView, ServerChange,
+    Drain, External, OfflineRequest, OnlineRequest, Plan, Server as ServerView, ServerBackend,
+    ServerChange,
 };
 use std::time::{Duration, Instant};
 
@@ -314,6 +315,23 @@ async fn wait_until_drained(door: &Door, server: &mut ServerView) -> Result<(), 
     }
 }
 
+/// The backends that it checks, and how they are.
+fn backends(server: &ServerView) -> String {
+    let words = server.backends.iter().map(|one| {
+        let ServerBackend {
+            backend,
+            state,
+            since,
+            sessions,
+            ..
+        } = one;
+        let error = one.error.as_ref();
+        let error = error.map_or_else(String::new, |error| format!(" ({error})"));
+        format!("{backend} {state} since {since}{error}, sessions: {sessions}")
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
 async fn list(context: &Context, door: &Door) -> Result<(), Failure> {
     let servers: Vec<ServerView> = door
         .list("the servers were not listed", "/v1/servers")
@@ -375,6 +393,7 @@ async fn show(context: &Context, door: &Door, name: &ServerName) -> Result<(), F
             ("power", server.power.to_string()),
             ("labels", labels.join(" ")),
             ("external", external.join(" ")),
+            ("backends", backends(server)),
             ("peers at", server.peer_address.clone()),
             ("clients at", server.client_address.clone()),
             ("version", status.version.clone()),

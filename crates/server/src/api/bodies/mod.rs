@@ -32,8 +32,9 @@ pub use group::{
 pub use pause::{GroupPause, Pause, PauseRequest};
 pub use records::{
     ApiToken, ApiTokenRequest, App, AppChange, BackendHere, Drain, External, MadeApiToken, Offline,
-    OfflineRequest, OnlineRequest, Override, Password, PasswordRequest, Server, ServerChange,
-    Session, SessionMove, SessionRequest, Setting, SettingValue, User, UserChange, UserCreation,
+    OfflineRequest, OnlineRequest, Override, Password, PasswordRequest, Server, ServerBackend,
+    ServerChange, Session, SessionMove, SessionRequest, Setting, SettingValue, User, UserChange,
+    UserCreation,
 };
 pub use recovery::{Recovered, RecoveryRequest};
 pub use reset::{GroupReset, ResetRequest};

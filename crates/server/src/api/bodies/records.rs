@@ -24,10 +24,28 @@ pub struct Server {
     pub labels: BTreeMap<String, String>,
     /// Where clients of some networks reach it; the first whose network a client is in.
     pub external: Vec<External>,
+    /// The backends that it checks, of applications that have several, as it said last.
+    #[serde(default)]
+    pub backends: Vec<ServerBackend>,
     /// When it joined.
     pub joined: String,
     /// The number of the change that made or last changed the record.
     pub version_number: u64,
+}
+
+/// A backend as the server that checks it finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerBackend {
+    /// Its address.
+    pub backend: String,
+    /// `up` or `down`.
+    pub state: String,
+    /// Since when.
+    pub since: String,
+    /// What the last check met, if it failed.
+    pub error: Option<String>,
+    /// Sessions of the server that have it.
+    pub sessions: u32,
 }
 
 /// Where clients of a network reach a server.
