@@ -5,6 +5,7 @@ use crate::mode::ResilienceMode;
 use crate::settings::PrimaryReturn;
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The name of a change: number 1005 of one formation is never taken for 1005 of another.
 ///
@@ -133,6 +134,9 @@ pub struct Side {
     /// Formations that gave way to this one, the last ones first: what was changed there is kept here, as far as anybody reported it.
     /// At most [`LINEAGE_LIMIT`].
     pub gave_way: Vec<FormationId>,
+    /// Those whom consensus counts, as its log has it; in the middle of a change those of before and those of afterwards. Empty
+    /// where nothing of the formation has come.
+    pub counts: Vec<BTreeSet<ServerId>>,
 }
 
 /// A formation that a server left for one of which nothing has come yet. It has it whole, and can go back to it.

@@ -270,17 +270,63 @@ fn steps(
     steps
 }
 
+/// Who of those in a formation has more of it than this server, where anybody has: who counts may have changed since.
+fn newer<'a>(
+    view: &View<'_>,
+    sides: &'a BTreeMap<ServerId, Side>,
+    there: impl Fn(ServerId) -> bool,
+) -> Option<(ServerId, &'a Side)> {
+    let here = sides.get(&view.me).filter(|_| there(view.me))?;
+    let others = sides.iter().filter(|(id, _)| there(**id));
+    let (newer, side) = others.max_by_key(|(_, side)| side.log_end)?;
+    let knows = side.log_end > here.log_end && !side.counts.is_empty();
+    knows.then_some((*newer, side))
+}
+
+/// Whether those that answer could elect a primary among themselves, as somebody has it who holds more than this server.
+fn elects_there(
+    view: &View<'_>,
+    name: &str,
+    side: &Side,
+    there: impl Fn(ServerId) -> bool,
+) -> Check {
+    let answers = |voters: &BTreeSet<ServerId>| is_quorum(voters, &there);
+    let quorum = side.mode == ResilienceMode::Quorum && side.counts.iter().all(answers);
+    let each = side.counts.iter().map(|voters| {
+        let mut names: Vec<String> = voters.iter().map(|id| view.name(*id)).collect();
+        names.sort();
+        match side.mode {
+            ResilienceMode::Quorum => {
+                format!("{} of {}", needed(voters.len()), words::list(&names))
+            }
+            ResilienceMode::Availability => words::list(&names),
+        }
+    });
+    let each: Vec<String> = each.collect();
+    let detail = format!(
+        "{name} holds more than this server, and has it that {} must answer",
+        words::list(&each)
+    );
+    Check {
+        reason: reason("no-quorum", !quorum, detail),
+        remedy: "a majority answers: wait for its election, or see `stead explain`",
+    }
+}
+
 /// Whether those that answer could elect a primary among themselves.
 fn elects_itself(
     view: &View<'_>,
     sides: &BTreeMap<ServerId, Side>,
     formation: FormationRef,
 ) -> Check {
-    let voters = view.voters;
     let there = |id: ServerId| {
         let its = sides.get(&id).and_then(Side::formation);
         its.is_some_and(|its| its.id == formation.id)
     };
+    if let Some((newer, side)) = newer(view, sides, there) {
+        return elects_there(view, &view.name(newer), side, there);
+    }
+    let voters = view.voters;
     if voters.is_empty() {
         let detail = "nothing has come of the formation that this server is in";
         return Check {

@@ -110,6 +110,7 @@ impl Node {
             acting,
             leader,
             voters: &status.voters,
+            joint: &status.joint,
             last_user_change,
             log_end: self.replica().log_end(),
             held: self.held_because().is_some(),

@@ -77,6 +77,7 @@ impl Server {
             acting,
             leader,
             voters: &status.voters,
+            joint: &status.joint,
             last_user_change,
             log_end: self.replica.log_end(),
             held: self.marks.held.load(Ordering::Relaxed),

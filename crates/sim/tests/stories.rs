@@ -662,6 +662,31 @@ fn a_primary_that_was_removed_meanwhile_stands_down() -> Told {
     tale.ends().map(|_| ())
 }
 
+/// The only server that counts loses its disk; the one that may lead slept through the change of the mode, and still has it that
+/// two of three elect a primary.
+#[test]
+fn who_slept_through_a_change_of_the_mode_is_recovered_by_hand() -> Told {
+    let group = Group::quorum(2).and_a_witness();
+    let mut tale = Tale::of(group.with("resilience.island-after", "2s"))?;
+    tale.until_arranged()?;
+    tale.loses_power(2);
+    tale.set("resilience.mode", "availability")?;
+    tale.until_mode(ResilienceMode::Availability)?;
+    tale.passes(3_000)?;
+    let newer = tale.changes_at(1)?;
+    tale.emptied(1);
+    tale.starts(1)?;
+    tale.starts(2)?;
+    tale.passes(5_000)?;
+    assert_eq!(tale.primaries(), []);
+    tale.recover();
+    tale.until_primaries(&[2])?;
+    tale.until_together()?;
+    assert!(!tale.has(newer));
+    assert!(tale.diverged() > 0, "the witness had it");
+    tale.ends().map(|_| ())
+}
+
 #[test]
 fn the_third_voter_makes_a_majority_necessary() -> Told {
     let mut tale = Tale::of(Group::availability(2).unchosen())?;

@@ -28,6 +28,8 @@ pub struct Stand<'a> {
     pub leader: Option<ServerId>,
     /// Whom consensus counts.
     pub voters: &'a BTreeSet<ServerId>,
+    /// In the middle of a change of those, the ones of before and the ones of afterwards; else empty.
+    pub joint: &'a [BTreeSet<ServerId>],
     /// The newest change of a user's in its log.
     pub last_user_change: u64,
     /// The term and the number of the last entry of its log.
@@ -60,6 +62,15 @@ pub fn side(stand: &Stand<'_>) -> Side {
         held: stand.held,
         left: stand.left,
         gave_way: gave_way(stand),
+        counts: counts(stand),
+    }
+}
+
+fn counts(stand: &Stand<'_>) -> Vec<BTreeSet<ServerId>> {
+    match (stand.joint, stand.voters.is_empty()) {
+        ([], true) => Vec::new(),
+        ([], false) => vec![stand.voters.clone()],
+        (each, _) => each.to_vec(),
     }
 }
 

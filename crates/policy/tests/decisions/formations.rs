@@ -49,6 +49,7 @@ fn side(lineage: Vec<FormationRef>, primary: Option<ServerId>, last_user_change:
         held: false,
         left: None,
         gave_way: Vec::new(),
+        counts: Vec::new(),
     }
 }
 

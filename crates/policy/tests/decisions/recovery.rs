@@ -27,6 +27,7 @@ fn holds(formation: Option<FormationRef>, end: u64) -> Side {
         held: false,
         left: None,
         gave_way: Vec::new(),
+        counts: Vec::new(),
     }
 }
 
@@ -112,6 +113,40 @@ fn nobody_that_may_lead_holds_anything() {
         printed.contains("no server that could be primary holds the directory"),
         "{printed}"
     );
+}
+
+/// Who is asked may have slept through a change of who counts: whoever holds more knows better.
+#[test]
+fn whoever_holds_more_says_who_could_elect_a_primary() {
+    use ResilienceMode::{Availability, Quorum};
+    let three = made().only(&[BOSTON, NEWYORK, DETROIT]);
+    let seen = Seen::by(NEWYORK, &three);
+    let asked = |mode, counts: &[ServerId], end| {
+        let mut there = holds(Some(LEFT), end);
+        (there.mode, there.counts) = (mode, vec![counts.iter().copied().collect()]);
+        let sides = BTreeMap::from([
+            (BOSTON, holds(None, 0)),
+            (NEWYORK, holds(Some(LEFT), 45)),
+            (DETROIT, there),
+        ]);
+        let (plan, recovery) = recovery(&seen.view(), &sides, None);
+        let on = recovery.map(|recovery| match recovery {
+            Recovery::Make { on, .. } => on,
+            Recovery::GiveWay { .. } => panic!("nobody acts"),
+        });
+        (plan.checks[0].detail.clone(), on)
+    };
+    let (why, on) = asked(Availability, &[BOSTON], 46);
+    assert_eq!(on, Some(DETROIT), "{why}");
+    assert_eq!(
+        why,
+        "detroit holds more than this server, and has it that boston must answer"
+    );
+    let (why, on) = asked(Quorum, &[BOSTON, SEATTLE, DETROIT], 46);
+    assert_eq!(on, Some(DETROIT), "{why}");
+    assert_eq!(asked(Quorum, &[NEWYORK, DETROIT, SEATTLE], 46).1, None);
+    // Where it holds no more, what the asked one has counts.
+    assert_eq!(asked(Availability, &[BOSTON], 45).1, None);
 }
 
 /// One of three is being removed and another one loses its disk: a majority of the three answers, but not of the two that are to
