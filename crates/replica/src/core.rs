@@ -62,6 +62,8 @@ pub(crate) struct Ground {
     pub(crate) threads: bool,
     /// Whether this server answers nobody, because it has not asked yet which formation is in force.
     pub(crate) silent: Arc<AtomicBool>,
+    /// Whether it says nothing to the others, either.
+    pub(crate) hushed: Arc<AtomicBool>,
     /// Servers that do not count, and without which no change is acknowledged while they follow closely.
     pub(crate) followers: watch::Sender<BTreeSet<ServerId>>,
     /// Until when a sole voter may act; no limit where there is none.
@@ -187,6 +189,7 @@ async fn start_raft(
         me: ground.me,
         formation: ground.formation,
         links: ground.links.clone(),
+        hushed: ground.hushed.clone(),
         snapshots: ground.snapshots.clone(),
         append_limit: timing.lease(),
         rows: Arc::new(AtomicU64::new(

@@ -24,7 +24,7 @@ use openraft::{EmptyNode, OptionalSend};
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How many messages with entries may be on their way to one server.
@@ -78,6 +78,8 @@ pub(crate) struct PeerFactory {
     pub(crate) me: ServerId,
     pub(crate) formation: FormationId,
     pub(crate) links: Arc<dyn Links>,
+    /// Whether nothing is to be said.
+    pub(crate) hushed: Arc<AtomicBool>,
     pub(crate) snapshots: Arc<SnapshotStore>,
     /// How long the answer to entries may take.
     pub(crate) append_limit: Duration,
@@ -134,6 +136,10 @@ impl Peer {
         limit: Duration,
         action: RPCTypes,
     ) -> BoxFuture<'static, Result<Response, Failure>> {
+        if self.factory.hushed.load(Ordering::Acquire) {
+            let unsaid = Unreachable::new(&LinkError::Unreachable);
+            return Box::pin(std::future::ready(Err(RPCError::Unreachable(unsaid))));
+        }
         let bytes = match request.encode(self.factory.formation) {
             Ok(bytes) => bytes,
             Err(error) => return Box::pin(std::future::ready(Err(unreadable(&error)))),

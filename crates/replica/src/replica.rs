@@ -184,6 +184,7 @@ impl Replica {
             compaction: options.snapshots,
             threads,
             silent: Arc::new(AtomicBool::new(options.silent)),
+            hushed: Arc::default(),
             followers: watch::channel(BTreeSet::new()).0,
             // Whoever has just started may have to ask before it acts alone.
             guard: Arc::new(Mutex::new(options.silent.then(Moment::now))),
@@ -214,6 +215,12 @@ impl Replica {
     /// Answers the others from now on, where it was silent since it was opened.
     pub fn speak(&self) {
         self.ground().silent.store(false, Ordering::Release);
+    }
+
+    /// Whether it says anything in consensus by itself. One that leads and does not lets those that follow it lose it: they wait
+    /// for whoever they hear, and it may never act again.
+    pub fn hush(&self, hushed: bool) {
+        self.ground().hushed.store(hushed, Ordering::Release);
     }
 
     /// This server.

@@ -288,6 +288,35 @@ async fn one_that_counts_alone_acts_only_while_it_may() {
     assert!(primary.acting().is_yes());
 }
 
+/// Others go on only without whom they do not hear.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_says_nothing_is_lost_to_those_that_follow_it() {
+    let mut group = Group::found().await;
+    grow_followers(&mut group, &[2]).await;
+    let (primary, follower) = (group.primary().await, group.replica(2));
+    let heard_after = |moment: Moment| {
+        let follower = follower.clone();
+        move || follower.last_heard().filter(|at| *at > moment).map(|_| ())
+    };
+    wait_until(heard_after(Moment::now()), || {
+        format!("{:?}", follower.status())
+    })
+    .await;
+    primary.hush(true);
+    let grace = follower.timing().expect("consensus runs").lease();
+    let silent = || {
+        let heard = follower.last_heard()?;
+        (heard.ago() > grace * 2).then_some(())
+    };
+    wait_until(silent, || format!("{:?}", follower.status())).await;
+    primary.hush(false);
+    wait_until(heard_after(Moment::now()), || {
+        format!("{:?}", follower.status())
+    })
+    .await;
+    propose(&primary, 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_counts_alone_does_not_act_after_its_start_before_it_may() {
     let mut group = Group::found().await;

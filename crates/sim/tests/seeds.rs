@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const KEPT_WHOLE: &[u64] = &[
     910378, // Something came due while a step of the members took its time: a server looked again and again without a pause.
     920231, // An island began with a log whose end had it that a majority must agree.
+    976830, // Each of two primaries had removed the other: those that followed them stayed with them, and nobody acted.
 ];
 /// Seeds that once found a mistake while all stories were narrow, and which; the stories beside tell the same kinds whatever chance
 /// makes of the seeds.

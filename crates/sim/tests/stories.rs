@@ -648,7 +648,7 @@ fn a_server_that_was_removed_does_not_go_on_alone() -> Told {
     tale.ends().map(|_| ())
 }
 
-/// It was removed while nobody reached it, and had gone on alone.
+/// It was removed while nobody reached it, and had gone on alone. Whoever followed it is a member, and does not stay with it.
 #[test]
 fn a_primary_that_was_removed_meanwhile_stands_down() -> Told {
     let mut tale = Tale::of(Group::availability(3))?;
@@ -658,6 +658,7 @@ fn a_primary_that_was_removed_meanwhile_stands_down() -> Told {
     let new = tale.changes_at(1)?;
     tale.heals();
     tale.until_primaries(&[1])?;
+    tale.until_together()?;
     assert!(tale.has(new));
     tale.ends().map(|_| ())
 }

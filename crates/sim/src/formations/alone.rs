@@ -125,7 +125,10 @@ pub(super) async fn keep_guard(server: Arc<Server>) {
 }
 
 async fn guard(server: &Server, guarded: &mut bool) -> Duration {
-    if server.was_removed() {
+    let removed = server.was_removed();
+    // Those that follow it are no less members for that: they lose it, and go on without it.
+    server.replica.hush(removed && server.side().votes_alone);
+    if removed {
         *guarded = true;
         server.replica.set_guard(Some(Moment::now()));
         return Duration::from_millis(500);
