@@ -43,6 +43,8 @@ pub enum Acquaintance {
     Unknown,
     /// It was removed.
     Removed,
+    /// It was removed as far as this server knows, which has been away and may be wrong.
+    Doubtful,
 }
 
 /// What connections ask of the server above, anew for each: it must answer at once.
@@ -377,8 +379,10 @@ fn unfit(
     if other.lineage.len() > LINEAGE_LIMIT {
         return Some(HelloRefusal::Malformed);
     }
-    if outlook.acquaintance(other.server) == Acquaintance::Removed {
-        return Some(HelloRefusal::Removed);
+    match outlook.acquaintance(other.server) {
+        Acquaintance::Removed => return Some(HelloRefusal::Removed),
+        Acquaintance::Doubtful => return Some(HelloRefusal::Unknown),
+        Acquaintance::Member | Acquaintance::Unknown => {}
     }
     let needed = outlook.feature_level();
     if other.feature_level < needed {

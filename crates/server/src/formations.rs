@@ -19,7 +19,9 @@ pub(crate) use making::make_by_hand;
 use crate::clock;
 use crate::node::Node;
 use crate::office::TRANSFER_LIMIT;
-use model::{Author, Change, EventKind, FormationRef, Reason, ServerId, Severity, Side};
+use model::{
+    Author, Change, EventKind, FormationId, FormationRef, Reason, ServerId, Severity, Side,
+};
 use policy::formations::{Action, Formations, Look, own, room};
 use returning::Returning;
 use std::collections::BTreeMap;
@@ -54,6 +56,8 @@ pub(crate) struct Known {
     leaving: AtomicBool,
     /// When this server, whose formation stands while others have gone on in another, takes part in it again.
     returns: Mutex<Option<Duration>>,
+    /// The last one of its own that it heard to have given way.
+    given_up: Mutex<Option<FormationId>>,
     /// Which formations wait for an administrator's word.
     waiting: Mutex<Vec<FormationRef>>,
 }
@@ -160,6 +164,17 @@ impl Node {
         own::is_removed(&self.directory(), &self.0.peers.told(), clock::steady())
     }
 
+    /// Whom a formation that gave way has removed is not told so: it may be a member where the others are.
+    fn be_sure(&self, own: &Side, sides: &BTreeMap<ServerId, Side>) {
+        let this = self.replica().formation();
+        let mut given_up = locked(&self.0.formations.given_up);
+        if own::is_given_up(own, sides) {
+            *given_up = Some(this);
+        }
+        let sure = *given_up != Some(this);
+        self.0.sight.be_sure_of(sure.then_some(this));
+    }
+
     fn others(&self) -> Vec<ServerId> {
         let directory = self.directory();
         let known = self.0.identity.members.iter().map(|known| known.server);
@@ -244,6 +259,7 @@ fn look(node: &Node, policy: &mut Formations) -> Option<Action> {
         policy.note_successor(server);
     }
     let sides = known.fresh(now);
+    node.be_sure(&own, &sides);
     let heard = node.replica().last_heard();
     let recorded = directory.group().primary;
     let reports = node.reports();

@@ -20,7 +20,7 @@ use crate::gateways::Gateways;
 use crate::hosting::Hosting;
 use crate::identity::Identity;
 use crate::login::Logins;
-use crate::peers::Peers;
+use crate::peers::{Peers, Sight};
 use crate::placing::Placing;
 use crate::reports::Reports;
 use crate::reset::Progress;
@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) bound: Bound,
     pub(crate) replica: Replica,
     pub(crate) peers: Peers,
+    /// What is said of this server and known of others when a connection is opened.
+    pub(crate) sight: Arc<Sight>,
     pub(crate) trust: ArcSwap<Trust>,
     pub(crate) shown: Shown,
     /// Told when this server has new certificates, which it says in the directory.

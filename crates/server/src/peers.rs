@@ -5,7 +5,7 @@ use crate::found::VERSION;
 use crate::identity::Identity;
 use crate::node::Node;
 use bytes::Bytes;
-use model::{FEATURE_LEVEL, IncarnationId, Server, ServerId};
+use model::{Directory, FEATURE_LEVEL, FormationId, IncarnationId, Server, ServerId};
 use peer::Heard;
 use peer::dial::{DialError, PeerStream, Stage};
 use peer::hello::{Acquaintance, Endpoint, Outlook};
@@ -41,6 +41,8 @@ pub fn limits() -> LinkLimits {
 pub struct Sight {
     identity: Identity,
     replica: OnceLock<Replica>,
+    /// The formation whose members this server is sure of: it has asked the others, and none knows that it gave way.
+    sure_of: Mutex<Option<FormationId>>,
 }
 
 impl Sight {
@@ -49,6 +51,7 @@ impl Sight {
         Arc::new(Self {
             identity,
             replica: OnceLock::new(),
+            sure_of: Mutex::default(),
         })
     }
 
@@ -56,6 +59,16 @@ impl Sight {
     pub fn open(&self, replica: Replica) {
         let first = self.replica.set(replica).is_ok();
         debug_assert!(first, "the directory is opened once");
+    }
+
+    /// Of which formation's members this server is sure. Whom another one removed it does not let in, but does not tell so.
+    pub fn be_sure_of(&self, formation: Option<FormationId>) {
+        *self.sure_of.lock().unwrap_or_else(PoisonError::into_inner) = formation;
+    }
+
+    fn is_sure_of(&self, directory: &Directory) -> bool {
+        let sure = *self.sure_of.lock().unwrap_or_else(PoisonError::into_inner);
+        sure == Some(directory.group().formation.this.id)
     }
 }
 
@@ -86,7 +99,12 @@ impl Outlook for Sight {
         let state = self.replica.get().map(Replica::state);
         match state.as_ref().and_then(|state| state.directory.as_ref()) {
             Some(directory) if directory.server(server).is_some() => Acquaintance::Member,
-            Some(directory) if directory.removed(server).is_some() => Acquaintance::Removed,
+            Some(directory) if directory.removed(server).is_some() => {
+                match self.is_sure_of(directory) {
+                    true => Acquaintance::Removed,
+                    false => Acquaintance::Doubtful,
+                }
+            }
             Some(_) => Acquaintance::Unknown,
             // A server that has just joined knows the members from its grant before it has the directory.
             None if self

@@ -247,9 +247,7 @@ async fn start(
     let client_tls = shown.client.config(&PROTOCOLS)?;
     let settings = PoolSettings::on(lines.clone(), tokio::runtime::Handle::current());
     let peers = Peers::new(endpoint.clone(), settings);
-    let links = Arc::new(ConsensusLinks::default());
-    links.connect(peers.pool().clone());
-    let replica = open_replica(data, &identity, links).await?;
+    let replica = open_replica(data, &identity, links_over(&peers)).await?;
     sight.open(replica.clone());
     let executable = std::env::current_exe().map_err(ServeError::System)?;
     let node = Node(Arc::new(Inner {
@@ -260,6 +258,7 @@ async fn start(
         bound: bound(&identity),
         replica,
         peers,
+        sight,
         tickets: ArcSwap::from_pointee(Tickets::new(identity.group, None)),
         trust: ArcSwap::from_pointee(trust),
         shown,
@@ -294,6 +293,12 @@ async fn start(
         client_tls,
         admin: admin_socket(data)?,
     })
+}
+
+fn links_over(peers: &Peers) -> Arc<ConsensusLinks> {
+    let links = Arc::new(ConsensusLinks::default());
+    links.connect(peers.pool().clone());
+    links
 }
 
 fn bound(identity: &Identity) -> Bound {

@@ -48,10 +48,14 @@ impl Server {
         waits: oneshot::Sender<Result<Answer, NoAnswer>>,
     ) {
         let state = self.replica.state();
-        if self.directory(&state).removed(from).is_some() {
+        let directory = self.directory(&state);
+        if directory.removed(from).is_some() {
             if self.scene.is_whole() {
-                let removed = Load::Reply(Box::new(Err(NoAnswer::Removed)), waits);
-                self.plug.tell(from, removed);
+                let why = match self.is_sure_of(directory) {
+                    true => NoAnswer::Removed,
+                    false => NoAnswer::Doubted,
+                };
+                self.plug.tell(from, Load::Reply(Box::new(Err(why)), waits));
             }
             return;
         }

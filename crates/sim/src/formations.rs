@@ -17,7 +17,7 @@ use crate::checks;
 use crate::network::NoAnswer;
 use crate::planted::Planted;
 use crate::server::Server;
-use model::{ServerId, Side};
+use model::{Directory, FormationId, ServerId, Side};
 use policy::formations::{Action, Formations, Look, own};
 use returning::Returning;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,10 @@ pub(crate) struct Known {
     told: own::Told,
     pub(crate) ordered: Option<Duration>,
     successor: Option<ServerId>,
+    /// The last one of its own that it heard to have given way.
+    given_up: Option<FormationId>,
+    /// The formation whose members it is sure of.
+    sure_of: Option<FormationId>,
     /// Whether a formation is heard that waits for an administrator, as its own does.
     pub(crate) waiting: bool,
 }
@@ -100,6 +104,21 @@ impl Server {
         let told = self.inside().known.told.clone();
         own::is_removed(self.directory(&state), &told, self.now())
             && !self.scene.has(Planted::RemovalUnheard)
+    }
+
+    /// As in the daemon: whom a formation that gave way has removed is not told so.
+    fn be_sure(&self, own: &Side, sides: &BTreeMap<ServerId, Side>) {
+        let this = self.replica.formation();
+        let known = &mut self.inside().known;
+        if own::is_given_up(own, sides) {
+            known.given_up = Some(this);
+        }
+        known.sure_of = (known.given_up != Some(this)).then_some(this);
+    }
+
+    /// Whether it is sure of the members of a directory.
+    pub(crate) fn is_sure_of(&self, directory: &Directory) -> bool {
+        self.inside().known.sure_of == Some(directory.group().formation.this.id)
     }
 
     /// The members of its own directory that said so lately, as the network brought it.
@@ -201,6 +220,7 @@ fn look(server: &Arc<Server>, policy: &mut Formations) -> Option<Action> {
     let (now, state, own) = (server.now(), server.replica.state(), server.side());
     let directory = server.directory(&state);
     let sides = server.sides();
+    server.be_sure(&own, &sides);
     let mut inside = server.inside();
     if own.primary.is_some() {
         server.marks.held.store(false, Ordering::Relaxed);

@@ -74,6 +74,8 @@ pub(crate) enum NoAnswer {
     Silent,
     /// It says that this server was removed.
     Removed,
+    /// It is not sure of that: it has been away. As if it did not answer.
+    Doubted,
 }
 
 type Replied = oneshot::Sender<Result<Answer, NoAnswer>>;

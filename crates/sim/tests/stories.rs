@@ -654,12 +654,15 @@ fn a_primary_that_was_removed_meanwhile_stands_down() -> Told {
     let mut tale = Tale::of(Group::availability(3))?;
     tale.split(&[&[1], &[2, 3]]);
     tale.until_primaries(&[1, 2])?;
+    tale.passes(3_000)?;
+    let there = tale.changes_at(2)?;
     tale.removes(2, None)?;
     let new = tale.changes_at(1)?;
     tale.heals();
     tale.until_primaries(&[1])?;
     tale.until_together()?;
-    assert!(tale.has(new));
+    assert!(tale.has(new) && !tale.has(there));
+    assert_eq!(tale.diverged(), 1);
     tale.ends().map(|_| ())
 }
 
@@ -685,6 +688,42 @@ fn who_slept_through_a_change_of_the_mode_is_recovered_by_hand() -> Told {
     tale.until_together()?;
     assert!(!tale.has(newer));
     assert!(tale.diverged() > 0, "the witness had it");
+    tale.ends().map(|_| ())
+}
+
+/// It was removed by a formation that gave way afterwards to the one in which it is primary by now. A server that slept meanwhile
+/// still has it so, and does not have it stand down.
+#[test]
+fn who_slept_with_a_formation_that_gave_way_has_nobody_stand_down() -> Told {
+    let group = Group::availability(4).with("resilience.primary-return", "accept-secondary");
+    let mut tale = Tale::of(group)?;
+    tale.killed(2);
+    tale.split(&[&[1, 4], &[3, 2]]);
+    tale.until_primaries(&[1, 3])?;
+    tale.starts(2)?;
+    tale.passes(3_000)?;
+    tale.removes(2, None)?;
+    tale.passes(2_000)?;
+    tale.changes_at(3)?;
+    tale.killed(4);
+    tale.heals();
+    tale.until_together()?;
+    tale.until_primaries(&[3])?;
+    // It counts again after 10 s.
+    tale.passes(12_000)?;
+    tale.promote(2, false);
+    tale.until_primaries(&[2])?;
+    let before = tale.changes_of_primary();
+    tale.starts(4)?;
+    tale.passes(12_000)?;
+    assert_eq!(tale.primaries(), [2]);
+    assert_eq!(tale.changes_of_primary(), before);
+    let meanwhile = tale.changes_at(2)?;
+    // It cannot go to a server that it has removed; to another it can.
+    tale.promote(3, false);
+    tale.until_primaries(&[3])?;
+    tale.until_together()?;
+    assert!(tale.has(meanwhile));
     tale.ends().map(|_| ())
 }
 

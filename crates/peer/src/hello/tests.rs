@@ -363,6 +363,19 @@ async fn an_unknown_server_may_bring_replication_only() {
 }
 
 #[tokio::test]
+async fn a_server_whose_removal_is_in_doubt_is_not_let_in_and_not_told_that_it_was_removed() {
+    let group = Group::new(1);
+    let (one, two) = (group.server(1), group.server(2));
+    two.outlook.knows(1, Acquaintance::Doubtful);
+    let port = Port::open(&two, ListenerLimits::default()).await;
+    for purpose in [Purpose::Consensus, Purpose::Control, Purpose::Stream] {
+        let error = dial_for(&one, two.id, &port, purpose).await.unwrap_err();
+        assert_eq!(error.refusal(), Some(&HelloRefusal::Unknown), "{error:?}");
+        assert!(!error.revoked(), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_wrong_server_at_an_address_is_noticed() {
     let group = Group::new(1);
     let (one, two) = (group.server(1), group.server(2));

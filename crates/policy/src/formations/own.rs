@@ -132,6 +132,12 @@ pub fn is_removed(directory: &Directory, told: &Told, now: Duration) -> bool {
     })
 }
 
+/// Whether a formation gave way to one that is heard: whom it had removed may be a member there, so that whoever is still in it, having
+/// been away, must not tell anybody that he was removed.
+pub fn is_given_up(own: &Side, sides: &BTreeMap<ServerId, Side>) -> bool {
+    sides.values().any(|side| own.gave_way_to(side))
+}
+
 /// The primary that a server is, or follows, going by its side; none where that one says itself that it does not act: it leads, and
 /// was removed, say.
 pub fn primary(me: ServerId, side: &Side, sides: &BTreeMap<ServerId, Side>) -> Option<ServerId> {

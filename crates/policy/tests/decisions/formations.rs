@@ -116,6 +116,25 @@ fn what_gave_way_before_does_not_stand_later() {
     }
 }
 
+/// Whoever was away with it has whom it removed, and may not tell members of the other that they were.
+#[test]
+fn what_gave_way_says_nobody_was_removed() {
+    let own = side(original(), None, 120);
+    let mut there = side(after(&original(), 0xB0, 100), Some(NEWYORK), 130);
+    let is_given_up = |there: &Side| {
+        let sides = BTreeMap::from([(DETROIT, there.clone())]);
+        own::is_given_up(&own, &sides)
+    };
+    assert!(!is_given_up(&there), "nothing is decided");
+    there.gave_way = vec![own.lineage[0].id];
+    // Its primary need not be heard: whoever follows it has its directory.
+    assert!(is_given_up(&there));
+    assert!(!own::is_given_up(
+        &there,
+        &BTreeMap::from([(BOSTON, own.clone())])
+    ));
+}
+
 #[test]
 fn a_formation_in_which_a_majority_agrees_gives_way_only_to_one_made_by_hand() {
     let mut before = side(original(), None, 120);
