@@ -3,8 +3,9 @@
 //! Always true: no room is made for a formation that, by the same rules, this one gives way to. Start at [`refusal`].
 
 use super::{Meeting, acting, meet};
+use crate::explanation::reason;
 use model::settings::PrimaryReturn;
-use model::{FormationId, FormationRef, Reason, ServerId, Side};
+use model::{Directory, FormationId, FormationRef, Reason, ServerId, Side};
 use std::collections::BTreeMap;
 
 /// Why no room is made for a server whose whole formation gives way with it; none: it is. `sides` is what the others say.
@@ -17,6 +18,16 @@ pub fn refusal(own: &Side, sides: &BTreeMap<ServerId, Side>, coming: &Side) -> O
         Meeting::GivesWay(why) | Meeting::Waits(why) => Some(why),
         Meeting::Stays(_) | Meeting::Strangers => None,
     }
+}
+
+/// Why nobody of a formation goes to a primary, whoever wants it; none: they may. Whom it removed its members refuse, and could not
+/// follow. Whoever followed that one is a member still, and comes with what was changed.
+pub fn stranger(directory: &Directory, primary: ServerId) -> Option<Reason> {
+    directory.removed(primary)?;
+    let detail = format!(
+        "{primary} was removed from this formation, whose members refuse it: those that followed it come by themselves, and what was changed with them is kept as a divergence"
+    );
+    Some(reason("member", false, detail))
 }
 
 /// Whether whoever comes for its whole formation is to be primary in this one: its own was the newer, and gave way because it

@@ -3,8 +3,8 @@
 use crate::fixture::{ALL, AT, BOSTON, DETROIT, NEWYORK, SEATTLE, made, ms, secs};
 use model::settings::PrimaryReturn;
 use model::{
-    Directory, FormationId, FormationRef, IncarnationId, Left, ResilienceMode, ServerId, Side,
-    Standing,
+    Directory, FormationId, FormationRef, IncarnationId, Left, Record, ResilienceMode, ServerId,
+    Side, Standing,
 };
 use policy::formations::{
     Action, Formations, Look, Meeting, Part, may_follow, meet, own, part, room,
@@ -371,6 +371,22 @@ fn no_formation_gives_way_to_whom_it_has_removed() {
         let action = eyes.look(at_ms);
         assert!(matches!(action, Some(Action::Enter { .. })), "{action:?}");
     }
+}
+
+/// Not even if an administrator wants it: nobody there could follow, and those that followed it come by themselves.
+#[test]
+fn nobody_goes_to_whom_his_formation_has_removed() {
+    let three = made().only(&[BOSTON, DETROIT, SEATTLE]).directory();
+    let removed = Record::Removed(NEWYORK, AT);
+    let records = three.records().chain([removed]);
+    let three = Directory::from_records(records).expect("a directory");
+    assert_eq!(room::stranger(&three, DETROIT), None);
+    let why = room::stranger(&three, NEWYORK).expect("it was removed");
+    assert!(
+        why.detail.contains("kept as a divergence"),
+        "{}",
+        why.detail
+    );
 }
 
 #[test]

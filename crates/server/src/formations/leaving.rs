@@ -43,8 +43,8 @@ pub(crate) enum EnterError {
     #[error("its primary does not answer")]
     NoAnswer,
     /// Those of this formation would refuse it, and could not follow.
-    #[error("its primary was removed from this formation meanwhile")]
-    Removed,
+    #[error("{}", .0.detail)]
+    Removed(Reason),
     /// The disk, or consensus.
     #[error(transparent)]
     Switch(#[from] SwitchError),
@@ -75,6 +75,7 @@ pub(crate) async fn enter(node: &Node, entering: Entering) -> Result<(), EnterEr
         formation, primary, ..
     } = entering;
     let _mark = Mark::set(node);
+    not_to_a_stranger(node, primary).map_err(EnterError::Removed)?;
     let request = Request::Enter {
         side: Box::new(node.side()),
         formation,
@@ -90,11 +91,9 @@ pub(crate) async fn enter(node: &Node, entering: Entering) -> Result<(), EnterEr
         Ok(Answer::Failed(failure)) => return Err(EnterError::Refused(failure)),
         Ok(_) | Err(_) => return Err(EnterError::NoAnswer),
     };
-    let directory = node.directory();
-    if directory.removed(primary).is_some() {
-        return Err(EnterError::Removed);
-    }
-    let before = directory.group().formation.this;
+    // It may have been removed meanwhile.
+    not_to_a_stranger(node, primary).map_err(EnterError::Removed)?;
+    let before = node.directory().group().formation.this;
     let incarnation = keys::fresh(IncarnationId::from_bytes)?;
     tracing::info!(from = before.number, %formation, reasons = ?entering.reasons, "this server leaves its formation for another");
     let replica = node.replica();
@@ -113,6 +112,11 @@ pub(crate) async fn enter(node: &Node, entering: Entering) -> Result<(), EnterEr
         entering.reasons,
     );
     Ok(())
+}
+
+fn not_to_a_stranger(node: &Node, primary: ServerId) -> Result<(), Reason> {
+    let stranger = room::stranger(&node.directory(), primary);
+    stranger.map_or(Ok(()), Err)
 }
 
 /// Makes room for a server that leaves its formation for this one.

@@ -46,6 +46,7 @@ pub(crate) async fn enter(server: &Arc<Server>, entering: Entering) -> Result<()
         formation, primary, ..
     } = entering;
     let _mark = Mark::set(server);
+    not_to_a_stranger(server, primary)?;
     let request = Request::Enter {
         side: Box::new(server.side()),
         formation,
@@ -61,10 +62,7 @@ pub(crate) async fn enter(server: &Arc<Server>, entering: Entering) -> Result<()
         Ok(Answer::Failed(failure)) => return Err(failure),
         Ok(_) | Err(_) => return Err(unfit("its primary does not answer")),
     };
-    let state = server.replica.state();
-    if server.directory(&state).removed(primary).is_some() {
-        return Err(unfit("its primary was removed from this one meanwhile"));
-    }
+    not_to_a_stranger(server, primary)?;
     let incarnation = server.fresh_id(IncarnationId::from_bytes);
     let before = server.formation_words();
     let why = entering.reasons.first();
@@ -82,6 +80,12 @@ pub(crate) async fn enter(server: &Arc<Server>, entering: Entering) -> Result<()
     let to = crate::fixture::number_of(primary);
     server.say(format!("{how}: from {before} to that of {to}: {why}"));
     Ok(())
+}
+
+fn not_to_a_stranger(server: &Server, primary: ServerId) -> Result<(), Failure> {
+    let state = server.replica.state();
+    let stranger = room::stranger(server.directory(&state), primary);
+    stranger.map_or(Ok(()), |why| Err(unfit(why.detail)))
 }
 
 /// Makes room for a server that leaves its formation for this one.
