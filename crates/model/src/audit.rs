@@ -1,7 +1,7 @@
 //! The audit log: each change that somebody made to what people edit, who, from where, when, and what there was before and after.
 //!
 //! Always true: no hash of a password is in it. What servers do by themselves is in the journal only, and so is who opens
-//! sessions. Start at [`Command::audited`]; `apply` writes the entries.
+//! sessions. Start at [`Command::is_audited`]; `apply` writes the entries.
 
 use crate::change::{Author, Command};
 use crate::directory::Directory;
