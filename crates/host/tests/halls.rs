@@ -148,6 +148,10 @@ async fn a_session_that_did_not_come_up_is_kept_no_longer() {
     assert_eq!(status.session, session);
     let mut viewer = Viewer::attach(&other.dir, 1).await;
     viewer.ask("still there", "still there").await;
+    let pid = rustix::process::Pid::from_raw(status.pid.cast_signed()).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told to go");
+    drop((viewer, left, other));
+    until("the process to go", || is_empty(&folder)).await;
 }
 
 #[tokio::test]
