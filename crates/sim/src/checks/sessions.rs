@@ -116,7 +116,11 @@ fn drained(
         moved && it.ended >= Some(since)
     };
     let moved = here().filter(|it| by_move(it)).count().to_string();
-    let kept = here().filter(|it| it.is_live()).count().to_string();
+    let by_application = |it: &Session| {
+        let keeps = after.app(&it.app).map(|app| app.on_drain) == Some(OnDrain::Keep);
+        it.is_live() && it.created <= since && keeps
+    };
+    let kept = here().filter(|it| by_application(it)).count().to_string();
     let event = after
         .events_back()
         .find(|event| event.kind == EventKind::ServerDrained);
