@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
+use std::num::NonZero;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::{programs, setup};
+
+/// How many tests of a suite run at once.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// Runs all tests, or those whose name contains `filter`; says whether all passed.
 ///
@@ -21,6 +25,11 @@ pub(crate) fn all(root: &Path, filter: Option<&str>) -> Result<bool> {
     setup::run(setup::For::Tests)?;
     let mut cargo = programs::cargo(root);
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    if std::env::var_os(THREADS).is_none() {
+        // The longest suites wait most of the time: one test more than there are processors keeps these busy.
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        cargo.env(THREADS, (processors + 1).to_string());
+    }
     if let Some(filter) = filter {
         cargo.args(["--", filter]);
     }
