@@ -6,7 +6,7 @@ use super::extract::{Body, IfMatch, Named, NamedIn};
 use super::problem::Problem;
 use super::retry::edit;
 use super::show;
-use super::users::{account, role};
+use super::users::{account, may_change_login, role};
 use crate::api_tokens::{self, Made};
 use crate::node::Node;
 use axum::Json;
@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use model::change::Kind;
 use model::settings::value::nearest;
-use model::{ApiTokenName, Command, Refusal, Role, User, UserName};
+use model::{ApiTokenName, Command, Refusal, User, UserName};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub(super) async fn add(
     NamedIn(name, token): NamedIn<UserName, ApiTokenName>,
     Body(request): Body<ApiTokenRequest>,
 ) -> Result<(StatusCode, Json<MadeApiToken>), Problem> {
-    may_manage(&caller, &name)?;
+    may_change_login(&node, &caller, &name)?;
     let lifetime = request.lifetime_s.unwrap_or(LIFETIME_S);
     if !LIFETIMES_S.contains(&lifetime) {
         return Err(Problem::invalid(
@@ -99,7 +99,7 @@ pub(super) async fn remove(
     caller: Caller,
     NamedIn(name, token): NamedIn<UserName, ApiTokenName>,
 ) -> Result<StatusCode, Problem> {
-    may_manage(&caller, &name)?;
+    may_change_login(&node, &caller, &name)?;
     edit(&node, &caller, IfMatch(None), |directory| {
         let user = account(directory, &name)?;
         let mut tokens = user.api_tokens.clone();
@@ -126,12 +126,4 @@ fn with_tokens(user: &User, api_tokens: Vec<model::ApiToken>) -> (u64, Command) 
         expect: Some(expect),
     };
     (expect, command)
-}
-
-fn may_manage(caller: &Caller, name: &UserName) -> Result<(), Problem> {
-    if caller.role < Role::Admin && caller.account() != Some(name) {
-        let why = "only an administrator makes and revokes tokens of somebody else";
-        return Err(Problem::not_allowed(why));
-    }
-    Ok(())
 }

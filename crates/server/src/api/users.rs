@@ -56,6 +56,26 @@ pub(super) fn account<'a>(
     })
 }
 
+/// Whether a caller may change what an account logs in with: an administrator of any, everybody of his own, but not by a token
+/// that allows less than the account may; it would get itself more.
+pub(super) fn may_change_login(
+    node: &Node,
+    caller: &Caller,
+    name: &UserName,
+) -> Result<(), Problem> {
+    if caller.role < Role::Admin && caller.account() != Some(name) {
+        let why = "only an administrator changes what somebody else logs in with";
+        return Err(Problem::not_allowed(why));
+    }
+    let directory = node.directory();
+    let user = account(&directory, name)?;
+    if caller.role < user.role {
+        let why = "this token allows less than its user may: it changes nothing that the user logs in with";
+        return Err(Problem::not_allowed(why));
+    }
+    Ok(())
+}
+
 pub(super) fn role(word: &str) -> Result<Role, Problem> {
     Role::ALL
         .into_iter()
@@ -153,12 +173,7 @@ pub(super) async fn set_password(
     version: IfMatch,
     Body(request): Body<PasswordRequest>,
 ) -> Result<Response, Problem> {
-    if caller.role < Role::Admin && caller.account() != Some(&name) {
-        return Err(Problem::not_allowed(
-            "only an administrator sets the password of somebody else",
-        ));
-    }
-    account(&node.directory(), &name)?;
+    may_change_login(&node, &caller, &name)?;
     let password = hash(&node, &request.password).await?;
     edit(&node, &caller, version, |directory| {
         let mut user = account(directory, &name)?.clone();

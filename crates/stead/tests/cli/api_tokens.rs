@@ -63,6 +63,23 @@ fn a_program_does_what_its_token_allows() {
     assert_eq!(audited[0]["who"], "carl");
     assert!(from.ends_with(" with token nightly"), "{from}");
 
+    // A token that allows less than its user may gets itself no more.
+    let more: [&[&str]; 3] = [
+        &["user", "token", "add", "carl", "another"],
+        &["user", "token", "remove", "carl", "nightly"],
+        &["user", "passwd", "carl", "--password-file", &password],
+    ];
+    for arguments in more {
+        let (code, told) = with_token(&server, &watching, arguments);
+        assert!(
+            code == 4 && told.contains("allows less"),
+            "{arguments:?}: {told}"
+        );
+    }
+    let (code, told) = with_token(&server, &nightly, more[0]);
+    assert_eq!(code, 0, "{told}");
+    server.json(&["user", "token", "remove", "carl", "another"]);
+
     // What the user may no more, the token does not allow either.
     server.json(&["user", "set", "carl", "--role", "viewer"]);
     assert_eq!(
