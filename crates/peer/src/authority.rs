@@ -338,20 +338,23 @@ mod tests {
         RequestedKey::from_request(&key.certificate_request().unwrap()).unwrap()
     }
 
+    fn peer_certificate(
+        authority: &Authority,
+        key: &PrivateKey,
+        address: &Address,
+        validity: Validity,
+    ) -> Issued {
+        authority
+            .issue_peer(&request(key), GROUP, SERVER, address, validity)
+            .unwrap()
+    }
+
     #[test]
     fn a_peer_certificate_says_whose_it_is_and_for_how_long() {
         let authority = Authority::make(GROUP, NOW).unwrap();
         let key = PrivateKey::make().unwrap();
         let address = "[::1]:5427".parse().unwrap();
-        let issued = authority
-            .issue_peer(
-                &request(&key),
-                GROUP,
-                SERVER,
-                &address,
-                Validity::ordinary(NOW),
-            )
-            .unwrap();
+        let issued = peer_certificate(&authority, &key, &address, Validity::ordinary(NOW));
         let facts = CertificateFacts::read(&issued.certificate).unwrap();
         assert_eq!(
             facts.name,
@@ -370,15 +373,7 @@ mod tests {
         assert_eq!(facts.alternatives, peer_alternatives(&address));
         assert!(!facts.renewal_due(NOW.after(59 * DAY)));
         assert!(facts.renewal_due(NOW.after(60 * DAY)));
-        let again = authority
-            .issue_peer(
-                &request(&key),
-                GROUP,
-                SERVER,
-                &address,
-                Validity::ordinary(NOW),
-            )
-            .unwrap();
+        let again = peer_certificate(&authority, &key, &address, Validity::ordinary(NOW));
         assert_ne!(
             facts.serial,
             CertificateFacts::read(&again.certificate).unwrap().serial
@@ -397,9 +392,7 @@ mod tests {
                 from: NOW,
                 lifetime: Duration::from_secs(seconds),
             };
-            let issued = authority
-                .issue_peer(&request(&key), GROUP, SERVER, &address, validity)
-                .unwrap();
+            let issued = peer_certificate(&authority, &key, &address, validity);
             let facts = CertificateFacts::read(&issued.certificate).unwrap();
             let due = facts.renew_at().since(NOW);
             let expected = Duration::from_secs(seconds) * 2 / 3;
@@ -451,15 +444,7 @@ mod tests {
         let other = Authority::make(GROUP, NOW).unwrap();
         let key = PrivateKey::make().unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
-        let issued = authority
-            .issue_peer(
-                &request(&key),
-                GROUP,
-                SERVER,
-                &address,
-                Validity::ordinary(NOW),
-            )
-            .unwrap();
+        let issued = peer_certificate(&authority, &key, &address, Validity::ordinary(NOW));
         let verify = |root: &Authority, at: UnixMillis| {
             let mut roots = RootCertStore::empty();
             roots.add(root.certificate().clone()).unwrap();
@@ -494,15 +479,7 @@ mod tests {
         ));
         let key = PrivateKey::make().unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
-        let leaf = authority
-            .issue_peer(
-                &request(&key),
-                GROUP,
-                SERVER,
-                &address,
-                Validity::ordinary(NOW),
-            )
-            .unwrap();
+        let leaf = peer_certificate(&authority, &key, &address, Validity::ordinary(NOW));
         assert!(matches!(
             Authority::from_parts(leaf.certificate, key.pkcs8().clone()),
             Err(AuthorityError::NoAuthority)

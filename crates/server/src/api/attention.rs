@@ -317,6 +317,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_has_expired_is_an_error() {
+        let severity = |notice| expiry(notice, UnixMillis(0), "it").map(|item| item.severity);
+        assert_eq!(severity(None), None);
+        for near in [Notice::Month, Notice::Week, Notice::Day] {
+            assert_eq!(severity(Some(near)).as_deref(), Some("warning"));
+        }
+        assert_eq!(severity(Some(Notice::Over)).as_deref(), Some("error"));
+    }
+
+    #[test]
     fn spans_in_words() {
         for (millis, expected) in [
             (800, "800 ms"),

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use std::collections::BTreeSet;
-use testkit::{Group, Machine, event, events, eventually, eventually_some, seconds, text};
+use std::net::TcpStream;
+use testkit::{Group, Machine, Process, event, events, eventually, eventually_some, seconds, text};
 
 /// The server that holds no seal key: others grant it everything.
 const WITNESS: usize = 3;
@@ -14,6 +15,23 @@ fn four_with_a_witness() -> Group {
     group.join_as_witness(WITNESS);
     group.wait_for_voters();
     group
+}
+
+/// Somebody who uses a terminal, and his `stead connect`.
+fn at_a_terminal(group: &Group) -> (Process, TcpStream) {
+    group.add_user(0, "ann");
+    group.add_app(0, "shell", &["--launch", "@pty /bin/sh"]);
+    let connect = group.connect(None, "ann", "card.1", "shell");
+    let port = testkit::listening(&connect, seconds(20));
+    let viewer = TcpStream::connect(port).expect("stead connect listens");
+    (connect, viewer)
+}
+
+/// A server that neither is primary nor hosts the session.
+fn bystander(group: &Group, connect: &Process) -> usize {
+    let host = text(&event(connect, "ready", seconds(1)), "host");
+    let mut others = (1..WITNESS).filter(|index| group.server(*index).name() != host);
+    others.next().expect("one of two hosts nothing")
 }
 
 /// Servers that have said in the journal that they have new certificates, after an entry of it, and why.
@@ -63,11 +81,7 @@ fn all_names(group: &Group) -> BTreeSet<String> {
 fn certificates_renew_themselves() {
     let _machine = Machine::shared();
     let mut group = four_with_a_witness();
-    group.add_user(0, "ann");
-    group.add_app(0, "shell", &["--launch", "@pty /bin/sh"]);
-    let connect = group.connect(None, "ann", "card.1", "shell");
-    let port = testkit::listening(&connect, seconds(20));
-    let mut viewer = std::net::TcpStream::connect(port).expect("stead connect listens");
+    let (connect, mut viewer) = at_a_terminal(&group);
     let before: Vec<String> = (0..4).map(|index| shown(&group, index)).collect();
     let seq = newest_event(&group);
     // A shorter life holds at once.
@@ -88,9 +102,8 @@ fn certificates_renew_themselves() {
     });
     says(&mut viewer, "echo still-$((40 + 2))", "still-42");
     sleeps_through_expiry(&mut group, WITNESS);
-    let host = text(&event(&connect, "ready", seconds(1)), "host");
-    let voter = (1..WITNESS).find(|index| group.server(*index).name() != host);
-    sleeps_through_expiry(&mut group, voter.expect("one of two hosts nothing"));
+    let voter = bystander(&group, &connect);
+    sleeps_through_expiry(&mut group, voter);
     says(&mut viewer, "echo again-$((40 + 3))", "again-43");
     assert!(
         events(&connect, "session-lost").is_empty(),
@@ -152,7 +165,7 @@ fn in_a_month() -> String {
 }
 
 /// What is typed into a terminal is answered there.
-fn says(viewer: &mut std::net::TcpStream, line: &str, answer: &str) {
+fn says(viewer: &mut TcpStream, line: &str, answer: &str) {
     use std::io::Write;
     viewer
         .write_all(format!("{line}\n").as_bytes())
@@ -180,14 +193,8 @@ fn phases(group: &Group) -> Vec<String> {
 fn the_secret_rotates() {
     let _machine = Machine::shared();
     let mut group = four_with_a_witness();
-    group.add_user(0, "ann");
-    group.add_app(0, "shell", &["--launch", "@pty /bin/sh"]);
-    let connect = group.connect(None, "ann", "card.1", "shell");
-    let port = testkit::listening(&connect, seconds(20));
-    let mut viewer = std::net::TcpStream::connect(port).expect("stead connect listens");
-    let host = text(&event(&connect, "ready", seconds(1)), "host");
-    let away = (1..WITNESS).find(|index| group.server(*index).name() != host);
-    let away = away.expect("one of two hosts nothing");
+    let (connect, mut viewer) = at_a_terminal(&group);
+    let away = bystander(&group, &connect);
     let name = group.server(away).name().to_owned();
     let first = proves(&group, 0);
 
