@@ -57,6 +57,9 @@ pub enum Target {
     },
 }
 
+/// Says by which authority the caller knows the group.
+const AUTHORITY_HEADER: &str = "stead-authority";
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -270,6 +273,9 @@ impl Api {
                 .map_err(|error| ApiError::Request(error.into()))?;
             value.set_sensitive(true);
             builder = builder.header(header::AUTHORIZATION, value);
+        }
+        if let Some(trust) = &self.trust {
+            builder = builder.header(AUTHORITY_HEADER, trust.pin().to_string());
         }
         let body = match &call.body {
             Some(body) => {

@@ -194,6 +194,7 @@ impl Conversation {
         let request = Request::Hello {
             protocol: PROTOCOL,
             version,
+            authority: trust.pin().mark(),
         };
         match conversation
             .ask(&request, HELLO_LIMIT)

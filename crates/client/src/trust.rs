@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
-use model::{GroupId, ServerId};
+use model::{AuthorityMark, GroupId, ServerId};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider, verify_tls13_signature};
@@ -47,6 +47,15 @@ impl Fingerprint {
     /// The digest without `sha256:`, in hexadecimal; fit for a file name.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What the authority is known by among servers.
+    pub fn mark(&self) -> AuthorityMark {
+        let mut mark = AuthorityMark::default();
+        for (to, from) in mark.0.iter_mut().zip(self.0) {
+            *to = from;
+        }
+        mark
     }
 
     fn fits(&self, der: &[u8]) -> bool {

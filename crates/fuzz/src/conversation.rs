@@ -226,6 +226,7 @@ pub(crate) fn client_conversation_seeds() -> Vec<Vec<u8>> {
         Request::Hello {
             protocol: 2,
             version: "x".repeat(800),
+            authority: Default::default(),
         },
     ]);
     let long = wrong + 1;

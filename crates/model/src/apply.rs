@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 mod apps;
+mod authority;
 mod bounds;
 mod divergence;
 mod draining;
@@ -192,7 +193,6 @@ impl Applying<'_> {
             Command::RemoveUser { name } => self.remove_user(name),
             Command::PutApp { app, expect } => self.put_app(app, *expect),
             Command::RemoveApp { name } => self.remove_app(name),
-            Command::Invite { invitation } => self.invite(invitation),
             Command::CreateSession {
                 session,
                 token,
@@ -223,8 +223,10 @@ impl Applying<'_> {
             | Command::BindToken { .. } => self.about_gateways(command),
             Command::PutToken { token, expect } => self.put_token(token, *expect),
             Command::RemoveToken { token } => self.remove_token(token),
-            Command::SetAuthority { authority } => self.set_authority(authority),
-            Command::ChangeSecret { change } => self.change_secret(change),
+            Command::Invite { .. }
+            | Command::ChangeAuthority { .. }
+            | Command::ChangeSecret { .. }
+            | Command::RevokeCertificates { .. } => self.about_trust(command),
             Command::ChangePause { change } => self.change_pause(change),
             Command::KeepDivergence { .. }
             | Command::ApplyDiverged { .. }

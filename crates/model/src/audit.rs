@@ -9,7 +9,7 @@ use crate::divergence::{Content, Subject, changed};
 use crate::fields::Fields;
 use crate::id::{FormationId, InvitationId, SessionId};
 use crate::time::UnixMillis;
-use crate::trust::SecretChange;
+use crate::trust::{AuthorityChange, SecretChange};
 use crate::user::{ApiToken, PasswordHash, User};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -151,8 +151,9 @@ impl Command {
             Self::EndSession { session, .. } | Self::MoveSession { session, .. } => {
                 vec![About::Session(*session)]
             }
-            Self::SetAuthority { .. } => vec![About::Authority],
+            Self::ChangeAuthority { .. } => vec![About::Authority],
             Self::ChangeSecret { .. } => vec![About::Secret],
+            Self::RevokeCertificates { server, .. } => servers(&[*server]),
             Self::DiscardDiverged { formation, .. } => vec![About::Divergence(*formation)],
             _ => Vec::new(),
         }
@@ -191,19 +192,13 @@ impl Command {
                 ("standing", invitation.standing.as_str().to_owned()),
                 ("expires", invitation.expires.to_string()),
             ],
-            Self::ChangeSecret { change } => match change {
-                SecretChange::Begin {
-                    mark, reason: why, ..
-                } => {
-                    let mut details: Vec<_> = reason(why);
-                    details.extend([("phase", "begun".to_owned()), ("secret", mark.to_string())]);
-                    details
-                }
-                SecretChange::Finish { mark, .. } => vec![
-                    ("phase", "finished".to_owned()),
-                    ("secret", mark.to_string()),
-                ],
-            },
+            Self::ChangeAuthority { change } => authority_details(change),
+            Self::RevokeCertificates { reason: why, .. } => {
+                let mut details: Vec<_> = reason(why);
+                details.push(("certificates", "revoked".to_owned()));
+                details
+            }
+            Self::ChangeSecret { change } => secret_details(change),
             Self::AdmitServer { invitation, .. } => {
                 let by = directory.invitation(*invitation).map(|it| it.by.clone());
                 let by = by.map(|by| ("invited_by", by));
@@ -222,6 +217,38 @@ impl Command {
                 session(*id, by).chain([to]).collect()
             }
             _ => Vec::new(),
+        }
+    }
+}
+
+fn secret_details(change: &SecretChange) -> Vec<(&'static str, String)> {
+    let (why, phase, mark) = match change {
+        SecretChange::Begin { mark, reason, .. } => (reason.as_ref(), "begun", mark),
+        SecretChange::Finish { mark, .. } => (None, "finished", mark),
+    };
+    let why = why.map(|why| ("reason", why.clone()));
+    let phase = [("phase", phase.to_owned()), ("secret", mark.to_string())];
+    why.into_iter().chain(phase).collect()
+}
+
+fn authority_details(change: &AuthorityChange) -> Vec<(&'static str, String)> {
+    let why = |why: &Option<String>| why.iter().map(|why| ("reason", why.clone())).collect();
+    match change {
+        AuthorityChange::Begin { next, reason, .. } => {
+            let mut details: Vec<_> = why(reason);
+            details.push(("step", "begun".to_owned()));
+            details.push(("next", next.fingerprint.clone()));
+            details
+        }
+        AuthorityChange::Advance { other, phase, .. } => vec![
+            ("step", "ended".to_owned()),
+            ("phase", phase.as_str().to_owned()),
+            ("other", other.clone()),
+        ],
+        AuthorityChange::Withdraw { reason } => {
+            let mut details: Vec<_> = why(reason);
+            details.push(("step", "withdrawn".to_owned()));
+            details
         }
     }
 }
@@ -245,7 +272,7 @@ impl Before {
                 Command::ApplyDiverged { .. } => Some(Action::Applied),
                 Command::DiscardDiverged { .. } => Some(Action::Discarded),
                 Command::Invite { .. } => Some(Action::Added),
-                Command::SetAuthority { .. } | Command::ChangeSecret { .. } => {
+                Command::ChangeAuthority { .. } | Command::ChangeSecret { .. } => {
                     Some(Action::Changed)
                 }
                 _ => None,

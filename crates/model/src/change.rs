@@ -6,7 +6,6 @@ use crate::application::Application;
 use crate::backups::BackupEdit;
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::{Event, Reason};
-use crate::formation::ChangeName;
 use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, IncarnationId, InvitationId, ServerId, SessionId};
 use crate::name::{AppName, GatewayName, Token, UserName};
@@ -15,14 +14,15 @@ use crate::server::{ExternalAddress, Mode, Server};
 use crate::session::{Observation, Registration};
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
-use crate::trust::{Invitation, SecretChange};
+use crate::trust::{AuthorityChange, Invitation, KeyMark, SecretChange};
 use crate::user::User;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+mod outcome;
 mod refusal;
 
+pub use outcome::{Applied, Outcome};
 pub use refusal::{Kind, Refusal, SessionLimit};
 
 /// Who asked for a change.
@@ -119,6 +119,8 @@ pub enum Command {
         peer_address: String,
         /// Where clients reach it now.
         client_address: String,
+        /// The key of its peer certificate.
+        peer_key: KeyMark,
     },
     /// A server acts as primary from now on; the first change of a new primary.
     TakePrimary {
@@ -242,10 +244,10 @@ pub enum Command {
         /// The events, in order.
         events: Vec<Event>,
     },
-    /// The authority's key and the like were renewed or sealed anew.
-    SetAuthority {
-        /// The authority.
-        authority: Box<crate::trust::Authority>,
+    /// The group's authority rotates: a step of it.
+    ChangeAuthority {
+        /// Which step.
+        change: Box<AuthorityChange>,
     },
     /// Changes one place of the list of backup primaries.
     EditBackups {
@@ -356,6 +358,15 @@ pub enum Command {
         /// Which step.
         change: SecretChange,
     },
+    /// The certificates that a server has now are refused; it gets others.
+    RevokeCertificates {
+        /// Whose.
+        server: ServerId,
+        /// The key of its peer certificate.
+        key: KeyMark,
+        /// Why, in words.
+        reason: Option<String>,
+    },
 }
 
 impl Command {
@@ -411,8 +422,9 @@ impl Command {
             | Self::RemoveGateway { .. }
             | Self::PutToken { .. }
             | Self::RemoveToken { .. }
-            | Self::SetAuthority { .. }
+            | Self::ChangeAuthority { .. }
             | Self::ChangeSecret { .. }
+            | Self::RevokeCertificates { .. }
             | Self::ApplyDiverged { .. }
             | Self::DiscardDiverged { .. } => true,
             Self::ChangePause { change } => !matches!(change, PauseChange::RunOut),
@@ -445,46 +457,4 @@ impl Change {
             );
         !by_itself && self.command.is_user_change()
     }
-}
-
-/// What came of an accepted change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// It is done.
-    Done,
-    /// The session that the token has now.
-    Session {
-        /// Its id.
-        session: SessionId,
-        /// Its host.
-        host: ServerId,
-        /// Whether this change made it.
-        created: bool,
-    },
-    /// What a host must do with the sessions that it registered.
-    Registered {
-        /// Sessions that are over as far as the group is concerned: their keepers are to end.
-        end: Vec<SessionId>,
-    },
-    /// What came of applying or discarding what a formation that gave way had changed.
-    Divergence {
-        /// How many records were applied or discarded.
-        done: u32,
-        /// How many are left.
-        left: u32,
-        /// Those that could not be applied and why, the first [`Command::REFUSED_LIMIT`] of them.
-        refused: Vec<(Subject, Refusal)>,
-    },
-}
-
-/// What applying a change gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// The change's name: for a change that was answered before, the name under which it was.
-    pub name: ChangeName,
-    /// What came of it.
-    pub outcome: Result<Outcome, Refusal>,
-    /// The events that it made, for the server that applied it: they are in the journal, and are not sent.
-    #[serde(skip)]
-    pub events: Vec<Arc<Event>>,
 }

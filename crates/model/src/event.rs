@@ -114,11 +114,13 @@ pub enum EventKind {
     SecretRotated,
     /// A backend that a host checks does not accept any more, or again.
     BackendReachability,
+    /// The certificates of a server are refused from now on.
+    CertificateRevoked,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -160,6 +162,7 @@ impl EventKind {
         Self::CertificateExpiring,
         Self::SecretRotated,
         Self::BackendReachability,
+        Self::CertificateRevoked,
     ];
 
     /// The word used everywhere.
@@ -206,6 +209,7 @@ impl EventKind {
             Self::CertificateExpiring => "certificate-expiring",
             Self::SecretRotated => "secret-rotated",
             Self::BackendReachability => "backend-reachability",
+            Self::CertificateRevoked => "certificate-revoked",
         }
     }
 
@@ -237,7 +241,7 @@ impl EventKind {
             Self::PrimaryResumed => {
                 "The primary accepts changes again after a pause, without another having taken its place."
             }
-            Self::AuthorityChanged => "The group's authority was renewed or sealed anew.",
+            Self::AuthorityChanged => "The group's authority rotates, or has rotated.",
             Self::GroupPaused => "Automatic failover was paused for maintenance.",
             Self::GroupResumed => "A pause of automatic failover ended, by hand or by itself.",
             Self::ModeChanged => "The group is in quorum mode now, or in availability mode.",
@@ -270,6 +274,9 @@ impl EventKind {
             }
             Self::BackendReachability => {
                 "A backend that a host checks does not accept any more, or again."
+            }
+            Self::CertificateRevoked => {
+                "The certificates that a server had are refused from now on; it gets others."
             }
         }
     }

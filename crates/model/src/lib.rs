@@ -60,7 +60,10 @@ pub use session::{EndReason, Observation, Registration, Seen, Session, SessionSt
 pub use settings::{SettingError, Settings};
 pub use time::UnixMillis;
 pub use token::RegisteredToken;
-pub use trust::{Authority, GroupSecret, Invitation, SecretChange, SecretMark};
+pub use trust::{
+    Authority, AuthorityChange, AuthorityMark, GroupSecret, Invitation, KeyMark, RotationPhase,
+    SecretChange, SecretMark, Succession,
+};
 pub use user::{ApiToken, Role, User};
 
 /// The newest feature level that this code can work at.

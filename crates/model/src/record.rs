@@ -17,7 +17,7 @@ use crate::server::Server;
 use crate::session::Session;
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
-use crate::trust::{Authority, GroupSecret, Invitation};
+use crate::trust::{Authority, GroupSecret, Invitation, Succession};
 use crate::user::User;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -155,6 +155,8 @@ pub struct Group {
     pub last_user_change: u64,
     /// The group secret.
     pub secret: GroupSecret,
+    /// The authorities besides the one in force. Shared: the group's record is copied with every change.
+    pub succession: Arc<Succession>,
 }
 
 impl Group {

@@ -3,6 +3,7 @@
 use crate::id::{IncarnationId, ServerId};
 use crate::name::ServerName;
 use crate::time::UnixMillis;
+use crate::trust::KeyMark;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -141,9 +142,16 @@ pub struct Server {
     pub started: bool,
     /// The number of the change that made or last changed this record.
     pub version_number: u64,
+    /// The key of its peer certificate, as it said itself.
+    pub peer_key: KeyMark,
+    /// Keys of it that are refused, the newest first, [`Self::REVOKED_LIMIT`] at most: whoever shows one may ask for another certificate
+    /// and for nothing else.
+    pub revoked: Vec<KeyMark>,
 }
 
 impl Server {
+    /// How many refused keys of a server are remembered; certificates of older ones have expired.
+    pub const REVOKED_LIMIT: usize = 16;
     /// The power rating of an ordinary server.
     pub const POWER_DEFAULT: u32 = 1000;
     /// The power ratings that make sense.

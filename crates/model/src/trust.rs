@@ -36,6 +36,163 @@ pub struct Authority {
     pub expires: UnixMillis,
 }
 
+/// Tells one authority from another: the first bytes of the fingerprint of its certificate.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct AuthorityMark(pub [u8; 16]);
+
+impl fmt::Display for AuthorityMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Tells one key of a server from another: SHA-256 of the public key. The default stands for one that is not known.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct KeyMark(pub [u8; 32]);
+
+/// The authorities that are accepted besides the one in force, or were before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Succession {
+    /// A server left that could open what the seal key seals; ends when another authority is introduced for that reason.
+    pub exposed: Option<Exposed>,
+    /// The rotation that is under way.
+    pub rotation: Option<AuthorityRotation>,
+    /// Those that are accepted no more, the newest first, [`Self::FORMER_LIMIT`] at most: with a certificate of theirs a server that was
+    /// away may ask for another one, and for nothing else.
+    pub former: Vec<FormerAuthority>,
+}
+
+impl Succession {
+    /// How many authorities of before are remembered.
+    pub const FORMER_LIMIT: usize = 3;
+
+    /// The authority that servers accept besides the one in force.
+    pub fn accepted(&self) -> Option<&AuthorityRotation> {
+        let rotation = self.rotation.as_ref();
+        rotation.filter(|rotation| rotation.phase != RotationPhase::Pinned)
+    }
+}
+
+/// A server that left knows the authority's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposed {
+    /// Its name.
+    pub by: String,
+    /// When it left.
+    pub at: UnixMillis,
+}
+
+/// How far the rotation of the authority is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RotationPhase {
+    /// The members learn to accept the next authority; the present one still issues.
+    Introduced,
+    /// The next authority is in force, and the members get certificates of it; the one before is still accepted.
+    Issuing,
+    /// It was taken back: the authority of before is in force again, and the one that was to come is accepted until nobody has
+    /// certificates of it.
+    Withdrawn,
+    /// Servers do not accept the one before any more; clients that know only its fingerprint still get in.
+    Pinned,
+}
+
+impl RotationPhase {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Introduced => "introduced",
+            Self::Issuing => "issuing",
+            Self::Withdrawn => "withdrawn",
+            Self::Pinned => "pinned",
+        }
+    }
+}
+
+/// A rotation of the authority that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityRotation {
+    /// How far it is.
+    pub phase: RotationPhase,
+    /// Since when it is so far.
+    pub since: UnixMillis,
+    /// The authority that is not in force: the next one at first, the one before later.
+    pub other: OtherAuthority,
+    /// The next authority's certificate as the one before signed it (DER): whoever trusts that one can trust the next. There is none in
+    /// the other direction: with it, whatever the one before issues would be trusted as long as the next one is.
+    pub bridge: Vec<u8>,
+    /// For how long after the next one came into force clients that know only the fingerprint of before get in, in milliseconds.
+    pub clients_ms: u64,
+    /// Until when these get in, once that is known.
+    pub clients_until: Option<UnixMillis>,
+    /// Whether it waits for members that are away. It does not where somebody who left knows the key of the one before.
+    pub waits: bool,
+    /// Why, in words; absent where somebody just wanted it.
+    pub reason: Option<String>,
+}
+
+/// An authority that is not in force now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherAuthority {
+    /// Its certificate, DER.
+    pub certificate: Vec<u8>,
+    /// `sha256:HEX` of the certificate.
+    pub fingerprint: String,
+    /// Its private key, sealed; nothing once it cannot come into force again.
+    pub key: Sealed,
+    /// When its certificate expires.
+    pub expires: UnixMillis,
+}
+
+/// An authority that is not accepted any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerAuthority {
+    /// Its certificate, DER.
+    pub certificate: Vec<u8>,
+    /// What leads from it to the one that came after it (DER); nothing where it was taken back.
+    pub bridge: Vec<u8>,
+    /// Since when it is not accepted.
+    pub ended: UnixMillis,
+}
+
+/// A step of a rotation of the authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuthorityChange {
+    /// Another one is introduced.
+    Begin {
+        /// The next one.
+        next: OtherAuthority,
+        /// See [`AuthorityRotation::bridge`].
+        bridge: Vec<u8>,
+        /// How long after it came into force clients that know only the fingerprint of before get in, in milliseconds.
+        clients_ms: u64,
+        /// See [`AuthorityRotation::waits`].
+        waits: bool,
+        /// Why, in words; absent where somebody just wanted it.
+        reason: Option<String>,
+    },
+    /// It goes on with the next step: `introduced`, `issuing`, `pinned`, over; or `withdrawn`, over.
+    Advance {
+        /// The fingerprint of [`AuthorityRotation::other`].
+        other: String,
+        /// How far it is.
+        phase: RotationPhase,
+        /// The members that have not confirmed, where somebody decided not to wait for them.
+        unconfirmed: Vec<ServerId>,
+    },
+    /// It is taken back; possible while the one before is still accepted.
+    Withdraw {
+        /// Why, in words.
+        reason: Option<String>,
+    },
+}
+
 /// The group secret: which one is in force, and whether the one before is still accepted. The default stands for one that
 /// nobody has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,6 +35,9 @@ pub const BACKDATED: Duration = Duration::from_secs(60 * 60);
 /// The same, at least.
 pub(crate) const LEAST_BACKDATED: Duration = Duration::from_secs(120);
 
+/// The most bridges that may lead from an authority of before to what the one in force issues.
+const BRIDGES: u8 = model::Succession::FORMER_LIMIT as u8 + 1;
+
 /// Why the authority cannot be made, read or used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
@@ -117,13 +120,41 @@ impl Authority {
             from: now,
             lifetime: AUTHORITY_LIFETIME,
         };
-        let mut wish = params(validity.ends())?;
-        // The group's id keeps the subjects of two groups apart: clients that trust both can tell which is meant.
-        wish.distinguished_name = common_name(&format!("Stead group {group}"));
-        wish.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
-        wish.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        // The group's id keeps the subjects of two groups apart, a part of the key's hash those of one group's authorities: whoever
+        // trusts several can tell which is meant.
+        let mark = Fingerprint::of(&key.public_key()).to_string();
+        let mark = mark.get(7..15).unwrap_or_default();
+        let name = common_name(&format!("Stead group {group} {mark}"));
+        let wish = authority_params(validity.ends(), name)?;
         let certificate = wish.self_signed(&key).map_err(AuthorityError::Write)?;
         Self::from_parts(certificate.into(), key.pkcs8().clone())
+    }
+
+    /// A bridge: the certificate of `next` as this authority signs it, so that whoever trusts this one can trust what that one issues.
+    ///
+    /// # Errors
+    /// When either has expired, or no serial number can be drawn.
+    pub fn bridge_to(
+        &self,
+        next: &Self,
+        now: UnixMillis,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let ends = self.expires.min(next.expires);
+        if now >= ends {
+            return Err(AuthorityError::Expired);
+        }
+        let (_, parsed) = X509Certificate::from_der(&next.certificate)
+            .map_err(|_| AuthorityError::NoAuthority)?;
+        let subject = parsed.subject().iter_common_name().next();
+        let subject = subject.and_then(|name| name.as_str().ok());
+        let name = common_name(subject.ok_or(AuthorityError::NoAuthority)?);
+        let (begins, _) = Validity::ordinary(now).ends();
+        let mut wish = authority_params((begins, ends), name)?;
+        wish.use_authority_key_identifier_extension = true;
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key)
+            .map_err(AuthorityError::Write)?;
+        let bridge = wish.signed_by(&next.key, &issuer);
+        Ok(bridge.map_err(AuthorityError::Write)?.into())
     }
 
     /// Puts together an authority that was stored.
@@ -266,6 +297,17 @@ impl Authority {
             expires,
         })
     }
+}
+
+fn authority_params(
+    times: (UnixMillis, UnixMillis),
+    name: DistinguishedName,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut wish = params(times)?;
+    wish.distinguished_name = name;
+    wish.is_ca = IsCa::Ca(BasicConstraints::Constrained(BRIDGES));
+    wish.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(wish)
 }
 
 /// The names that a peer certificate has for this address.
@@ -484,6 +526,44 @@ mod tests {
             Authority::from_parts(leaf.certificate, key.pkcs8().clone()),
             Err(AuthorityError::NoAuthority)
         ));
+    }
+
+    #[test]
+    fn bridges_lead_from_authorities_of_before_to_what_the_one_in_force_issues() {
+        let authorities: Vec<_> = (0..4)
+            .map(|_| Authority::make(GROUP, NOW).unwrap())
+            .collect();
+        let bridges: Vec<_> = authorities
+            .windows(2)
+            .map(|pair| pair[0].bridge_to(&pair[1], NOW).unwrap())
+            .collect();
+        let key = PrivateKey::make().unwrap();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let newest = authorities.last().unwrap();
+        let issued = peer_certificate(newest, &key, &address, Validity::ordinary(NOW));
+        let verify = |leaf: &CertificateDer<'_>, root: &Authority, bridges: &[_]| {
+            let mut roots = RootCertStore::empty();
+            roots.add(root.certificate().clone()).unwrap();
+            rustls::client::verify_server_cert_signed_by_trust_anchor(
+                &ParsedCertificate::try_from(leaf).unwrap(),
+                &roots,
+                bridges,
+                UnixTime::since_unix_epoch(Duration::from_millis(NOW.0)),
+                rustls::crypto::aws_lc_rs::default_provider()
+                    .signature_verification_algorithms
+                    .all,
+            )
+        };
+        for root in &authorities {
+            verify(&issued.certificate, root, &bridges).unwrap();
+        }
+        assert!(verify(&issued.certificate, &authorities[0], &bridges[1..]).is_err());
+        // They lead forwards only: what an authority of before issues is nothing to who trusts the next one.
+        let old = peer_certificate(&authorities[0], &key, &address, Validity::ordinary(NOW));
+        assert!(verify(&old.certificate, newest, &bridges).is_err());
+        let facts = CertificateFacts::read(&issued.certificate).unwrap();
+        assert!(facts.names_issuer(newest.certificate()));
+        assert!(!facts.names_issuer(authorities[0].certificate()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::identity::{CertificateFacts, CertificateFactsError};
 use crate::message::{ReceiveError, receive, send};
 use crate::secret::{GroupSecrets, Secret};
 use crate::tls::PeerTls;
-use model::{GroupId, ServerId};
+use model::{GroupId, KeyMark, ServerId};
 use rustls::pki_types::CertificateDer;
 use std::io;
 use std::sync::Arc;
@@ -57,6 +57,20 @@ pub trait Outlook: Send + Sync + 'static {
 
     /// The feature level that the group works at.
     fn feature_level(&self) -> u32;
+
+    /// What it knows of a key of that server's peer certificates.
+    fn key(&self, server: ServerId, key: KeyMark) -> KeyStanding;
+}
+
+/// What is known of a key that a server shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyStanding {
+    /// It is the newest that the server said it has.
+    Newest,
+    /// It is refused: its certificates were revoked.
+    Revoked,
+    /// Nothing is known of it.
+    Unknown,
 }
 
 /// Which secret was proved.
@@ -134,6 +148,8 @@ pub(crate) struct Binding {
     certificate: CertificateFacts,
     /// Whether that certificate was valid until some time ago.
     expired: bool,
+    /// Whether an authority issued it that is not accepted any more.
+    former: bool,
 }
 
 impl Binding {
@@ -145,7 +161,13 @@ impl Binding {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let end_entity = chain.first().map_or(&[][..], CertificateDer::as_ref);
         let certificate = CertificateFacts::read(end_entity)?;
+        let intermediates = chain.get(1..).unwrap_or_default();
         Ok(Self {
+            former: tls.is_former(
+                &CertificateDer::from(end_entity),
+                intermediates,
+                &certificate,
+            ),
             exporter: exporter(stream, EXPORTER_LABEL).map_err(HelloError::Exporter)?,
             expired: tls.has_expired(&certificate),
             certificate,
@@ -233,6 +255,9 @@ where
             HelloAnswer::Refused(refusal) => return Err(HelloError::RefusedThere(refusal)),
         };
         let refuse = |refusal| Err(HelloError::RefusedHere(refusal));
+        if outlook.key(to, binding.certificate.key) == KeyStanding::Revoked {
+            return refuse(HelloRefusal::Revoked);
+        }
         if let Some(refusal) = unfit(&introduction, binding, group, outlook) {
             return refuse(refusal);
         }
@@ -338,6 +363,9 @@ fn examine(
     if binding.expired && purpose != Purpose::Credentials {
         return Err(HelloRefusal::Expired);
     }
+    if let Some(refusal) = unfit_key(from.server, binding, purpose, outlook) {
+        return Err(refusal);
+    }
     let acquaintance = outlook.acquaintance(from.server);
     if acquaintance == Acquaintance::Unknown && purpose != Purpose::Consensus {
         return Err(HelloRefusal::Unknown);
@@ -354,6 +382,26 @@ fn examine(
         },
         answer,
     ))
+}
+
+/// What is refused because of the key that was shown, or of who issued its certificate.
+fn unfit_key(
+    from: ServerId,
+    binding: &Binding,
+    purpose: Purpose,
+    outlook: &dyn Outlook,
+) -> Option<HelloRefusal> {
+    let standing = outlook.key(from, binding.certificate.key);
+    let other = purpose != Purpose::Credentials;
+    match standing {
+        KeyStanding::Revoked if other => Some(HelloRefusal::Revoked),
+        // Somebody who left may know that authority's key, but not the member's own.
+        KeyStanding::Unknown | KeyStanding::Revoked if binding.former => {
+            Some(HelloRefusal::UnknownKey)
+        }
+        _ if binding.former && other => Some(HelloRefusal::FormerAuthority),
+        _ => None,
+    }
 }
 
 /// What either end refuses before it looks at the proof: none of it tells a stranger anything, since only a

@@ -5,13 +5,14 @@
 
 use crate::address::Host;
 use crate::authority::{BACKDATED, LEAST_BACKDATED};
-use model::{GroupId, ServerId, UnixMillis};
+use crate::fingerprint::Fingerprint;
+use model::{AuthorityMark, GroupId, KeyMark, ServerId, UnixMillis};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What a certificate is for. One is refused in the other's place.
@@ -131,6 +132,10 @@ pub struct CertificateFacts {
     pub not_before: UnixMillis,
     /// Until when it is valid.
     pub not_after: UnixMillis,
+    /// Its key.
+    pub key: KeyMark,
+    /// What its authority's key is known by, as it says.
+    pub issuer: Option<Vec<u8>>,
 }
 
 /// Why a certificate cannot be one of a group's servers.
@@ -182,7 +187,30 @@ impl CertificateFacts {
             serial: certificate.raw_serial().to_vec(),
             not_before,
             not_after,
+            key: key_mark(certificate.public_key().raw),
+            issuer: certificate.extensions().iter().find_map(|extension| {
+                match extension.parsed_extension() {
+                    ParsedExtension::AuthorityKeyIdentifier(it) => {
+                        Some(it.key_identifier.as_ref()?.0.to_vec())
+                    }
+                    _ => None,
+                }
+            }),
         })
+    }
+
+    /// Whether it says that this authority (DER) issued it. That is no proof.
+    pub fn names_issuer(&self, authority: &[u8]) -> bool {
+        let Ok((_, authority)) = X509Certificate::from_der(authority) else {
+            return false;
+        };
+        let own = authority.extensions().iter().find_map(|extension| {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(it) => Some(it.0.to_vec()),
+                _ => None,
+            }
+        });
+        own.is_some() && own == self.issuer
     }
 
     /// Whether it is time to renew: two thirds of the certificate's life are over.
@@ -207,6 +235,25 @@ impl CertificateFacts {
         let half = self.not_after.since(self.not_before) / 2;
         half.clamp(LEAST_BACKDATED, BACKDATED)
     }
+}
+
+/// What a public key (SubjectPublicKeyInfo, DER) is known by.
+pub fn key_mark(public_key: &[u8]) -> KeyMark {
+    KeyMark(*Fingerprint::of(public_key).as_bytes())
+}
+
+/// What an authority (the DER of its certificate) is known by.
+pub fn authority_mark(der: &[u8]) -> AuthorityMark {
+    mark_of(&Fingerprint::of(der))
+}
+
+/// What an authority with this fingerprint is known by.
+pub fn mark_of(fingerprint: &Fingerprint) -> AuthorityMark {
+    let mut mark = AuthorityMark::default();
+    for (to, from) in mark.0.iter_mut().zip(fingerprint.as_bytes()) {
+        *to = *from;
+    }
+    mark
 }
 
 /// From when and until when a certificate (DER) is valid.

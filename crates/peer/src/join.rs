@@ -279,14 +279,18 @@ fn accept(
     pinned: Fingerprint,
     basis: &TlsBasis,
 ) -> Result<Trust, GrantError> {
-    let authority = CertificateDer::from(grant.authority.clone());
-    if Fingerprint::of(&authority) != pinned {
+    let authorities: Vec<_> = grant
+        .authorities
+        .iter()
+        .map(|der| CertificateDer::from(der.clone()))
+        .collect();
+    if !authorities.iter().any(|it| Fingerprint::of(it) == pinned) {
         return Err(GrantError::Authority);
     }
     let granted = keys.own.take(
         (&grant.peer_certificate, &grant.client_certificate),
         (grant.group, server),
-        std::slice::from_ref(&authority),
+        &authorities,
         basis,
     )?;
     Ok(Trust {
@@ -296,7 +300,9 @@ fn accept(
         seal: grant
             .seal_key
             .map(|key| SealKey::from_bytes(Zeroizing::new(key))),
-        authorities: vec![authority],
+        authorities,
+        former: Vec::new(),
+        links: Vec::new(),
     })
 }
 

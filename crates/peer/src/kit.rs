@@ -3,7 +3,7 @@
 
 use crate::admit::Admission;
 use crate::authority::{Authority, Validity};
-use crate::hello::{Acquaintance, Endpoint, Outlook};
+use crate::hello::{Acquaintance, Endpoint, KeyStanding, Outlook};
 use crate::identity::CertificateRole;
 use crate::key::{PrivateKey, RequestedKey};
 use crate::listener::{Arrival, Listener, ListenerLimits, Reception};
@@ -13,7 +13,7 @@ use crate::tls::{PeerTls, TlsBasis};
 use crate::trust_store::{Credential, Trust};
 use crate::verify::{NoRevocations, Revocations};
 use model::{
-    FormationId, FormationRef, GroupId, IncarnationId, InvitationId, ServerId, UnixMillis,
+    FormationId, FormationRef, GroupId, IncarnationId, InvitationId, KeyMark, ServerId, UnixMillis,
 };
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
@@ -98,6 +98,8 @@ impl Group {
     pub(crate) fn trust(&self, server: ServerId) -> Trust {
         Trust {
             authorities: vec![self.authority.certificate().clone()],
+            former: Vec::new(),
+            links: Vec::new(),
             peer: self.credential(server, CertificateRole::Peer),
             client: self.credential(server, CertificateRole::Client),
             secrets: GroupSecrets::only(self.secret.clone()),
@@ -131,6 +133,7 @@ impl Group {
             introduction: Mutex::new(introduction(self.id, id)),
             acquaintances: Mutex::new(known),
             feature_level: Mutex::new(1),
+            keys: Mutex::default(),
         });
         let tls = PeerTls::new(self.id, id, trust, revocations, basis).unwrap();
         let endpoint = Endpoint {
@@ -169,9 +172,14 @@ pub(crate) struct Known {
     pub(crate) introduction: Mutex<Introduction>,
     pub(crate) acquaintances: Mutex<HashMap<ServerId, Acquaintance>>,
     pub(crate) feature_level: Mutex<u32>,
+    pub(crate) keys: Mutex<HashMap<(ServerId, KeyMark), KeyStanding>>,
 }
 
 impl Known {
+    pub(crate) fn knows_key(&self, server: ServerId, key: KeyMark, standing: KeyStanding) {
+        self.keys.lock().unwrap().insert((server, key), standing);
+    }
+
     pub(crate) fn knows(&self, number: u8, acquaintance: Acquaintance) {
         self.acquaintances
             .lock()
@@ -195,6 +203,13 @@ impl Outlook for Known {
 
     fn feature_level(&self) -> u32 {
         *self.feature_level.lock().unwrap()
+    }
+
+    fn key(&self, server: ServerId, key: KeyMark) -> KeyStanding {
+        let keys = self.keys.lock().unwrap();
+        keys.get(&(server, key))
+            .copied()
+            .unwrap_or(KeyStanding::Unknown)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::verify::{AnswererVerifier, DiallerVerifier, PeerChecks, Revocations};
 use model::{GroupId, ServerId, UnixMillis};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
     VerifierBuilderError, WebPkiClientVerifier,
@@ -169,7 +169,7 @@ impl TlsBasis {
             certificate: certificate.into(),
             key: key.clone(),
         };
-        let own = certified(&credential, &[], &self.provider)?;
+        let own = certified_by(&credential, [], &self.provider)?;
         let nobody = WebPkiClientVerifier::no_client_auth();
         self.server(nobody, Arc::new(Always(own)), vec![ALPN_JOIN.to_vec()])
     }
@@ -270,6 +270,31 @@ impl PeerTls {
         certificate.not_after < self.basis.now()
     }
 
+    /// Whether what the other end showed was issued by an authority that is not accepted any more.
+    ///
+    /// What it says of its issuer is no proof: whoever has the former authority's key can have it say anything.
+    pub(crate) fn is_former(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        facts: &CertificateFacts,
+    ) -> bool {
+        let material = self.material();
+        if material.checks.known.len() == material.checks.roots.len() {
+            return false;
+        }
+        let at = self.basis.now().0.min(facts.not_after.0);
+        let at = UnixTime::since_unix_epoch(Duration::from_millis(at));
+        let verified = ParsedCertificate::try_from(end_entity).and_then(|parsed| {
+            let (roots, algorithms) = (
+                &material.checks.roots,
+                self.basis.provider.signature_verification_algorithms.all,
+            );
+            verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, at, algorithms)
+        });
+        verified.is_err()
+    }
+
     /// What is proved on top of the certificates.
     pub(crate) fn secrets(&self) -> GroupSecrets {
         self.material().secrets.clone()
@@ -287,26 +312,33 @@ impl Material {
         revocations: &Arc<dyn Revocations>,
         basis: &TlsBasis,
     ) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for authority in &trust.authorities {
-            roots.add(authority.clone()).map_err(TlsError::Authority)?;
-        }
-        let roots = Arc::new(roots);
         let provider = Arc::clone(&basis.provider);
-        let inner =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider.clone())
-                .build()?;
-        let revocations = Arc::clone(revocations);
+        let roots = roots(&trust.authorities)?;
+        let verifier =
+            |roots| WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build();
+        let former = match trust.former.is_empty() {
+            true => None,
+            false => Some(verifier(self::roots(&trust.former)?)?),
+        };
+        let known: Vec<_> = trust
+            .authorities
+            .iter()
+            .chain(&trust.former)
+            .cloned()
+            .collect();
+        let inner = verifier(Arc::clone(&roots))?;
         let checks = PeerChecks {
             group,
             roots,
-            provider,
-            revocations,
+            known: self::roots(&known)?,
+            provider: Arc::clone(&basis.provider),
+            revocations: Arc::clone(revocations),
         };
-        let own = certified(&trust.peer, &trust.authorities, &basis.provider)?;
+        let own = certified(&trust.peer, trust, &basis.provider)?;
         let always = || Arc::new(Always(Arc::clone(&own)));
         let dialler = Arc::new(DiallerVerifier {
             inner,
+            former,
             checks: checks.clone(),
         });
         let nobody = WebPkiClientVerifier::no_client_auth();
@@ -318,6 +350,14 @@ impl Material {
             secrets: trust.secrets.clone(),
         })
     }
+}
+
+fn roots(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone()).map_err(TlsError::Authority)?;
+    }
+    Ok(Arc::new(roots))
 }
 
 /// TLS of the client port: shows the client certificate, asks clients for none.
@@ -338,7 +378,7 @@ impl ClientPortTls {
     /// # Errors
     /// When the certificate or its key cannot be used.
     pub fn new(trust: &Trust, basis: TlsBasis) -> Result<Self, TlsError> {
-        let own = certified(&trust.client, &trust.authorities, &basis.provider)?;
+        let own = certified(&trust.client, trust, &basis.provider)?;
         Ok(Self {
             basis,
             shown: Arc::new(Exchangeable(RwLock::new(own))),
@@ -351,7 +391,7 @@ impl ClientPortTls {
     /// # Errors
     /// When the certificate or its key cannot be used; what was in force before then stays so.
     pub fn renew(&self, trust: &Trust) -> Result<(), TlsError> {
-        let own = certified(&trust.client, &trust.authorities, &self.basis.provider)?;
+        let own = certified(&trust.client, trust, &self.basis.provider)?;
         *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = own;
         Ok(())
     }
@@ -407,11 +447,20 @@ impl rustls::client::ResolvesClientCert for Always {
 /// A certificate with the authorities behind it, so that whoever pins a fingerprint finds it in the chain.
 fn certified(
     credential: &Credential,
-    authorities: &[CertificateDer<'static>],
+    trust: &Trust,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let authorities = trust.authorities.iter().chain(&trust.links).cloned();
+    certified_by(credential, authorities, provider)
+}
+
+fn certified_by(
+    credential: &Credential,
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
     let mut chain = vec![credential.certificate.clone()];
-    chain.extend_from_slice(authorities);
+    chain.extend(authorities);
     let own = CertifiedKey::from_der(chain, credential.key.for_rustls(), provider)
         .map_err(TlsError::Credential)?;
     Ok(Arc::new(own))

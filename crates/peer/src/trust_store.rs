@@ -2,7 +2,9 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `authority.pem` | certificate of the group's authority; while it rotates, the new one first, then the old |
+//! | `authority.pem` | certificate of the group's authority; while it rotates, the one in force first, then the other that is accepted |
+//! | `former.pem` | certificates of authorities that are not accepted any more; those who were away still know them |
+//! | `links.pem` | what leads from authorities of before to the one in force, and is shown with this server's certificates |
 //! | `peer.pem`, `peer.key` | certificate and key for servers among themselves |
 //! | `client.pem`, `client.key` | certificate and key of the client port |
 //! | `secret` | a line `current HEX`; while the group secret rotates, `previous HEX`; then `old HEX` for each that may only fetch it |
@@ -26,8 +28,8 @@ use std::path::{Path, PathBuf};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-/// The most certificates that `authority.pem` may have.
-const AUTHORITY_LIMIT: usize = 4;
+/// The most certificates of authorities that a file may have.
+const AUTHORITY_LIMIT: usize = 12;
 
 /// A certificate and its key.
 #[derive(Debug, Clone)]
@@ -43,6 +45,10 @@ pub struct Credential {
 pub struct Trust {
     /// Certificates of the group's authority: the one in force first, then others still accepted.
     pub authorities: Vec<CertificateDer<'static>>,
+    /// Certificates of authorities that are not accepted any more: whoever shows one's may ask for another, and for nothing else.
+    pub former: Vec<CertificateDer<'static>>,
+    /// Certificates that lead from authorities of before to the one in force, and what clients of before know that one by.
+    pub links: Vec<CertificateDer<'static>>,
     /// For servers among themselves.
     pub peer: Credential,
     /// For the client port.
@@ -145,7 +151,9 @@ impl TrustStore {
     /// When a file is missing, damaged, exposed to others, or does not belong with the others.
     pub fn load(&self) -> Result<Trust, LoadError> {
         Ok(Trust {
-            authorities: self.load_authorities()?,
+            authorities: self.load_authorities(AUTHORITY)?,
+            former: self.load_further(FORMER)?,
+            links: self.load_further(LINKS)?,
             peer: self.load_credential(CertificateRole::Peer)?,
             client: self.load_credential(CertificateRole::Client)?,
             secrets: self.load_secrets()?,
@@ -165,7 +173,7 @@ impl TrustStore {
         };
         remove_folder(&beside.folder)?;
         files::make_folder(&beside.folder)?;
-        beside.save_authorities(&trust.authorities)?;
+        beside.save_authorities(trust)?;
         beside.save_secrets(&trust.secrets)?;
         beside.save_seal_key(trust.seal.as_ref())?;
         for (role, credential) in [
@@ -201,19 +209,25 @@ impl TrustStore {
         }
     }
 
-    /// Replaces the certificates of the authority.
+    /// Replaces the certificates of the authorities.
     ///
     /// # Errors
-    /// When the file system refuses.
-    pub fn save_authorities(
-        &self,
-        authorities: &[CertificateDer<'static>],
-    ) -> Result<(), WriteError> {
-        let text: String = authorities
-            .iter()
-            .map(|der| pem("CERTIFICATE", der))
-            .collect();
-        files::write(&self.folder.join(AUTHORITY), text.as_bytes())
+    /// When the file system refuses. Some may have been replaced then: each file is whole, and whoever follows the directory
+    /// completes them.
+    pub fn save_authorities(&self, trust: &Trust) -> Result<(), WriteError> {
+        // What is accepted comes last: a server that comes back between two of these writes accepts what it did before.
+        for (name, certificates) in [
+            (LINKS, &trust.links),
+            (FORMER, &trust.former),
+            (AUTHORITY, &trust.authorities),
+        ] {
+            let text: String = certificates
+                .iter()
+                .map(|der| pem("CERTIFICATE", der))
+                .collect();
+            files::write(&self.folder.join(name), text.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Replaces the certificate and the key of a role: a renewal.
@@ -272,12 +286,23 @@ impl TrustStore {
         self.folder.join(format!("{role}.{extension}"))
     }
 
-    fn load_authorities(&self) -> Result<Vec<CertificateDer<'static>>, LoadError> {
-        let path = self.folder.join(AUTHORITY);
+    /// Those of a file that may be missing, or empty.
+    fn load_further(&self, name: &str) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+        match std::fs::metadata(self.folder.join(name)) {
+            Ok(file) if file.len() > 0 => self.load_authorities(name),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                self.load_authorities(name)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn load_authorities(&self, name: &str) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+        let path = self.folder.join(name);
         let bytes = files::read(&path, Privacy::Public)?;
         let damaged = || LoadError::Damaged {
             path: path.clone(),
-            expected: "one or two certificates of the group's authority in PEM",
+            expected: "certificates of the group's authorities in PEM, a few at most",
         };
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
             .collect::<Result<_, _>>()
@@ -358,6 +383,8 @@ impl TrustStore {
 }
 
 const AUTHORITY: &str = "authority.pem";
+const FORMER: &str = "former.pem";
+const LINKS: &str = "links.pem";
 const SECRET: &str = "secret";
 const SEAL_KEY: &str = "seal.key";
 /// Words of `secret`.
@@ -495,6 +522,8 @@ mod tests {
     fn trust() -> (Authority, Trust) {
         let authority = Authority::make(GROUP, NOW).unwrap();
         let trust = Trust {
+            former: Vec::new(),
+            links: Vec::new(),
             authorities: vec![authority.certificate().clone()],
             peer: credential(&authority, CertificateRole::Peer),
             client: credential(&authority, CertificateRole::Client),
@@ -617,16 +646,23 @@ mod tests {
             .unwrap();
         assert!(matches!(store.load(), Err(LoadError::Mismatch { .. })));
         store.replace(&good).unwrap();
-        store
-            .save_authorities(std::slice::from_ref(&good.peer.certificate))
-            .unwrap();
+        let mut changed = good.clone();
+        changed.authorities = vec![good.peer.certificate.clone()];
+        store.save_authorities(&changed).unwrap();
         assert!(matches!(store.load(), Err(LoadError::Damaged { .. })));
-        let overlap = [
-            authority.certificate().clone(),
-            trust().0.certificate().clone(),
-        ];
-        store.save_authorities(&overlap).unwrap();
-        assert_eq!(store.load().unwrap().authorities, overlap);
+        let next = Authority::make(GROUP, NOW).unwrap();
+        changed.authorities = vec![next.certificate().clone(), authority.certificate().clone()];
+        changed.links = vec![authority.bridge_to(&next, NOW).unwrap()];
+        changed.former = vec![trust().0.certificate().clone()];
+        store.save_authorities(&changed).unwrap();
+        let loaded = store.load().unwrap();
+        assert_eq!(loaded.authorities, changed.authorities);
+        assert_eq!(
+            (loaded.links, loaded.former),
+            (changed.links, changed.former)
+        );
+        store.replace(&good).unwrap();
+        assert!(store.load().unwrap().former.is_empty());
     }
 
     #[test]

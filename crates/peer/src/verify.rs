@@ -105,7 +105,10 @@ pub fn refusal_in<'a>(
 #[derive(Clone)]
 pub(crate) struct PeerChecks {
     pub(crate) group: GroupId,
+    /// Authorities that are accepted.
     pub(crate) roots: Arc<RootCertStore>,
+    /// These, and those that were before them. Whoever is dialled may show a certificate of one of before: he proves the secret in force.
+    pub(crate) known: Arc<RootCertStore>,
     pub(crate) provider: Arc<CryptoProvider>,
     pub(crate) revocations: Arc<dyn Revocations>,
 }
@@ -145,6 +148,8 @@ pub const EXPIRED_LIMIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 #[derive(Debug)]
 pub(crate) struct DiallerVerifier {
     pub(crate) inner: Arc<dyn ClientCertVerifier>,
+    /// The same for authorities that are not accepted any more: it leads as far as the hello, which grants nothing but another certificate.
+    pub(crate) former: Option<Arc<dyn ClientCertVerifier>>,
     pub(crate) checks: PeerChecks,
 }
 
@@ -156,6 +161,7 @@ impl DiallerVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
+        inner: &dyn ClientCertVerifier,
         error: Error,
     ) -> Result<ClientCertVerified, Error> {
         let expired = matches!(
@@ -169,10 +175,22 @@ impl DiallerVerifier {
         match end {
             Some(end) if now.as_secs().saturating_sub(end.as_secs()) <= EXPIRED_LIMIT.as_secs() => {
                 let at = UnixTime::since_unix_epoch(end);
-                self.inner.verify_client_cert(end_entity, intermediates, at)
+                inner.verify_client_cert(end_entity, intermediates, at)
             }
             _ => Err(error),
         }
+    }
+
+    fn verify_with(
+        &self,
+        inner: &dyn ClientCertVerifier,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        inner
+            .verify_client_cert(end_entity, intermediates, now)
+            .or_else(|error| self.verify_expired(end_entity, intermediates, now, inner, error))
     }
 }
 
@@ -188,9 +206,13 @@ impl ClientCertVerifier for DiallerVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self
-            .inner
-            .verify_client_cert(end_entity, intermediates, now)
-            .or_else(|error| self.verify_expired(end_entity, intermediates, now, error))?;
+            .verify_with(&*self.inner, end_entity, intermediates, now)
+            .or_else(|error| match &self.former {
+                Some(former) => self
+                    .verify_with(&**former, end_entity, intermediates, now)
+                    .map_err(|_| error),
+                None => Err(error),
+            })?;
         self.checks.check(end_entity)?;
         Ok(verified)
     }
@@ -315,7 +337,7 @@ impl ServerCertVerifier for AnswererVerifier {
     ) -> Result<ServerCertVerified, Error> {
         match &self.expected {
             Expected::Member(checks, expected) => {
-                self.verify_path(end_entity, intermediates, &checks.roots, now)?;
+                self.verify_path(end_entity, intermediates, &checks.known, now)?;
                 let found = checks.check(end_entity)?.server;
                 if found != *expected {
                     let expected = *expected;

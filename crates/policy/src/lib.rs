@@ -27,6 +27,7 @@ pub mod recovery;
 pub mod removal;
 pub mod renewal;
 pub mod reset;
+pub mod rotation;
 pub mod timing;
 pub mod view;
 pub mod voting;

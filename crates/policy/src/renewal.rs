@@ -22,6 +22,8 @@ pub struct Held {
     pub fits: bool,
     /// Whether the authority that is in force signed it.
     pub current: bool,
+    /// Whether it is refused, with all others for the same key.
+    pub revoked: bool,
 }
 
 /// Why a certificate is made anew.
@@ -35,6 +37,8 @@ pub enum Cause {
     Addresses,
     /// Another authority is in force.
     Authority,
+    /// It was revoked.
+    Revoked,
 }
 
 impl Cause {
@@ -45,13 +49,16 @@ impl Cause {
             Self::Lifetime => "lifetime",
             Self::Addresses => "addresses",
             Self::Authority => "authority",
+            Self::Revoked => "revoked",
         }
     }
 }
 
 /// Why a certificate is to be made anew now; none when it is not. `lifetime` is how long certificates are to live.
 pub fn cause(held: &Held, lifetime: Duration, now: UnixMillis) -> Option<Cause> {
-    if held.renew_at <= now || now < held.begins {
+    if held.revoked {
+        Some(Cause::Revoked)
+    } else if held.renew_at <= now || now < held.begins {
         Some(Cause::Age)
     } else if !held.current {
         Some(Cause::Authority)
@@ -127,6 +134,7 @@ mod tests {
             lifetime: LIFE,
             fits: true,
             current: true,
+            revoked: false,
         }
     }
 
@@ -136,6 +144,11 @@ mod tests {
         assert_eq!(cause(&fresh(), LIFE, NOW), None);
         assert_eq!(cause(&fresh(), LIFE, at(59)), None);
         assert_eq!(cause(&fresh(), LIFE, at(60)), Some(Cause::Age));
+        let refused = Held {
+            revoked: true,
+            ..fresh()
+        };
+        assert_eq!(cause(&refused, LIFE, at(60)), Some(Cause::Revoked));
         let moved = Held {
             fits: false,
             ..fresh()

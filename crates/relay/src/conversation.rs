@@ -341,7 +341,15 @@ impl<'a, IO: ByteStream> Conversation<'a, IO> {
 
     async fn consider(&mut self, request: Request) -> Next {
         match request {
-            Request::Hello { protocol, .. } => self.hello(protocol),
+            Request::Hello {
+                protocol,
+                version,
+                authority,
+            } => {
+                let from = self.visitor.from;
+                self.sessions.came_with(authority, &version, from);
+                self.hello(protocol)
+            }
             Request::Attach {
                 session,
                 ticket,

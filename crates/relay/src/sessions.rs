@@ -8,7 +8,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use model::{AppName, ServerId, ServerName, SessionId, Token};
+use model::{AppName, AuthorityMark, ServerId, ServerName, SessionId, Token};
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::client::{Answer, Credential, Hidden, Refused};
 use wire::keeper::{Opening, OpeningAnswer};
@@ -52,6 +52,9 @@ pub struct AttachTarget {
 pub trait Sessions: Send + Sync {
     /// Who answers here.
     fn me(&self) -> (ServerId, ServerName);
+
+    /// A client came from there, and says by which authority it knows the group.
+    fn came_with(&self, _authority: AuthorityMark, _version: &str, _from: SocketAddr) {}
 
     /// Logs in, and finds or makes the session: [`Answer::Opened`], [`Answer::Refused`] or [`Answer::ComeBack`].
     fn open(&self, request: OpenRequest) -> Pending<'_, Answer>;

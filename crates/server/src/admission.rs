@@ -181,7 +181,7 @@ impl Admission for Doorman {
             proof: [0; 32],
             group: directory.group().id,
             group_name: directory.group().name.clone(),
-            authority: directory.group().authority.certificate.clone(),
+            authorities: trust.authorities.iter().map(|der| der.to_vec()).collect(),
             peer_certificate: pair.peer.certificate.to_vec(),
             client_certificate: pair.client.certificate.to_vec(),
             group_secret: **trust.secrets.current.as_bytes(),
@@ -356,6 +356,8 @@ fn record(
         joined: now,
         started: false,
         version_number: 0,
+        peer_key: model::KeyMark::default(),
+        revoked: Vec::new(),
     }
 }
 

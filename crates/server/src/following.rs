@@ -81,8 +81,8 @@ pub(crate) async fn say_hello(node: Node) {
         let known = directory.server(node.me()).is_some()
             && directory.group().formation.this.id == formation;
         drop(directory);
-        let certificate_expires = node.certificate_expires();
-        let now = Some((formation, certificate_expires));
+        let (certificate_expires, peer_key) = (node.certificate_expires(), node.peer_key());
+        let now = Some((formation, peer_key));
         if said == now {
             tokio::select! {
                 // Whoever keeps the replica keeps the sender.
@@ -101,6 +101,7 @@ pub(crate) async fn say_hello(node: Node) {
                 certificate_expires,
                 peer_address: identity.peer.advertise.clone(),
                 client_address: identity.client.advertise.clone(),
+                peer_key,
             };
             match node.submit(None, node.author(), command).await {
                 Ok(_) => said = now,

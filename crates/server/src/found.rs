@@ -250,6 +250,8 @@ pub(crate) fn found_trust(identity: &Identity, now: UnixMillis) -> Result<Beginn
     };
     let trust = Trust {
         authorities: vec![authority.certificate().clone()],
+        former: Vec::new(),
+        links: Vec::new(),
         peer: Credential {
             certificate: pair.peer.certificate,
             key: peer_key,
@@ -314,6 +316,7 @@ fn first_group(
         mode: model::ResilienceMode::Availability,
         last_user_change: 0,
         secret,
+        succession: Arc::default(),
     })
 }
 
@@ -349,5 +352,7 @@ pub(crate) fn first_server(
         joined: now,
         started: true,
         version_number: 0,
+        peer_key: model::KeyMark::default(),
+        revoked: Vec::new(),
     }
 }

@@ -59,12 +59,25 @@ pub fn make(
     let record = AuthorityRecord {
         certificate: authority.certificate().to_vec(),
         fingerprint: authority.fingerprint().to_string(),
-        key: Sealed(seal.seal(Sealing::AuthorityKey, group, authority.key_pkcs8())?),
+        key: seal_authority(group, seal, &authority)?,
         ticket_public: pair.public_key().as_ref().to_vec(),
         ticket_key: Sealed(seal.seal(Sealing::TicketKey, group, &ticket_key)?),
         expires: authority.expires(),
     };
     Ok((authority, record))
+}
+
+/// The key of an authority, sealed for the directory.
+///
+/// # Errors
+/// When the operating system has no randomness to give.
+pub fn seal_authority(
+    group: GroupId,
+    seal: &SealKey,
+    authority: &Authority,
+) -> Result<Sealed, KeysError> {
+    let sealed = seal.seal(Sealing::AuthorityKey, group, authority.key_pkcs8())?;
+    Ok(Sealed(sealed))
 }
 
 /// The group secret, sealed for the directory.

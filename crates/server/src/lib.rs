@@ -9,6 +9,7 @@
 mod admission;
 pub mod api;
 mod api_tokens;
+mod authorities;
 mod backends;
 mod client_port;
 pub mod clock;
@@ -34,6 +35,7 @@ pub mod node;
 mod office;
 mod peer_port;
 mod peers;
+mod pins;
 mod placing;
 mod random;
 mod recovering;

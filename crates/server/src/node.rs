@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     pub(crate) shown: Shown,
     /// Told when this server has new certificates, which it says in the directory.
     pub(crate) renewed: Notify,
+    /// Who still knows the group by an authority of before.
+    pub(crate) pins: crate::pins::Pins,
     pub(crate) tickets: ArcSwap<Tickets>,
     pub(crate) logins: Logins,
     pub(crate) reports: Reports,

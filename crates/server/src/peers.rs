@@ -5,10 +5,10 @@ use crate::found::VERSION;
 use crate::identity::Identity;
 use crate::node::Node;
 use bytes::Bytes;
-use model::{Directory, FEATURE_LEVEL, FormationId, IncarnationId, Server, ServerId};
+use model::{Directory, FEATURE_LEVEL, FormationId, IncarnationId, KeyMark, Server, ServerId};
 use peer::Heard;
 use peer::dial::{DialError, PeerStream, Stage};
-use peer::hello::{Acquaintance, Endpoint, Outlook};
+use peer::hello::{Acquaintance, Endpoint, KeyStanding, Outlook};
 use peer::identity::CertificateFacts;
 use peer::link::LinkLimits;
 use peer::pool::{AskError, Channel, Pool, PoolEvent, PoolSettings, StreamError, Watcher};
@@ -124,6 +124,16 @@ impl Outlook for Sight {
         let directory = state.as_ref().and_then(|state| state.directory.as_ref());
         directory.map_or(0, |directory| directory.group().feature_level)
     }
+
+    fn key(&self, server: ServerId, key: KeyMark) -> KeyStanding {
+        let state = self.replica.get().map(Replica::state);
+        let directory = state.as_ref().and_then(|state| state.directory.as_ref());
+        match directory.and_then(|directory| directory.server(server)) {
+            Some(server) if server.revoked.contains(&key) => KeyStanding::Revoked,
+            Some(server) if server.peer_key == key => KeyStanding::Newest,
+            _ => KeyStanding::Unknown,
+        }
+    }
 }
 
 impl Revocations for Sight {
@@ -143,6 +153,8 @@ pub struct Contacts {
     removed_by: Mutex<BTreeMap<ServerId, Duration>>,
     /// Whether a member said that the secret which this server proves is not in force any more.
     old_secret: AtomicBool,
+    /// Whether a member said that the authority of this server's certificates is not accepted any more.
+    former_authority: AtomicBool,
     changed: watch::Sender<u64>,
 }
 
@@ -243,6 +255,9 @@ impl Watcher for Contacts {
                 if error.refusal() == Some(&HelloRefusal::OldSecret) {
                     self.old_secret.store(true, Ordering::Release);
                 }
+                if error.refusal() == Some(&HelloRefusal::FormerAuthority) {
+                    self.former_authority.store(true, Ordering::Release);
+                }
                 tracing::debug!(%server, %error, ?contact, "a member is not reached");
                 self.note(server, contact);
             }
@@ -281,6 +296,11 @@ impl Peers {
     /// Whether a member has said, since this was asked last, that the secret which this server proves is not in force any more.
     pub(crate) fn take_old_secret(&self) -> bool {
         self.contacts.old_secret.swap(false, Ordering::AcqRel)
+    }
+
+    /// The same of the authority that issued this server's certificates.
+    pub(crate) fn take_former_authority(&self) -> bool {
+        self.contacts.former_authority.swap(false, Ordering::AcqRel)
     }
 
     /// Starts with no members.

@@ -15,6 +15,7 @@ use peer::identity::CertificateFacts;
 use peer::key::KeyError;
 use peer::tls::TlsBasis;
 use policy::renewal::{self, Cause, Held};
+use rustls::pki_types::CertificateDer;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use wire::credentials::{CredentialsAnswer, CredentialsRefusal, CredentialsRequest};
@@ -90,11 +91,8 @@ fn cause(node: &Node) -> Option<Cause> {
         directory.settings().certificate_lifetime(),
         clock::calendar(),
     );
-    let authority = &directory.group().authority.certificate;
-    let current = trust
-        .authorities
-        .first()
-        .is_some_and(|first| first.as_ref() == authority);
+    // What is in force may be newer than what this server's directory says.
+    let authority = trust.authorities.first();
     let reached = Reached::of(me);
     let wanted = [
         (
@@ -117,7 +115,8 @@ fn cause(node: &Node) -> Option<Cause> {
             renew_at: facts.renew_at(),
             lifetime: facts.lifetime(),
             fits: wanted.is_ok_and(|wanted| wanted == facts.alternatives),
-            current,
+            current: authority.is_some_and(|authority| facts.names_issuer(authority)),
+            revoked: me.revoked.contains(&facts.key),
         };
         renewal::cause(&held, lifetime, now)
     })
@@ -136,7 +135,7 @@ async fn renew(node: &Node, cause: Cause) -> Result<(), RenewalError> {
         CredentialsAnswer::Refused(refusal) => {
             return Err(RenewalError::Refused { server, refusal });
         }
-        CredentialsAnswer::Secret(_) => return Err(RenewalError::Nonsense { server }),
+        _ => return Err(RenewalError::Nonsense { server }),
     };
     let owner = (node.0.identity.group, node.me());
     let authorities = node.trust().authorities.clone();
@@ -242,6 +241,7 @@ pub(crate) fn grant(
             client_request,
         } => certificates_for(node, from, (peer_request, client_request)),
         CredentialsRequest::Secret => secret_for(node, from),
+        CredentialsRequest::Authorities => authorities_for(node, from),
     };
     granted.unwrap_or_else(CredentialsAnswer::Refused)
 }
@@ -256,6 +256,23 @@ fn secret_for(node: &Node, from: ServerId) -> Result<CredentialsAnswer, Credenti
     Ok(CredentialsAnswer::Secret(secret))
 }
 
+/// Which authorities are accepted is no secret; they are named to members.
+fn authorities_for(node: &Node, from: ServerId) -> Result<CredentialsAnswer, CredentialsRefusal> {
+    if node.directory().server(from).is_none() {
+        return Err(CredentialsRefusal::Unknown);
+    }
+    let trust = node.trust();
+    let ders = |certificates: &[CertificateDer<'_>]| {
+        let ders = certificates.iter().map(|der| der.to_vec());
+        ders.collect()
+    };
+    Ok(CredentialsAnswer::Authorities {
+        accepted: ders(&trust.authorities),
+        former: ders(&trust.former),
+        links: ders(&trust.links),
+    })
+}
+
 fn certificates_for(
     node: &Node,
     from: ServerId,
@@ -263,10 +280,16 @@ fn certificates_for(
 ) -> Result<CredentialsAnswer, CredentialsRefusal> {
     let directory = node.directory();
     let server = directory.server(from).ok_or(CredentialsRefusal::Unknown)?;
-    let seal = node.trust().seal.clone();
+    let trust = node.trust();
+    let seal = trust.seal.clone();
     let seal = seal.ok_or(CredentialsRefusal::NoSealKey)?;
     if !policy::clocks::agrees(node.me(), &node.seen()) {
         return Err(CredentialsRefusal::Clock);
+    }
+    let authority = &directory.group().authority.certificate;
+    let first = trust.authorities.first();
+    if first.is_none_or(|first| first.as_ref() != authority) {
+        return Err(CredentialsRefusal::Behind);
     }
     let validity = Validity {
         from: clock::calendar(),

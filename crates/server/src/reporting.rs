@@ -72,6 +72,9 @@ fn report(node: &Node, meter: &mut LoadMeter, tally: &mut Tally) -> Report {
         in_sync: node.replica().status().in_sync.into_iter().collect(),
         round_trips: round_trips(node, &directory),
         secret: node.trust().secrets.current.mark(),
+        accepts: node.authorities_accepted(),
+        shows: node.authority_shown(),
+        pins: node.own_pins(),
         lease_ms: node.replica().timing().map_or(0, |timing| {
             timing.lease().as_millis().try_into().unwrap_or(u64::MAX)
         }),

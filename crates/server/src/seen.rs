@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::node::Node;
-use model::{ServerId, UnixMillis};
+use model::{KeyMark, ServerId, UnixMillis};
 use peer::identity::CertificateFacts;
 use policy::failback::Outlook;
 use policy::voting;
@@ -118,6 +118,12 @@ impl Node {
             )
         };
         status.progress.iter().map(progress).collect()
+    }
+
+    /// The key of this server's peer certificate.
+    pub(crate) fn peer_key(&self) -> KeyMark {
+        let facts = CertificateFacts::read(&self.trust().peer.certificate);
+        facts.map_or_else(|_| KeyMark::default(), |facts| facts.key)
     }
 
     /// When this server's peer certificate expires.

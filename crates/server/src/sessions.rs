@@ -11,8 +11,8 @@ use crate::submit::SubmitError;
 use crate::tickets::{Issued, TicketError};
 use crate::tunnels::Through;
 use model::{
-    AppName, Author, ChangeId, Directory, EndReason, Mode, Outcome, Refusal, ServerId, ServerName,
-    Session, SessionId, SessionState, Token, User, UserName,
+    AppName, Author, AuthorityMark, ChangeId, Directory, EndReason, Mode, Outcome, Refusal,
+    ServerId, ServerName, Session, SessionId, SessionState, Token, User, UserName,
 };
 use relay::{AttachTarget, ByteStream, OpenRequest, Pending, Sessions};
 use std::net::{IpAddr, SocketAddr};
@@ -390,6 +390,11 @@ fn either(result: Result<Answer, Answer>) -> Answer {
 impl Sessions for GroupSessions {
     fn me(&self) -> (ServerId, ServerName) {
         (self.node.me(), self.node.name().clone())
+    }
+
+    fn came_with(&self, authority: AuthorityMark, version: &str, from: SocketAddr) {
+        let client = format!("a client ({version})");
+        self.node.came_with(authority, &client, from.ip());
     }
 
     fn open(&self, request: OpenRequest) -> Pending<'_, Answer> {

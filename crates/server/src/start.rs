@@ -263,6 +263,7 @@ async fn start(
         trust: ArcSwap::from_pointee(trust),
         shown,
         renewed: Notify::new(),
+        pins: crate::pins::Pins::default(),
         logins: Logins::new()?,
         reports: Reports::default(),
         spool: Spool::default(),
@@ -401,6 +402,7 @@ impl Server {
         tokio::spawn(reporting::run(node.clone()));
         tokio::spawn(renewing::run(node.clone()));
         tokio::spawn(crate::secrets::run(node.clone()));
+        tokio::spawn(crate::authorities::run(node.clone()));
         tokio::spawn(draining::run(node.clone()));
         tokio::spawn(spool::run(node.clone()));
         tokio::spawn(crate::following::say_hello(node.clone()));

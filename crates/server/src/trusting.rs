@@ -10,6 +10,7 @@ use peer::identity::CertificateRole;
 use peer::secret::Secret;
 use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError};
 use peer::trust_store::{Trust, TrustStore};
+use rustls::pki_types::CertificateDer;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why something new is not in use.
@@ -65,6 +66,22 @@ impl Node {
             trust.peer = granted.peer;
             trust.client = granted.client;
             Ok(())
+        })
+        .await
+    }
+
+    /// Takes authorities into use: those that are accepted, the one in force first, those of before, and what leads from these to that.
+    pub(crate) async fn take_authorities(
+        &self,
+        accepted: Vec<CertificateDer<'static>>,
+        former: Vec<CertificateDer<'static>>,
+        links: Vec<CertificateDer<'static>>,
+    ) -> Result<(), TakingError> {
+        self.change_trust(move |store, trust| {
+            trust.authorities = accepted;
+            trust.former = former;
+            trust.links = links;
+            store.save_authorities(trust)
         })
         .await
     }

@@ -59,6 +59,8 @@ pub(crate) fn server(number: u8, standing: Standing) -> Server {
         joined: UnixMillis(0),
         started: true,
         version_number: 0,
+        peer_key: model::KeyMark::default(),
+        revoked: Vec::new(),
     }
 }
 
@@ -112,6 +114,7 @@ fn group(members: &[(u8, Standing)]) -> model::record::Group {
         mode: model::ResilienceMode::Quorum,
         last_user_change: 0,
         secret: model::trust::GroupSecret::default(),
+        succession: Default::default(),
     }
 }
 

@@ -81,6 +81,7 @@ impl Server {
             certificate_expires: record.certificate_expires,
             peer_address: record.peer_address.clone(),
             client_address: record.client_address.clone(),
+            peer_key: Default::default(),
         });
     }
 

@@ -4,8 +4,8 @@
 //! After [`Answer::Attached`] and [`Answer::Resumed`] the connection carries the frames of the tunnel instead.
 
 use model::{
-    AppName, EndReason, ServerId, ServerName, SessionId, SessionState, StreamId, Token, UnixMillis,
-    UserName,
+    AppName, AuthorityMark, EndReason, ServerId, ServerName, SessionId, SessionState, StreamId,
+    Token, UnixMillis, UserName,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -55,6 +55,8 @@ pub enum Request {
         protocol: u16,
         /// The version of its program.
         version: String,
+        /// The authority that it knows the group by.
+        authority: AuthorityMark,
     },
     /// Logs in, and finds or makes the token's session of an application.
     Open {

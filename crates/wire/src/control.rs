@@ -1,8 +1,9 @@
 //! Requests between members: changes that are forwarded, reports, reads, and streams of sessions.
 
 use model::{
-    AppName, Applied, Author, ChangeId, ChangeName, Command, FormationId, FormationRef, Reason,
-    Record, SecretMark, ServerId, SessionId, Side, Token, UnixMillis, UserName,
+    AppName, Applied, Author, AuthorityMark, ChangeId, ChangeName, Command, FormationId,
+    FormationRef, Reason, Record, SecretMark, ServerId, SessionId, Side, Token, UnixMillis,
+    UserName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -270,6 +271,25 @@ pub struct Report {
     pub lacking_accounts: Vec<(AppName, UserName, UnixMillis)>,
     /// The backends that it checks, as far as they fit into a report.
     pub backends: Vec<BackendReport>,
+    /// The authorities that it accepts.
+    pub accepts: Vec<AuthorityMark>,
+    /// The authority that issued the certificates that it shows.
+    pub shows: AuthorityMark,
+    /// Clients and programs that came to it lately and know an authority of before.
+    pub pins: Vec<Pin>,
+}
+
+/// A client or a program, and the authority that it knows the group by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Who, as far as it is known.
+    pub name: String,
+    /// From where.
+    pub from: String,
+    /// When it came.
+    pub at: UnixMillis,
+    /// The authority.
+    pub authority: AuthorityMark,
 }
 
 /// A backend as the server that checks it finds it.

@@ -21,6 +21,8 @@ pub enum CredentialsRequest {
     },
     /// The group secret that is in force.
     Secret,
+    /// The authorities that are accepted.
+    Authorities,
 }
 
 /// What is given.
@@ -37,6 +39,15 @@ pub enum CredentialsAnswer {
     Secret([u8; 32]),
     /// Nothing, and why.
     Refused(CredentialsRefusal),
+    /// Authorities (DER).
+    Authorities {
+        /// Those that are accepted, the one in force first.
+        accepted: Vec<Vec<u8>>,
+        /// Those of before.
+        former: Vec<Vec<u8>>,
+        /// What leads from those of before to the one in force.
+        links: Vec<Vec<u8>>,
+    },
 }
 
 impl fmt::Debug for CredentialsAnswer {
@@ -44,6 +55,7 @@ impl fmt::Debug for CredentialsAnswer {
         match self {
             Self::Certificates { .. } => f.write_str("Certificates"),
             Self::Secret(_) => f.write_str("Secret"),
+            Self::Authorities { .. } => f.write_str("Authorities"),
             Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
         }
     }
@@ -61,6 +73,9 @@ pub enum CredentialsRefusal {
     /// It does not know who asks.
     #[error("that server does not know this one as a member")]
     Unknown,
+    /// It has not heard yet which authority is in force.
+    #[error("that server does not know yet which authority is in force")]
+    Behind,
     /// The request cannot be granted.
     #[error("{why}")]
     Invalid {

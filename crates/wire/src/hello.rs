@@ -133,4 +133,17 @@ pub enum HelloRefusal {
     /// The hello contradicts itself or names more formations than it may.
     #[error("the hello makes no sense")]
     Malformed,
+    /// Its certificate was revoked: it may ask for another, and nothing else.
+    #[error("the certificate was revoked: nothing but another one is given for it")]
+    Revoked,
+    /// The authority that issued its certificate is not accepted any more: it may ask for another, and nothing else.
+    #[error(
+        "the group has another authority by now: nothing but another certificate is given for one of before"
+    )]
+    FormerAuthority,
+    /// The authority that issued its certificate is not accepted any more, and the key is not the one that the member had last.
+    #[error(
+        "the group has another authority by now, and that key is not known as the member's: remove the server from the group and let it join again"
+    )]
+    UnknownKey,
 }

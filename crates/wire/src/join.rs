@@ -174,8 +174,8 @@ pub struct JoinGrant {
     pub group: GroupId,
     /// Its name.
     pub group_name: GroupName,
-    /// The authority's certificate, DER.
-    pub authority: Vec<u8>,
+    /// Certificates of the authorities that are accepted (DER), the one in force first.
+    pub authorities: Vec<Vec<u8>>,
     /// The new member's peer certificate, DER.
     pub peer_certificate: Vec<u8>,
     /// Its client-port certificate, DER.

@@ -91,6 +91,7 @@ fn a_cut_message_is_no_message() {
     let message = client::Request::Hello {
         protocol: client::PROTOCOL,
         version: "0.1.0".to_owned(),
+        authority: Default::default(),
     };
     let bytes = encode(&message);
     for length in 0..bytes.len() {

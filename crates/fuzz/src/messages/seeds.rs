@@ -37,6 +37,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Hello {
             protocol: wire::client::PROTOCOL,
             version: "0.1.0".to_owned(),
+            authority: Default::default(),
         },
         Request::Open {
             token: name("user.ann"),
@@ -238,7 +239,7 @@ pub(crate) fn join_message_seeds() -> Vec<Vec<u8>> {
         proof: [1; 32],
         group: GroupId::from_bytes([8; 16]),
         group_name: name("office"),
-        authority: vec![0x30; 200],
+        authorities: vec![vec![0x30; 200]],
         peer_certificate: vec![0x30; 200],
         client_certificate: vec![0x30; 200],
         group_secret: [3; 32],

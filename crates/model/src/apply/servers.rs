@@ -12,7 +12,7 @@ use crate::name::NAME_LIMIT;
 use crate::server::{ExternalAddress, Mode, Server};
 use crate::session::EndReason;
 use crate::time::UnixMillis;
-use crate::trust::Invitation;
+use crate::trust::{Invitation, KeyMark};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ struct Report<'a> {
     feature_level: u32,
     incarnation: IncarnationId,
     certificate_expires: UnixMillis,
+    peer_key: KeyMark,
     peer_address: &'a str,
     client_address: &'a str,
 }
@@ -238,6 +239,9 @@ impl Applying<'_> {
             &server.name,
             fields,
         );
+        if server.standing.may_lead() {
+            self.expose_authority(server.name.to_string());
+        }
         if self.directory.group.backups.contains(&id) {
             Arc::make_mut(&mut self.directory.group)
                 .backups
@@ -334,6 +338,7 @@ impl Applying<'_> {
             certificate_expires,
             peer_address,
             client_address,
+            peer_key,
         } = command
         else {
             unreachable!("invariant: `carry_out` sends only reports here")
@@ -343,6 +348,7 @@ impl Applying<'_> {
             feature_level: *feature_level,
             incarnation: *incarnation,
             certificate_expires: *certificate_expires,
+            peer_key: *peer_key,
             peer_address,
             client_address,
         };
@@ -365,6 +371,7 @@ impl Applying<'_> {
             feature_level: report.feature_level,
             incarnation: report.incarnation,
             certificate_expires: report.certificate_expires,
+            peer_key: report.peer_key,
             peer_address: report.peer_address.to_owned(),
             client_address: report.client_address.to_owned(),
             started: true,

@@ -1,17 +1,30 @@
-//! Changes of the group's authority, and invitations: made once, used once, too late after their end.
+//! Changes of what the group trusts, and invitations: made once, used once, too late after their end.
 
 use super::{Applying, bounds};
-use crate::change::{Kind, Outcome, Refusal};
+use crate::change::{Command, Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::id::{InvitationId, ServerId};
-use crate::name::NAME_LIMIT;
-use crate::trust::{Authority, GroupSecret, Invitation, Sealed, SecretChange, SecretMark};
+use crate::trust::{GroupSecret, Invitation, Sealed, SecretChange, SecretMark};
 use std::sync::Arc;
 
 /// The most bytes of the sealed secret of an invitation.
 const SECRET: usize = 1024;
 
 impl Applying<'_> {
+    pub(super) fn about_trust(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::Invite { invitation } => self.invite(invitation),
+            Command::ChangeAuthority { change } => self.change_authority(change),
+            Command::ChangeSecret { change } => self.change_secret(change),
+            Command::RevokeCertificates {
+                server,
+                key,
+                reason,
+            } => self.revoke_certificates(*server, *key, reason.as_deref()),
+            other => unreachable!("invariant: only what is about trust comes here, not {other:?}"),
+        }
+    }
+
     pub(super) fn usable_invitation(&self, id: InvitationId) -> Result<Arc<Invitation>, Refusal> {
         let found = self.directory.invitations.get(&id).cloned();
         let invitation = found.ok_or_else(|| Refusal::NotFound {
@@ -25,7 +38,7 @@ impl Applying<'_> {
         }
     }
 
-    pub(super) fn invite(&mut self, invitation: &Invitation) -> Result<Outcome, Refusal> {
+    fn invite(&mut self, invitation: &Invitation) -> Result<Outcome, Refusal> {
         if self.directory.invitations.contains_key(&invitation.id) {
             return Err(Refusal::Exists {
                 kind: Kind::Invitation,
@@ -81,33 +94,7 @@ impl Applying<'_> {
         }
     }
 
-    pub(super) fn set_authority(&mut self, authority: &Authority) -> Result<Outcome, Refusal> {
-        let sizes = [
-            &authority.certificate,
-            &authority.key.0,
-            &authority.ticket_public,
-            &authority.ticket_key.0,
-        ];
-        bounds::size(
-            "the authority",
-            sizes.iter().map(|part| part.len()).sum(),
-            bounds::DOCUMENT,
-        )?;
-        bounds::line("fingerprint", &authority.fingerprint, NAME_LIMIT)?;
-        if self.directory.group.authority != *authority {
-            Arc::make_mut(&mut self.directory.group).authority = authority.clone();
-            let fields = [("expires_unix_ms", authority.expires.0.to_string())];
-            self.event(
-                EventKind::AuthorityChanged,
-                Severity::Info,
-                &authority.fingerprint,
-                fields,
-            );
-        }
-        Ok(Outcome::Done)
-    }
-
-    pub(super) fn change_secret(&mut self, change: &SecretChange) -> Result<Outcome, Refusal> {
+    fn change_secret(&mut self, change: &SecretChange) -> Result<Outcome, Refusal> {
         match change {
             SecretChange::Begin {
                 mark,

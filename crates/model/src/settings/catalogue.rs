@@ -261,6 +261,12 @@ pub static CATALOGUE: &[Setting] = &[
         "How long a server's certificates are valid; they renew themselves when two thirds of that are over.",
     ),
     span(
+        "trust.client-overlap",
+        (MINUTE, 2 * 366 * DAY),
+        "30d",
+        "How long after another authority came into force clients that know only the fingerprint of the one before still get in.",
+    ),
+    span(
         "tunnel.dead-after",
         (200, MINUTE),
         "1s",

@@ -175,6 +175,11 @@ impl Settings {
         self.duration("trust.certificate-lifetime", None)
     }
 
+    /// `trust.client-overlap`.
+    pub fn client_overlap(&self) -> Duration {
+        self.duration("trust.client-overlap", None)
+    }
+
     /// `tunnel.dead-after`.
     pub fn dead_after(&self) -> Duration {
         self.duration("tunnel.dead-after", None)
@@ -226,6 +231,7 @@ mod tests {
             set.start_retry(None),
             set.ticket_lifetime(),
             set.certificate_lifetime(),
+            set.client_overlap(),
             set.dead_after(),
             set.retain(None),
             set.lockout_time(),

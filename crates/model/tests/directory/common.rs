@@ -16,6 +16,9 @@ pub(crate) const SEATTLE: ServerId = ServerId::from_bytes([4; 16]);
 /// When the group was founded.
 pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
 
+/// The fingerprint of the authority that the group was founded with.
+pub(crate) const FOUNDED_WITH: &str = "sha256:00";
+
 pub(crate) fn user_name(text: &str) -> UserName {
     text.parse().unwrap()
 }
@@ -58,6 +61,8 @@ pub(crate) fn server(id: ServerId, name: &str, standing: Standing) -> Server {
         joined: START,
         started: false,
         version_number: 0,
+        peer_key: KeyMark::default(),
+        revoked: Vec::new(),
     }
 }
 
@@ -125,8 +130,8 @@ pub(crate) fn founded() -> Directory {
         primary_since: START,
         last_failover: None,
         authority: Authority {
-            certificate: vec![1, 2, 3],
-            fingerprint: "sha256:00".to_owned(),
+            certificate: FOUNDED_WITH.into(),
+            fingerprint: FOUNDED_WITH.to_owned(),
             key: trust::Sealed(vec![4]),
             ticket_public: vec![5],
             ticket_key: trust::Sealed(vec![6]),
@@ -140,6 +145,7 @@ pub(crate) fn founded() -> Directory {
         mode: ResilienceMode::Availability,
         last_user_change: 0,
         secret: GroupSecret::default(),
+        succession: Default::default(),
     };
     Directory::founded(
         group,
@@ -285,6 +291,7 @@ pub(crate) fn report(id: ServerId, incarnation: u8) -> Command {
         certificate_expires: START,
         peer_address: format!("10.0.0.{place}:5427"),
         client_address: format!("10.0.0.{place}:5443"),
+        peer_key: KeyMark([incarnation; 32]),
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! It answers with a word where the directory refuses with figures. Events are not its business.
 
+pub(crate) use authority::Authorities;
 use model::change::SessionLimit;
 use model::*;
 use std::collections::BTreeMap;
 
+mod authority;
 mod divergence;
 mod gateways;
 mod moving;
@@ -61,6 +63,7 @@ pub(crate) struct Plain {
     pub(crate) pause: Option<Pause>,
     /// The mark of the group secret, and whether it rotates.
     pub(crate) secret: (SecretMark, bool),
+    pub(crate) authorities: Authorities,
     pub(crate) mode: ResilienceMode,
     pub(crate) users: Vec<User>,
     pub(crate) apps: Vec<Application>,
@@ -92,6 +95,7 @@ impl Plain {
             primary: directory.group().primary,
             pause: None,
             secret: Default::default(),
+            authorities: Authorities::of(directory),
             mode: directory.group().mode,
             users: directory.users().map(|user| (**user).clone()).collect(),
             apps: Vec::new(),
@@ -217,13 +221,16 @@ impl Plain {
             Command::ReportServer {
                 server,
                 incarnation,
+                peer_key,
                 ..
-            } => self.report(number, *server, *incarnation),
+            } => self.report(number, *server, (*incarnation, *peer_key)),
             Command::SetBackups { backups, .. } => self.set_backups(backups),
             Command::EditBackups { edit, .. } => self.edit_backups(*edit),
             Command::TakePrimary { server, .. } => self.take_primary(*server),
             Command::ChangePause { change } => self.change_pause(change),
             Command::ChangeSecret { change } => self.change_secret(change),
+            Command::ChangeAuthority { change } => self.change_authority(change),
+            Command::RevokeCertificates { server, key, .. } => self.revoke(number, *server, *key),
             Command::KeepDivergence {
                 within,
                 divergence,
@@ -846,6 +853,7 @@ impl Plain {
         if voting && self.last_voter(id) {
             return Err("last voter");
         }
+        let leads = self.known(id)?.standing.may_lead();
         let votes = |s: &&Server| s.voting && s.id != id;
         let others = self.servers.iter().filter(votes).count();
         if voting && self.mode == ResilienceMode::Quorum && self.chosen().is_none() && others == 2 {
@@ -860,6 +868,7 @@ impl Plain {
         for session in there {
             self.end(number, session, EndReason::HostRemoved);
         }
+        self.authorities.exposed |= leads;
         self.servers.retain(|server| server.id != id);
         self.backups.retain(|backup| *backup != id);
         self.settings.retain(|(_, on), _| *on != Some(id));
@@ -867,7 +876,8 @@ impl Plain {
         Ok(Outcome::Done)
     }
 
-    fn report(&mut self, number: u64, id: ServerId, incarnation: IncarnationId) -> Answer {
+    fn report(&mut self, number: u64, id: ServerId, said: (IncarnationId, KeyMark)) -> Answer {
+        let (incarnation, peer_key) = said;
         let before = self.known(id)?.clone();
         let reborn = before.started && before.incarnation != incarnation;
         let voting = before.voting && (!reborn || self.last_voter(id));
@@ -875,6 +885,7 @@ impl Plain {
             started: true,
             incarnation,
             voting,
+            peer_key,
             ..before.clone()
         };
         if after != before {

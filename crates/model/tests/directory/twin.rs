@@ -280,6 +280,59 @@ fn secret_command() -> impl Strategy<Value = Command> {
     change.prop_map(|change| Command::ChangeSecret { change })
 }
 
+fn authority_command() -> impl Strategy<Value = Command> {
+    let other = |number: u8| format!("sha256:{number:02x}");
+    let phase = select(
+        &[
+            RotationPhase::Introduced,
+            RotationPhase::Issuing,
+            RotationPhase::Withdrawn,
+            RotationPhase::Pinned,
+        ][..],
+    );
+    let begin =
+        (1..4u8, any::<bool>(), 0..100_000u64).prop_map(move |(number, waits, clients_ms)| {
+            AuthorityChange::Begin {
+                next: trust::OtherAuthority {
+                    certificate: other(number).into_bytes(),
+                    fingerprint: other(number),
+                    key: trust::Sealed(vec![number; 60]),
+                    expires: START,
+                },
+                bridge: vec![number],
+                clients_ms,
+                waits,
+                reason: None,
+            }
+        });
+    let advance = (1..5u8, phase).prop_map(move |(number, phase)| AuthorityChange::Advance {
+        // The fifth stands for the one that the group was founded with.
+        other: if number == 4 {
+            FOUNDED_WITH.to_owned()
+        } else {
+            other(number)
+        },
+        phase,
+        unconfirmed: Vec::new(),
+    });
+    prop_oneof![
+        2 => begin,
+        6 => advance,
+        1 => Just(AuthorityChange::Withdraw { reason: None }),
+    ]
+    .prop_map(|change| Command::ChangeAuthority {
+        change: Box::new(change),
+    })
+}
+
+fn revocation() -> impl Strategy<Value = Command> {
+    (any_server(), 0..4u8).prop_map(|(server, key)| Command::RevokeCertificates {
+        server,
+        key: KeyMark([key; 32]),
+        reason: None,
+    })
+}
+
 fn group_command() -> impl Strategy<Value = Command> {
     let standing = select(&[Standing::Voter, Standing::NonVoter, Standing::Witness][..]);
     let name = select(&["boston", "newyork", "detroit", "seattle", "denver"][..]);
@@ -475,6 +528,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => any_setting().prop_map(|command| Step::Tell(Box::new(command))),
         2 => pause_command().prop_map(|command| Step::Tell(Box::new(command))),
         1 => secret_command().prop_map(|command| Step::Tell(Box::new(command))),
+        2 => authority_command().prop_map(|command| Step::Tell(Box::new(command))),
+        1 => revocation().prop_map(|command| Step::Tell(Box::new(command))),
         4 => group_command().prop_map(|command| Step::Tell(Box::new(command))),
         4 => divergence_command().prop_map(|command| Step::Tell(Box::new(command))),
         2 => (1..20usize, session_command()).prop_map(|(back, command)| Step::Again(back, Box::new(command))),
@@ -582,6 +637,8 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
     prop_assert_eq!(&directory.group().pause, &plain.pause);
     let secret = &directory.group().secret;
     prop_assert_eq!((secret.mark, secret.rotating), plain.secret);
+    let authorities = crate::plain::Authorities::of(directory);
+    prop_assert_eq!(&authorities, &plain.authorities);
     prop_assert_eq!(directory.group().mode, plain.mode);
     prop_assert_eq!(directory.group().last_user_change, plain.last_user_change);
     assert_same_divergences(directory, plain)?;

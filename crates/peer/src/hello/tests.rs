@@ -1,5 +1,7 @@
 //! Who is let in and who is not, over real TLS on loopback.
 
+mod authorities;
+
 use super::*;
 use crate::dial::{DialError, PeerStream, dial};
 use crate::identity::CertificateRole;

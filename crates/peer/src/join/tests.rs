@@ -75,7 +75,7 @@ impl Gatekeeper {
             proof: [0; 32],
             group,
             group_name: GroupName::new("office").unwrap(),
-            authority: authority.certificate().to_vec(),
+            authorities: vec![authority.certificate().to_vec()],
             peer_certificate: peer.unwrap().certificate.to_vec(),
             client_certificate: client.unwrap().certificate.to_vec(),
             group_secret: **self.group.secret.as_bytes(),
@@ -468,7 +468,7 @@ async fn what_is_granted_must_fit() {
     let cases: Vec<(&str, Tamper)> = vec![
         (
             "authority",
-            Box::new(move |grant| grant.authority.clone_from(&foreign_authority)),
+            Box::new(move |grant| grant.authorities = vec![foreign_authority.clone()]),
         ),
         (
             "does not verify",

@@ -65,6 +65,8 @@ pub(crate) fn server(id: ServerId, standing: Standing) -> Server {
         joined: UnixMillis(1),
         started: true,
         version_number: 1,
+        peer_key: model::KeyMark::default(),
+        revoked: Vec::new(),
     }
 }
 
@@ -171,6 +173,7 @@ pub(crate) fn made() -> Made {
             mode: model::ResilienceMode::Quorum,
             last_user_change: 0,
             secret: model::trust::GroupSecret::default(),
+            succession: Default::default(),
         },
         servers: vec![
             server(BOSTON, Standing::Voter),

@@ -254,6 +254,7 @@ async fn a_newer_client_is_told_what_is_spoken_and_an_impossible_one_is_refused(
     let hello = |protocol| Request::Hello {
         protocol,
         version: "9".to_owned(),
+        authority: Default::default(),
     };
     assert!(matches!(
         client.ask(&hello(9)).await,
@@ -284,6 +285,7 @@ async fn who_finds_no_room_is_told_when_to_come_back() {
     let hello = Request::Hello {
         protocol: 1,
         version: "1".to_owned(),
+        authority: Default::default(),
     };
     assert_eq!(client.ask(&hello).await, Answer::ComeBack { after_ms });
     assert!(matches!(client.end().await.1, Ending::ComeBack));
@@ -299,6 +301,7 @@ async fn a_thousand_clients_at_once_are_all_served() {
         let hello = Request::Hello {
             protocol: 1,
             version: "1".to_owned(),
+            authority: Default::default(),
         };
         assert!(matches!(client.ask(&hello).await, Answer::Hello { .. }));
         assert!(matches!(

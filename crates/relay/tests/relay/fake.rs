@@ -198,6 +198,7 @@ impl Port {
         let hello = Request::Hello {
             protocol: 1,
             version: "1".to_owned(),
+            authority: Default::default(),
         };
         assert!(matches!(
             client.ask(&hello).await,

@@ -87,6 +87,7 @@ async fn a_stranger_may_send_four_kibibytes_in_all() {
     let hello = Request::Hello {
         protocol: 1,
         version: "x".repeat(1000),
+        authority: Default::default(),
     };
     for _ in 0..4 {
         assert!(matches!(client.ask(&hello).await, Answer::Hello { .. }));
@@ -137,6 +138,7 @@ async fn a_slow_stranger_has_ten_seconds_in_all() {
     let hello = Request::Hello {
         protocol: 1,
         version: "x".repeat(100),
+        authority: Default::default(),
     };
     wire::frame_into(&hello, &mut frame);
     let writing = async {

@@ -42,6 +42,8 @@ fn server() -> Server {
         joined: UnixMillis(1),
         started: true,
         version_number: 0,
+        peer_key: model::KeyMark::default(),
+        revoked: Vec::new(),
     }
 }
 
@@ -82,6 +84,7 @@ pub(crate) fn directory() -> Directory {
         mode: model::ResilienceMode::Quorum,
         last_user_change: 0,
         secret: model::trust::GroupSecret::default(),
+        succession: Default::default(),
     };
     let admin = model::User {
         name: model::UserName::new("admin").expect("a name"),

@@ -68,6 +68,8 @@ fn server(number: u8) -> Server {
         joined: UnixMillis(0),
         started: true,
         version_number: 0,
+        peer_key: model::KeyMark::default(),
+        revoked: Vec::new(),
     }
 }
 
@@ -110,6 +112,7 @@ pub(crate) fn directory() -> Directory {
         mode: model::ResilienceMode::Availability,
         last_user_change: 0,
         secret: model::trust::GroupSecret::default(),
+        succession: Default::default(),
     };
     let admin = user(UserName::new("admin").expect("a name"), UserRole::Admin);
     Directory::founded(group, server(1), admin)

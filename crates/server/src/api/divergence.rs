@@ -390,6 +390,8 @@ mod tests {
             joined: UnixMillis(0),
             started: true,
             version_number: 0,
+            peer_key: model::KeyMark::default(),
+            revoked: Vec::new(),
         }
     }
 

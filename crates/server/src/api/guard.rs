@@ -11,11 +11,15 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use model::{ChangeName, FormationId, Role};
+use peer::fingerprint::Fingerprint;
+use peer::identity::mark_of;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// Names the newest change that an answer contains, and asks for an answer that contains one: `formation/number`.
 pub(crate) const CHANGE_HEADER: HeaderName = HeaderName::from_static("stead-change");
+/// Says by which authority the caller knows the group: `sha256:HEX`.
+const AUTHORITY_HEADER: HeaderName = HeaderName::from_static("stead-authority");
 /// How old an answer may be, in milliseconds.
 pub(crate) const AGE_HEADER: HeaderName = HeaderName::from_static("stead-age-ms");
 /// How long a request may take, reading it included. Streams go on after their head was answered.
@@ -59,6 +63,7 @@ async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response
         let caller = caller::identify(node, origin, request.method(), path, request.headers())?;
         let caller = caller.ok_or_else(|| Problem::not_logged_in("no bearer token was sent"))?;
         enough(&caller, least)?;
+        note_authority(node, origin, &caller, request.headers());
         request.extensions_mut().insert(caller);
     }
     let mut age = None;
@@ -78,6 +83,19 @@ async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response
         headers.insert(AGE_HEADER, HeaderValue::from(age));
     }
     Ok(response)
+}
+
+/// Whoever knows the group by an authority of before should be told of before it is too late.
+fn note_authority(node: &Node, origin: Origin, caller: &Caller, headers: &HeaderMap) {
+    let Some(said) = headers.get(&AUTHORITY_HEADER) else {
+        return;
+    };
+    let fingerprint = said.to_str().ok().and_then(|text| text.parse().ok());
+    if let (Some(fingerprint), Origin::Remote(from)) = (fingerprint, origin) {
+        let fingerprint: Fingerprint = fingerprint;
+        let name = caller.words(node);
+        node.came_with(mark_of(&fingerprint), &name, from.ip());
+    }
 }
 
 fn enough(caller: &Caller, least: Role) -> Result<(), Problem> {

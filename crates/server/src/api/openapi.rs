@@ -37,7 +37,7 @@ use utoipa::{Modify, OpenApi};
         backups::list, backups::add, backups::place, backups::remove,
         divergence::list, divergence::show, divergence::records, divergence::apply, divergence::discard,
         pause::pause, pause::resume, recovery::recover, reset::reset,
-        trust::show, trust::rotate_secret
+        trust::show, trust::rotate_secret, trust::rotate_authority, trust::revoke
     ),
     components(schemas(problem::Problem, bodies::Plan)),
     modifiers(&Bearer)

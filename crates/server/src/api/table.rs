@@ -85,6 +85,8 @@ fn about_servers() -> Vec<Route> {
         to("/v1/audit", GET, VIEWER, audit::list),
         to("/v1/trust", GET, VIEWER, trust::show),
         to("/v1/trust/secret", POST, ADMIN, trust::rotate_secret),
+        to("/v1/trust/authority", POST, ADMIN, trust::rotate_authority),
+        to("/v1/servers/{name}/revoke", POST, ADMIN, trust::revoke),
     ]
 }
 

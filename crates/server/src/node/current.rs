@@ -80,5 +80,6 @@ pub(crate) fn nobody_in(id: GroupId, name: GroupName, authority: Authority) -> G
         mode: model::ResilienceMode::Availability,
         last_user_change: 0,
         secret: model::trust::GroupSecret::default(),
+        succession: Default::default(),
     }
 }

@@ -200,6 +200,8 @@ mod tests {
             joined: UnixMillis(3),
             started: true,
             version_number: 7,
+            peer_key: model::KeyMark::default(),
+            revoked: Vec::new(),
         }
     }
 

@@ -1,10 +1,13 @@
 //! `stead trust`: the group's authority, certificates and secret.
 
+mod revoke;
+mod rotate_ca;
+
 use super::Context;
 use crate::door::{Door, Method};
 use crate::errors::Failure;
 use clap::Subcommand;
-use server::api::bodies::{SecretRotation, Trust as TrustView};
+use server::api::bodies::{RotationState, SecretRotation, Trust as TrustView};
 use std::time::{Duration, Instant};
 
 /// How long the members may take to confirm before the command says how far they are.
@@ -22,7 +25,9 @@ pub(crate) struct Trust {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Show(Show),
+    RotateCa(rotate_ca::RotateCa),
     RotateSecret(RotateSecret),
+    Revoke(revoke::Revoke),
 }
 
 /// Shows the authority's fingerprint, which clients are given, and what expires when
@@ -66,7 +71,9 @@ impl Trust {
                 let what = "the group's trust was not shown";
                 door.get(what, "/v1/trust").await?
             }
+            Verb::RotateCa(verb) => verb.run(context, &door).await?,
             Verb::RotateSecret(verb) => verb.run(context, &door).await?,
+            Verb::Revoke(verb) => verb.run(&door).await?,
         };
         context.output.show(&trust, text);
         Ok(())
@@ -102,13 +109,48 @@ impl RotateSecret {
     }
 }
 
+fn rotation_facts(rotation: &RotationState, facts: &mut Vec<(&'static str, String)>) {
+    let other = match rotation.phase.as_str() {
+        "introduced" => "the next one is",
+        "withdrawn" => "taken back was",
+        _ => "before it was",
+    };
+    facts.push((
+        "rotation",
+        format!("{}, since {}", rotation.phase, rotation.since),
+    ));
+    facts.push(("", format!("{other} {}", rotation.other_fingerprint)));
+    if !rotation.unconfirmed.is_empty() {
+        let left = rotation.unconfirmed.join(", ");
+        facts.push(("", format!("not confirmed yet by {left}")));
+    }
+    if let Some(until) = &rotation.clients_until {
+        facts.push((
+            "",
+            format!("clients that know only the one before get in until {until}"),
+        ));
+    }
+    for pinned in &rotation.pinned {
+        facts.push((
+            "",
+            format!(
+                "known only by the one before to {} at {}, last {}",
+                pinned.name, pinned.from, pinned.at
+            ),
+        ));
+    }
+}
+
 fn text(trust: &TrustView) -> String {
     let mut facts = vec![
         ("group", format!("{} ({})", trust.group, trust.group_id)),
         ("authority", trust.ca_fingerprint.clone()),
         ("", format!("until {}", trust.ca_expires)),
-        ("secret", format!("since {}", trust.secret.since)),
     ];
+    if let Some(rotation) = &trust.rotation {
+        rotation_facts(rotation, &mut facts);
+    }
+    facts.push(("secret", format!("since {}", trust.secret.since)));
     if trust.secret.rotating {
         let left = trust.secret.unconfirmed.join(", ");
         facts.push(("", format!("rotates: not confirmed yet by {left}")));
@@ -116,7 +158,12 @@ fn text(trust: &TrustView) -> String {
     for certificate in &trust.certificates {
         facts.push((
             "certificate",
-            format!("{} until {}", certificate.name, certificate.expires),
+            format!(
+                "{} until {}{}",
+                certificate.name,
+                certificate.expires,
+                if certificate.revoked { ", revoked" } else { "" }
+            ),
         ));
     }
     for open in &trust.invitations {

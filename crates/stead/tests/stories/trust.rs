@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use testkit::{Group, Machine, Process, event, events, eventually, eventually_some, seconds, text};
 
 /// The server that holds no seal key: others grant it everything.
-const WITNESS: usize = 3;
+pub(crate) const WITNESS: usize = 3;
 
-fn four_with_a_witness() -> Group {
+pub(crate) fn four_with_a_witness() -> Group {
     let mut group = Group::of(crate::STEAD).on_loopback(4).start_first();
     group.join(1);
     group.join(2);
@@ -18,7 +18,7 @@ fn four_with_a_witness() -> Group {
 }
 
 /// Somebody who uses a terminal, and his `stead connect`.
-fn at_a_terminal(group: &Group) -> (Process, TcpStream) {
+pub(crate) fn at_a_terminal(group: &Group) -> (Process, TcpStream) {
     group.add_user(0, "ann");
     group.add_app(0, "shell", &["--launch", "@pty /bin/sh"]);
     let connect = group.connect(None, "ann", "card.1", "shell");
@@ -28,14 +28,14 @@ fn at_a_terminal(group: &Group) -> (Process, TcpStream) {
 }
 
 /// A server that neither is primary nor hosts the session.
-fn bystander(group: &Group, connect: &Process) -> usize {
+pub(crate) fn bystander(group: &Group, connect: &Process) -> usize {
     let host = text(&event(connect, "ready", seconds(1)), "host");
     let mut others = (1..WITNESS).filter(|index| group.server(*index).name() != host);
     others.next().expect("one of two hosts nothing")
 }
 
 /// Servers that have said in the journal that they have new certificates, after an entry of it, and why.
-fn renewed_after(group: &Group, seq: u64, cause: &str) -> BTreeSet<String> {
+pub(crate) fn renewed_after(group: &Group, seq: u64, cause: &str) -> BTreeSet<String> {
     let events = group.json(0, &["event", "list", "--kind", "certificate-renewed"]);
     let events = events.as_array().cloned().unwrap_or_default();
     let later = events
@@ -44,7 +44,7 @@ fn renewed_after(group: &Group, seq: u64, cause: &str) -> BTreeSet<String> {
     later.map(|event| text(&event, "subject")).collect()
 }
 
-fn newest_event(group: &Group) -> u64 {
+pub(crate) fn newest_event(group: &Group) -> u64 {
     let events = group.json(0, &["event", "list"]);
     let all = events.as_array().into_iter().flatten();
     all.filter_map(|event| event["seq"].as_u64())
@@ -165,7 +165,7 @@ fn in_a_month() -> String {
 }
 
 /// What is typed into a terminal is answered there.
-fn says(viewer: &mut TcpStream, line: &str, answer: &str) {
+pub(crate) fn says(viewer: &mut TcpStream, line: &str, answer: &str) {
     use std::io::Write;
     viewer
         .write_all(format!("{line}\n").as_bytes())

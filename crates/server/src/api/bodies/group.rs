@@ -195,12 +195,72 @@ pub struct Trust {
     pub ca_fingerprint: String,
     /// When the authority's certificate expires.
     pub ca_expires: String,
+    /// How far the authority's rotation is; absent where it does not rotate.
+    pub rotation: Option<RotationState>,
     /// The secret that servers prove to each other.
     pub secret: SecretState,
     /// The servers' peer certificates.
     pub certificates: Vec<Certificate>,
     /// Invitations that can still be used.
     pub invitations: Vec<OpenInvitation>,
+}
+
+/// How far the rotation of the group's authority is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RotationState {
+    /// `introduced`: members learn to accept the next authority. `issuing`: it is in force, and members get certificates of it.
+    /// `pinned`: servers do not accept the one before any more, clients that know only its fingerprint still get in.
+    /// `withdrawn`: it was taken back, and members get certificates of the one of before again.
+    pub phase: String,
+    /// Since when it is so far.
+    pub since: String,
+    /// `sha256:HEX` of the authority that is not in force: the next one while it is introduced, later the one before.
+    pub other_fingerprint: String,
+    /// Members that have not confirmed the phase, as far as the answering server knows.
+    pub unconfirmed: Vec<String>,
+    /// Until when clients get in that know only the fingerprint of before; absent until that is known.
+    pub clients_until: Option<String>,
+    /// Why it rotates, in words.
+    pub reason: Option<String>,
+    /// Clients and programs that came with a fingerprint of before lately.
+    pub pinned: Vec<PinnedClient>,
+}
+
+/// A client or program that knows the group by the fingerprint of an authority of before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PinnedClient {
+    /// Who: an account, or a client's program.
+    pub name: String,
+    /// From where.
+    pub from: String,
+    /// To which server it came.
+    pub server: String,
+    /// When it last did.
+    pub at: String,
+    /// `sha256:` and the first half of the fingerprint that it knows.
+    pub fingerprint: String,
+}
+
+/// Rotates the group's authority, or goes on with that, or takes it back.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthorityRotation {
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// For how long clients that know only the fingerprint of before get in, in seconds; `trust.client-overlap` when absent.
+    pub clients_s: Option<u64>,
+    /// Ends the phase that is under way instead, whoever has not confirmed it.
+    pub finish: bool,
+    /// Takes the rotation back instead.
+    pub back: bool,
+}
+
+/// Has a server get other certificates, and refuses those that it has.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Revocation {
+    /// Why, in words.
+    pub reason: Option<String>,
 }
 
 /// The secret that servers prove to each other on top of their certificates; never shown itself.
@@ -231,6 +291,8 @@ pub struct Certificate {
     pub name: String,
     /// When it expires.
     pub expires: String,
+    /// Whether it is refused until its server has another.
+    pub revoked: bool,
 }
 
 /// An invitation that can still be used.

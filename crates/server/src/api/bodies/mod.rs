@@ -25,9 +25,10 @@ pub use divergence::{
 pub use events::{Event, EventKindInfo, ExplainedCandidate, Explanation, Reason};
 pub use gateways::{Gateway, GatewayCreation, GatewayHere};
 pub use group::{
-    Backup, BackupAddition, BackupMove, Certificate, Invitation, InvitationRequest, Login,
-    LoginRequest, Member, OpenInvitation, Plan, PlanCheck, PlannedSession, Promotion,
-    PromotionRequest, SecretRotation, SecretState, Trust,
+    AuthorityRotation, Backup, BackupAddition, BackupMove, Certificate, Invitation,
+    InvitationRequest, Login, LoginRequest, Member, OpenInvitation, PinnedClient, Plan, PlanCheck,
+    PlannedSession, Promotion, PromotionRequest, Revocation, RotationState, SecretRotation,
+    SecretState, Trust,
 };
 pub use pause::{GroupPause, Pause, PauseRequest};
 pub use records::{
