@@ -189,8 +189,10 @@ impl Applying<'_> {
             Command::SetBackups { backups, reason } => self.set_backups(backups, reason.as_deref()),
             Command::SetSetting { key, value, on } => self.set_setting(key, value, *on),
             Command::UnsetSetting { key, on } => self.unset_setting(key, *on),
-            Command::PutUser { user, expect } => self.put_user(user, *expect),
-            Command::RemoveUser { name } => self.remove_user(name),
+            Command::PutUser { .. }
+            | Command::RemoveUser { .. }
+            | Command::LockUser { .. }
+            | Command::UnlockUser { .. } => self.about_users(command),
             Command::PutApp { app, expect } => self.put_app(app, *expect),
             Command::RemoveApp { name } => self.remove_app(name),
             Command::CreateSession {
@@ -221,8 +223,7 @@ impl Applying<'_> {
             Command::PutGateway { .. }
             | Command::RemoveGateway { .. }
             | Command::BindToken { .. } => self.about_gateways(command),
-            Command::PutToken { token, expect } => self.put_token(token, *expect),
-            Command::RemoveToken { token } => self.remove_token(token),
+            Command::PutToken { .. } | Command::RemoveToken { .. } => self.about_tokens(command),
             Command::Invite { .. }
             | Command::ChangeAuthority { .. }
             | Command::ChangeSecret { .. }

@@ -139,7 +139,9 @@ impl Command {
                 one(Subject::Setting(key.clone(), *on))
             }
             Self::PutUser { user, .. } => one(Subject::User(user.name.clone())),
-            Self::RemoveUser { name } => one(Subject::User(name.clone())),
+            Self::RemoveUser { name } | Self::UnlockUser { name } => {
+                one(Subject::User(name.clone()))
+            }
             Self::PutApp { app, .. } => one(Subject::Application(app.name.clone())),
             Self::RemoveApp { name } => one(Subject::Application(name.clone())),
             Self::PutToken { token, .. } => one(Subject::Token(token.token.clone())),

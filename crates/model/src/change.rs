@@ -367,6 +367,18 @@ pub enum Command {
         /// Why, in words.
         reason: Option<String>,
     },
+    /// Too many logins with an account failed: it is locked for `users.lockout-time`. While it is locked already, nothing is done.
+    LockUser {
+        /// Which.
+        name: UserName,
+        /// How many failed, from all addresses and on all servers.
+        failures: u32,
+    },
+    /// Ends the lock of an account, also where only some addresses are locked out of it.
+    UnlockUser {
+        /// Which.
+        name: UserName,
+    },
 }
 
 impl Command {
@@ -411,6 +423,7 @@ impl Command {
             | Self::UnsetSetting { .. }
             | Self::PutUser { .. }
             | Self::RemoveUser { .. }
+            | Self::UnlockUser { .. }
             | Self::PutApp { .. }
             | Self::RemoveApp { .. }
             | Self::Invite { .. }
@@ -433,6 +446,7 @@ impl Command {
             | Self::TakePrimary { .. }
             // What strangers claim is nobody's doing.
             | Self::BindToken { .. }
+            | Self::LockUser { .. }
             | Self::ObserveSessions { .. }
             | Self::RegisterSessions { .. }
             | Self::OrphanSessions { .. }

@@ -247,6 +247,7 @@ impl Content {
                 let one = User {
                     password_set: other.password_set,
                     version_number: other.version_number,
+                    lock: other.lock,
                     ..(**one).clone()
                 };
                 one == **other

@@ -64,7 +64,7 @@ pub use trust::{
     Authority, AuthorityChange, AuthorityMark, GroupSecret, Invitation, KeyMark, RotationPhase,
     SecretChange, SecretMark, Succession,
 };
-pub use user::{ApiToken, Role, User};
+pub use user::{ApiToken, Lock, Role, User};
 
 /// The newest feature level that this code can work at.
 ///

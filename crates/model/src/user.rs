@@ -64,6 +64,30 @@ pub struct User {
     pub version_number: u64,
     /// What programs log in with on its behalf, by name; [`ApiToken::LIMIT`] at most.
     pub api_tokens: Vec<ApiToken>,
+    /// The last time that too many logins with it failed, or that somebody unlocked it. Strangers bring this about, so it is no
+    /// part of what people edit: [`crate::Command::PutUser`] leaves it as it is, and it does not count as another version.
+    pub lock: Option<Lock>,
+}
+
+impl User {
+    /// Until when no password is accepted for it from places that it is not known at; none when it is not locked then.
+    pub fn locked_until(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let lock = self.lock.as_ref()?;
+        (now < lock.until).then_some(lock.until)
+    }
+}
+
+/// That an account was locked, group-wide, after too many failed logins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    /// Since when. Failures from before it have had their consequence.
+    pub since: UnixMillis,
+    /// Until when; not before `since`.
+    pub until: UnixMillis,
+    /// How many logins had failed, from all addresses and on all servers.
+    pub failures: u32,
+    /// Whether somebody ended it, at `until`: locks of single addresses from before then are lifted too.
+    pub lifted: bool,
 }
 
 /// What a program logs in with on a user's behalf, instead of the password.

@@ -135,6 +135,7 @@ pub async fn init(options: InitOptions) -> Result<InitDone, InitError> {
         password_set: now,
         version_number: 0,
         api_tokens: Vec::new(),
+        lock: None,
     };
     let made = found_trust(&identity, now)?;
     let server = first_server(&identity, made.certificate_expires, now);

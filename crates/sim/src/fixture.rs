@@ -36,6 +36,7 @@ fn user(name: UserName, role: Role) -> User {
         password_set: UnixMillis(0),
         version_number: 0,
         api_tokens: Vec::new(),
+        lock: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Changes of the register of tokens.
 
 use super::{Applying, bounds};
-use crate::change::{Kind, Outcome, Refusal};
+use crate::change::{Command, Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::name::{Token, UserName};
 use crate::settings::Unregistered;
@@ -10,6 +10,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Applying<'_> {
+    pub(super) fn about_tokens(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::PutToken { token, expect } => self.put_token(token, *expect),
+            Command::RemoveToken { token } => self.remove_token(token),
+            other => unreachable!("invariant: only what is about tokens comes here, not {other:?}"),
+        }
+    }
+
     pub(super) fn put_token(
         &mut self,
         wanted: &RegisteredToken,

@@ -1,10 +1,10 @@
 //! Changes of accounts. There is always an administrator who can log in.
 
 use super::{Applying, bounds};
-use crate::change::{Kind, Outcome, Refusal};
+use crate::change::{Command, Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::name::UserName;
-use crate::user::{ApiToken, Role, User};
+use crate::user::{ApiToken, Lock, Role, User};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,6 +14,16 @@ const GROUPS: usize = 256;
 const HASH: usize = 1024;
 
 impl Applying<'_> {
+    pub(super) fn about_users(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::PutUser { user, expect } => self.put_user(user, *expect),
+            Command::RemoveUser { name } => self.remove_user(name),
+            Command::LockUser { name, failures } => self.lock_user(name, *failures),
+            Command::UnlockUser { name } => self.unlock_user(name),
+            other => unreachable!("invariant: only what is about users comes here, not {other:?}"),
+        }
+    }
+
     pub(super) fn put_user(
         &mut self,
         user: &User,
@@ -56,6 +66,7 @@ impl Applying<'_> {
         let record = User {
             password_set,
             version_number: self.number,
+            lock: old.as_ref().and_then(|old| old.lock),
             ..user.clone()
         };
         let what = if old.is_none() { "added" } else { "changed" };
@@ -88,6 +99,74 @@ impl Applying<'_> {
             [("change", "removed".to_owned())],
         );
         Ok(Outcome::Done)
+    }
+
+    fn lock_user(&mut self, name: &UserName, failures: u32) -> Result<Outcome, Refusal> {
+        let user = self.known_user(name)?;
+        if user.locked_until(self.at).is_some() {
+            return Ok(Outcome::Done);
+        }
+        let span = self.directory.settings.lockout_time();
+        let until = self.at.after(span);
+        self.set_lock(
+            &user,
+            Lock {
+                since: self.at,
+                until,
+                failures,
+                lifted: false,
+            },
+        );
+        self.event(
+            EventKind::AccountLocked,
+            Severity::Warning,
+            name,
+            [
+                ("failures", failures.to_string()),
+                ("until", until.to_string()),
+            ],
+        );
+        Ok(Outcome::Done)
+    }
+
+    fn unlock_user(&mut self, name: &UserName) -> Result<Outcome, Refusal> {
+        let user = self.known_user(name)?;
+        let held = user.lock.filter(|lock| self.at < lock.until);
+        self.set_lock(
+            &user,
+            Lock {
+                since: held.map_or(self.at, |held| held.since),
+                until: self.at,
+                failures: held.map_or(0, |held| held.failures),
+                lifted: true,
+            },
+        );
+        self.event(
+            EventKind::UserChanged,
+            Severity::Info,
+            name,
+            [("change", "unlocked".to_owned())],
+        );
+        Ok(Outcome::Done)
+    }
+
+    fn known_user(&self, name: &UserName) -> Result<Arc<User>, Refusal> {
+        let user = self.directory.users.get(name).cloned();
+        user.ok_or_else(|| Refusal::NotFound {
+            kind: Kind::User,
+            name: name.to_string(),
+        })
+    }
+
+    /// The record stays at its version: a stranger is not to get in the way of who edits it.
+    fn set_lock(&mut self, user: &User, lock: Lock) {
+        let record = User {
+            lock: Some(lock),
+            ..user.clone()
+        };
+        self.directory
+            .users
+            .insert(record.name.clone(), Arc::new(record));
     }
 
     /// Refuses that `name` stops being an administrator when nobody else is one.

@@ -76,6 +76,7 @@ pub(crate) fn user(name: &str, role: Role) -> User {
         password_set: START,
         version_number: 0,
         api_tokens: Vec::new(),
+        lock: None,
     }
 }
 
@@ -264,6 +265,7 @@ fn author(command: &Command) -> Author {
         Command::SetVoting { .. }
         | Command::KeepDivergence { .. }
         | Command::OrphanSessions { .. }
+        | Command::LockUser { .. }
         | Command::ChangePause {
             change: PauseChange::RunOut,
         } => Author::Server(BOSTON),

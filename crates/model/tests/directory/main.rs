@@ -9,6 +9,7 @@
 mod audit;
 mod common;
 mod divergence;
+mod locks;
 mod memory;
 mod plain;
 mod servers;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 mod authority;
 mod divergence;
 mod gateways;
+mod locks;
 mod moving;
 mod of_group;
 mod tokens;
@@ -150,6 +151,7 @@ impl Plain {
             "ChangePause { change: RunOut",
             "KeepDivergence",
             "BindToken",
+            "LockUser",
         ];
         !of_servers.iter().any(|word| words.starts_with(word))
     }
@@ -176,6 +178,8 @@ impl Plain {
         match command {
             Command::PutUser { user, expect } => self.put_user(number, user, *expect),
             Command::RemoveUser { name } => self.remove_user(name),
+            Command::LockUser { name, failures } => self.lock_user(name, *failures),
+            Command::UnlockUser { name } => self.unlock_user(name),
             Command::PutApp { app, expect } => self.put_app(number, app, *expect),
             Command::RemoveApp { name } => self.remove_app(name),
             Command::PutToken { token, expect } => self.put_token(number, token, *expect),
@@ -264,11 +268,13 @@ impl Plain {
             .filter(|old| old.name != user.name)
             .cloned()
             .collect();
+        let lock = old.as_ref().and_then(|old| old.lock);
         let same = old.filter(|old| old.password == user.password);
         let password_set = same.map_or(self.clock, |old| old.password_set);
         next.push(User {
             password_set,
             version_number: number,
+            lock,
             ..user.clone()
         });
         if !next.iter().any(admin) {

@@ -333,6 +333,14 @@ fn revocation() -> impl Strategy<Value = Command> {
     })
 }
 
+fn lock_command() -> impl Strategy<Value = Command> {
+    let name = || select(&USERS[..]).prop_map(user_name);
+    prop_oneof![
+        2 => (name(), 10..20u32).prop_map(|(name, failures)| Command::LockUser { name, failures }),
+        1 => name().prop_map(|name| Command::UnlockUser { name }),
+    ]
+}
+
 fn group_command() -> impl Strategy<Value = Command> {
     let standing = select(&[Standing::Voter, Standing::NonVoter, Standing::Witness][..]);
     let name = select(&["boston", "newyork", "detroit", "seattle", "denver"][..]);
@@ -530,6 +538,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => secret_command().prop_map(|command| Step::Tell(Box::new(command))),
         2 => authority_command().prop_map(|command| Step::Tell(Box::new(command))),
         1 => revocation().prop_map(|command| Step::Tell(Box::new(command))),
+        1 => lock_command().prop_map(|command| Step::Tell(Box::new(command))),
         4 => group_command().prop_map(|command| Step::Tell(Box::new(command))),
         4 => divergence_command().prop_map(|command| Step::Tell(Box::new(command))),
         2 => (1..20usize, session_command()).prop_map(|(back, command)| Step::Again(back, Box::new(command))),

@@ -54,6 +54,7 @@ impl World {
             password_set: AT,
             version_number: 0,
             api_tokens: Vec::new(),
+            lock: None,
         };
         let mut app = Application::named(AppName::new("desktop").unwrap());
         app.launch = Some("desk".to_owned());

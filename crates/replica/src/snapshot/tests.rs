@@ -95,6 +95,7 @@ pub(crate) fn directory() -> Directory {
         password_set: UnixMillis(0),
         version_number: 0,
         api_tokens: Vec::new(),
+        lock: None,
     };
     let mut directory = Directory::founded(group, server(), admin.clone());
     for number in 1..200u64 {

@@ -405,6 +405,7 @@ mod tests {
             password_set: UnixMillis(0),
             version_number: 0,
             api_tokens: Vec::new(),
+            lock: None,
         }
     }
 

@@ -119,6 +119,7 @@ pub(super) async fn add(
         password_set: node.now(),
         version_number: 0,
         api_tokens: Vec::new(),
+        lock: None,
     };
     caller
         .change(

@@ -287,6 +287,7 @@ mod tests {
             password_set: UnixMillis(0),
             version_number: 12,
             api_tokens: Vec::new(),
+            lock: None,
         };
         let invitation = Invitation {
             id: InvitationId::from_bytes([5; 8]),

@@ -231,6 +231,7 @@ fn alike(content: &Option<Content>) -> Option<Content> {
             let mut user = (*user).clone();
             user.version_number = 0;
             user.password_set = UnixMillis(0);
+            user.lock = None;
             Content::User(user.into())
         }
         Content::Application(app) => {
