@@ -17,6 +17,7 @@ pub mod failback;
 pub mod formations;
 pub mod hosting;
 pub mod liveness;
+pub mod logins;
 pub mod losses;
 pub mod office;
 pub mod pause;

@@ -29,6 +29,7 @@ pub mod identity;
 pub mod joining;
 mod keys;
 mod links;
+mod lockouts;
 pub mod login;
 mod moving;
 pub mod node;

@@ -18,6 +18,7 @@ pub async fn run(node: Node) {
     let mut tally = Tally::default();
     let mut offline_ends = crate::expiry::OfflineEnds::default();
     let mut pause_ends = crate::expiry::PauseEnds::default();
+    let mut lockouts = crate::lockouts::Lockouts::default();
     let mut notices = crate::expiring::Notices::default();
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -34,6 +35,7 @@ pub async fn run(node: Node) {
         offline_ends.look(&node);
         pause_ends.look(&node);
         notices.look(&node);
+        lockouts.look(&node);
         node.keep_timing(&directory).await;
         let Some(leader) = node.leader().filter(|leader| *leader != me) else {
             continue;
@@ -66,6 +68,7 @@ fn report(node: &Node, meter: &mut LoadMeter, tally: &mut Tally) -> Report {
         failed_starts: node.0.hosting.failed_starts(),
         lacking_accounts: node.0.hosting.lacking_accounts(),
         backends: node.0.backends.reported(),
+        failed_logins: crate::lockouts::reported(node, &directory),
         disk_free: host::load::disk_free(node.data()),
         warnings: node.warnings(),
         certificate_expires: node.certificate_expires(),

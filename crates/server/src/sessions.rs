@@ -3,7 +3,7 @@
 //! Logging in and attaching to an existing session need no primary; only a new session does.
 
 use crate::clock;
-use crate::login::{Lockout, LoginError};
+use crate::login::LoginError;
 use crate::node::{Consistency, Current, Node};
 use crate::placing::{Whose, Wish};
 use crate::streams::StreamError;
@@ -42,8 +42,10 @@ impl GroupSessions {
     }
 
     async fn open_session(&self, request: OpenRequest) -> Result<Answer, Answer> {
-        let directory = self.knowing(&request).await?;
         let refuse = |refused| Answer::Refused(refused);
+        // First of all: what there is, and what not, is told to nobody who has not logged in.
+        let user = self.authenticate(&request).await?;
+        let directory = self.knowing(&request).await?;
         if let Some(app) = request
             .app
             .as_ref()
@@ -51,7 +53,6 @@ impl GroupSessions {
         {
             return Err(refuse(Refused::UnknownApp { app: app.clone() }));
         }
-        let user = self.authenticate(&directory, &request).await?;
         let token = admitted(&directory, &request.token, &user.name).map_err(refuse)?;
         let app = match &request.app {
             Some(app) => app.clone(),
@@ -99,16 +100,11 @@ impl GroupSessions {
     /// It lacks it, and nobody tells whether that is so.
     async fn knowing(&self, request: &OpenRequest) -> Result<Current, Answer> {
         let directory = self.node.directory();
-        let user_known = match &request.credential {
-            Credential::Password { user, .. } => named(&directory, user.as_ref(), &request.token)
-                .is_some_and(|user| directory.user(&user).is_some()),
-            Credential::Ticket(_) => true,
-        };
         let app_known = match &request.app {
             Some(app) => directory.app(app).is_some(),
             None => directory.registered(&request.token).is_some(),
         };
-        if user_known && app_known || self.node.acting() {
+        if app_known || self.node.acting() {
             return Ok(directory);
         }
         let caught_up = async {
@@ -125,27 +121,25 @@ impl GroupSessions {
         }
     }
 
-    async fn authenticate(
-        &self,
-        directory: &Directory,
-        request: &OpenRequest,
-    ) -> Result<Arc<User>, Answer> {
+    async fn authenticate(&self, request: &OpenRequest) -> Result<Arc<User>, Answer> {
         match &request.credential {
             Credential::Password { user, password } => {
-                let user = named(directory, user.as_ref(), &request.token);
-                let user = user.ok_or(Answer::Refused(Refused::Login))?;
-                let checked = self
-                    .node
-                    .check_password(&user, password.clone(), request.from);
+                let who = |directory: &Directory| named(directory, user.as_ref(), &request.token);
+                let (said, from) = (request.token.as_str(), request.from);
+                let checked = self.node.check_password(who, said, password, from);
                 checked.await.map_err(|error| match error {
                     LoginError::Busy => Answer::ComeBack { after_ms: BUSY_MS },
                     LoginError::Locked { .. } => Answer::Refused(Refused::Locked),
+                    LoginError::Behind { .. } => Answer::Refused(Refused::NoPrimary {
+                        detail: error.to_string(),
+                    }),
                     _ => Answer::Refused(Refused::Login),
                 })
             }
             Credential::Ticket(ticket) => {
+                let directory = self.node.directory();
                 let (user, token) = self
-                    .check_ticket(directory, ticket)
+                    .check_ticket(&directory, ticket)
                     .map_err(Answer::Refused)?;
                 if token == *directory.canonical(&request.token) {
                     Ok(user)
@@ -446,34 +440,6 @@ impl Sessions for GroupSessions {
     }
 }
 
-impl Node {
-    /// Checks a password against this server's replica, in the pool.
-    ///
-    /// # Errors
-    /// Wrong, locked or busy.
-    pub(crate) async fn check_password(
-        &self,
-        user: &UserName,
-        password: Hidden,
-        from: SocketAddr,
-    ) -> Result<Arc<User>, LoginError> {
-        let directory = self.directory();
-        let lockout = Lockout {
-            attempts: directory.settings().lockout_attempts(),
-            time: directory.settings().lockout_time(),
-        };
-        self.logins()
-            .check(
-                &directory,
-                user,
-                password,
-                &from.ip().to_string(),
-                lockout,
-                clock::steady(),
-            )
-            .await
-    }
-}
 /// What the drain of a session's host asks of its client.
 fn leave(directory: &Directory, session: &Session) -> Option<Leave> {
     let host = directory.server(session.host)?;

@@ -277,6 +277,8 @@ pub struct Report {
     pub shows: AuthorityMark,
     /// Clients and programs that came to it lately and know an authority of before.
     pub pins: Vec<Pin>,
+    /// Names that logins failed with lately, as far as they fit into a report.
+    pub failed_logins: Vec<FailedLogins>,
 }
 
 /// A client or a program, and the authority that it knows the group by.
@@ -290,6 +292,17 @@ pub struct Pin {
     pub at: UnixMillis,
     /// The authority.
     pub authority: AuthorityMark,
+}
+
+/// Logins that failed with one name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedLogins {
+    /// The name; there may be no such account.
+    pub name: UserName,
+    /// How many failed lately.
+    pub failures: u32,
+    /// How long before the report the last one did, in milliseconds.
+    pub ago_ms: u64,
 }
 
 /// A backend as the server that checks it finds it.

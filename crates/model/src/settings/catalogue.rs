@@ -291,17 +291,24 @@ pub static CATALOGUE: &[Setting] = &[
         per_server: true,
     },
     count(
+        "users.address-attempts",
+        (1, 100_000),
+        "100",
+        "failed logins",
+        "How many logins from one address may fail within users.lockout-time, whatever the accounts, before it has to wait.",
+    ),
+    count(
         "users.lockout-attempts",
         (1, 1_000),
         "10",
         "failed logins",
-        "How many failed logins in a row lock an account for a while.",
+        "How many failed logins lock an account for a while: in a row from one address, or together from all of them.",
     ),
     span(
         "users.lockout-time",
         (SECOND, 30 * DAY),
         "15m",
-        "How long an account stays locked after too many failed logins.",
+        "How long an account stays locked after too many failed logins, and how long failures count.",
     ),
 ];
 

@@ -195,6 +195,11 @@ impl Settings {
         self.duration("tunnel.retain", on)
     }
 
+    /// `users.address-attempts`.
+    pub fn address_attempts(&self) -> u32 {
+        u32::try_from(self.integer("users.address-attempts")).unwrap_or(u32::MAX)
+    }
+
     /// `users.lockout-attempts`.
     pub fn lockout_attempts(&self) -> u32 {
         u32::try_from(self.integer("users.lockout-attempts")).unwrap_or(u32::MAX)

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::node::Node;
 use axum::Json;
 use axum::extract::State;
-use model::{Role, UserName};
+use model::Role;
 use wire::client::Hidden;
 
 /// Logs an account in.
@@ -18,20 +18,12 @@ pub(super) async fn login(
     origin: Origin,
     Body(request): Body<LoginRequest>,
 ) -> Result<Json<Login>, Problem> {
-    // A name that cannot exist fails like a wrong password does, so that names cannot be told apart.
-    let user: UserName = request
-        .user
-        .parse()
-        .map_err(|_| Problem::from(crate::login::LoginError::Wrong))?;
+    let password = Hidden(request.password.0.clone());
     let login = node
-        .login(
-            user.clone(),
-            Hidden(request.password.0.clone()),
-            origin.address(),
-        )
+        .login(&request.user, &password, origin.address())
         .await?;
     Ok(Json(Login {
-        user: user.to_string(),
+        user: login.user.to_string(),
         role: word(login.role),
         token: login.token.0,
         expires: rfc3339(login.expires),

@@ -99,6 +99,11 @@ fn of_server(text: &mut Text, node: &Node) {
         "The server that answers and its version.",
         [(labels, 1.0)],
     );
+    text.counter(
+        "stead_password_checks_total",
+        "Passwords that this server has checked since it started.",
+        node.logins().hashed(),
+    );
     text.gauge(
         "stead_start_time_seconds",
         "When the server started, in seconds since 1970.",

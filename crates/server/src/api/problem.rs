@@ -375,6 +375,15 @@ impl From<LoginError> for Problem {
                 detail,
             )
             .retry_after(1),
+            LoginError::Behind { .. } => Self::new(
+                "behind",
+                "This server is behind",
+                StatusCode::SERVICE_UNAVAILABLE,
+                3,
+                detail,
+            )
+            .remedy("log in at another server, or try again")
+            .retry_after(1),
             LoginError::Unfit => Self::invalid(detail).remedy("choose another password"),
             LoginError::Randomness(_) | LoginError::Hash(_) => Self::internal(detail),
         }

@@ -256,6 +256,7 @@ pub(super) fn token(token: &RegisteredToken) -> bodies::Token {
 }
 
 pub(super) fn user(user: &User) -> bodies::User {
+    let locked = user.locked_until(crate::clock::calendar());
     bodies::User {
         name: user.name.to_string(),
         role: user.role.as_str().to_owned(),
@@ -266,6 +267,8 @@ pub(super) fn user(user: &User) -> bodies::User {
             .map(|token| api_token(&user.name, token))
             .collect(),
         version_number: user.version_number,
+        locked_until: locked.map(rfc3339),
+        failed_logins: locked.and(user.lock).map(|lock| lock.failures),
     }
 }
 

@@ -16,6 +16,9 @@ use model::user::PasswordHash;
 use model::{Command, Directory, Role, User as Account, UserName};
 use wire::client::Hidden;
 
+/// The step of a request that unlocks; the others are those of [`edit`].
+const UNLOCKING: u32 = 1000;
+
 /// Lists the accounts.
 #[utoipa::path(get, path = "/v1/users", tag = "users", responses((status = 200, body = Vec<User>)))]
 pub(super) async fn list(State(node): State<Node>) -> Json<Vec<User>> {
@@ -145,6 +148,18 @@ pub(super) async fn change(
     Body(request): Body<UserChange>,
 ) -> Result<Response, Problem> {
     let role = request.role.as_deref().map(role).transpose()?;
+    let edits = role.is_some() || request.groups.is_some() || request.disabled.is_some();
+    if request.unlock {
+        if let Some(user) = node.directory().user(&name) {
+            version.check("the account", user.version_number)?;
+        }
+        let (id, author) = (caller.change_id(UNLOCKING), caller.author.clone());
+        let command = Command::UnlockUser { name: name.clone() };
+        node.submit(id, author, command).await?;
+    }
+    if request.unlock && !edits {
+        return shown(&node, StatusCode::OK, &name);
+    }
     edit(&node, &caller, version, |directory| {
         let mut user = account(directory, &name)?.clone();
         let expect = user.version_number;

@@ -7,7 +7,7 @@ use crate::keys;
 use crate::login::LoginError;
 use crate::tickets::{Issued, TicketError, Tickets};
 use model::user::PasswordHash;
-use model::{ApiTokenName, Role, Token, UnixMillis, UserName};
+use model::{ApiTokenName, Directory, Role, Token, UnixMillis, UserName};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ const API_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 /// A login for the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminLogin {
+    /// The account.
+    pub user: UserName,
     /// For `Authorization: Bearer`.
     pub token: Hidden,
     /// What the account may do now.
@@ -42,25 +44,29 @@ pub struct Bearer {
 }
 
 impl Node {
-    /// Checks a password for the API and gives a token for it.
+    /// Checks a password for the API and gives a token for it. A name that cannot exist fails like a wrong password does, so that
+    /// names cannot be told apart.
     ///
     /// # Errors
-    /// Wrong, locked or busy; or no server at hand can sign.
+    /// Wrong, locked, busy or behind; or no server at hand can sign.
     pub async fn login(
         &self,
-        user: UserName,
-        password: Hidden,
+        said: &str,
+        password: &Hidden,
         from: SocketAddr,
     ) -> Result<AdminLogin, LoginError> {
-        let account = self.check_password(&user, password, from).await?;
+        let user: Option<UserName> = said.parse().ok();
+        let who = |_: &Directory| user.clone();
+        let account = self.check_password(who, said, password, from).await?;
         let signed = self
             .tickets()
-            .for_api(&user, clock::calendar(), API_LIFETIME);
+            .for_api(&account.name, clock::calendar(), API_LIFETIME);
         let issued = signed.map_err(|error| {
             tracing::warn!(%error, "a login cannot be answered here");
             LoginError::Busy
         })?;
         Ok(AdminLogin {
+            user: account.name.clone(),
             token: issued.ticket,
             role: account.role,
             expires: issued.expires,

@@ -110,7 +110,8 @@ struct Passwd {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stead user set ann --role viewer
-  stead user set ann --disable")]
+  stead user set ann --disable
+  stead user set ann --unlock                    logins may be tried again at once")]
 struct Set {
     /// Which account.
     name: UserName,
@@ -129,6 +130,9 @@ struct Set {
     /// It can neither log in nor use its tickets.
     #[arg(long, conflicts_with = "enable")]
     disable: bool,
+    /// Its lock after too many failed logins ends now, and that of single addresses too.
+    #[arg(long)]
+    unlock: bool,
 }
 
 /// Removes an account
@@ -207,6 +211,7 @@ impl Set {
             role: self.role.map(Role::word),
             groups,
             disabled,
+            unlock: self.unlock,
         };
         let user: UserView = record(&self.name).change(door, &body).await?;
         let words = format!("User {} was changed.", user.name);
@@ -238,9 +243,17 @@ fn facts(user: &UserView) -> String {
             "disabled",
             if user.disabled { "yes" } else { "no" }.to_owned(),
         ),
+        ("locked", locked(user).unwrap_or_else(|| "no".to_owned())),
         ("password set", user.password_set.clone()),
         ("API tokens", tokens.join(" ")),
     ])
+}
+
+/// Until when the account is locked, and why, in words.
+fn locked(user: &UserView) -> Option<String> {
+    let until = user.locked_until.as_ref()?;
+    let failures = user.failed_logins.unwrap_or_default();
+    Some(format!("until {until}, after {failures} failed logins"))
 }
 
 async fn list(context: &Context, door: &Door) -> Result<(), Failure> {
@@ -252,6 +265,8 @@ async fn list(context: &Context, door: &Door) -> Result<(), Failure> {
         for user in users {
             let state = if user.disabled {
                 ("disabled".to_owned(), Tone::Warning)
+            } else if user.locked_until.is_some() {
+                ("locked".to_owned(), Tone::Warning)
             } else {
                 ("enabled".to_owned(), Tone::Plain)
             };

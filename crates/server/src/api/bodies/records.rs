@@ -182,8 +182,12 @@ pub struct User {
     pub password_set: String,
     /// What programs log in with on its behalf.
     pub api_tokens: Vec<ApiToken>,
-    /// The number of the change that made or last changed the record.
+    /// The number of the change that made or last changed the record; locks do not count.
     pub version_number: u64,
+    /// Until when no password is accepted for it from addresses that it is not known at; absent when it is not locked.
+    pub locked_until: Option<String>,
+    /// How many logins had failed when it was locked; absent when it is not.
+    pub failed_logins: Option<u32>,
 }
 
 /// What programs log in with on a user's behalf. The token itself is shown once, when it is made.
@@ -277,6 +281,9 @@ pub struct UserChange {
     /// Whether it is disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
+    /// Ends its lock, and that of single addresses that are locked out of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unlock: bool,
 }
 
 /// Sets the password of an account.
