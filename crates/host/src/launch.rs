@@ -18,9 +18,9 @@ use model::SessionId;
 use tokio::time::{Instant, sleep};
 use wire::keeper::{SPEC, Spec, Status};
 
-use crate::descriptors;
 use crate::link::{Commands, LinkError, Notices, connect};
 use crate::scope::{self, Place};
+use crate::{core_dumps, descriptors};
 
 /// In the environment of a keeper that is to detach itself first.
 pub(crate) const DETACH: &str = "STEAD_KEEPER_DETACH";
@@ -179,6 +179,7 @@ pub(crate) async fn begin(program: &Path, arguments: &[&OsStr]) -> Result<(), La
         .args(arguments)
         .env(DETACH, "1")
         .envs(descriptors::given().map(|given| (descriptors::GIVEN, given)))
+        .envs(core_dumps::given().map(|given| (core_dumps::GIVEN, given)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -9,6 +9,7 @@
 //! - What a keeper was told and what became of it are files of the session's folder, so that a server can find out afterwards.
 //! - Nothing that comes through a keeper's socket makes it fail or grow without bounds.
 
+pub mod core_dumps;
 pub mod descriptors;
 pub mod discover;
 pub mod halls;

@@ -132,6 +132,28 @@ async fn programs_may_open_as_many_files_as_the_server_was_given() {
 }
 
 #[tokio::test]
+async fn keepers_leave_no_core_files_and_programs_may() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, dumpable_behavior};
+    use rustix::process::{getrlimit, setrlimit};
+    let given = Rlimit {
+        current: Some(1_048_576),
+        ..getrlimit(Resource::Core)
+    };
+    setrlimit(Resource::Core, given).expect("no hard limit below it");
+    host::core_dumps::leave_none();
+    assert_eq!(getrlimit(Resource::Core).current, Some(0));
+    assert_eq!(
+        dumpable_behavior().expect("asked"),
+        DumpableBehavior::NotDumpable
+    );
+    let mut place = Place::new();
+    let launched = place.launch(app(Some("@pty /bin/sh"), &[])).await;
+    let mut viewer = Viewer::attach(&launched.dir, 1).await;
+    let ask = "while read a b c d soft rest; do [ $b = core ] && echo limit $soft; done < /proc/self/limits\n";
+    viewer.ask(ask, "limit 1048576").await;
+}
+
+#[tokio::test]
 async fn the_end_is_told_recorded_and_forgotten() {
     let mut place = Place::new();
     let mut launched = place.launch(app(Some("@pty /bin/cat"), &[])).await;

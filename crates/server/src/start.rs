@@ -140,6 +140,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     })?;
     let _lock = lock(&data)?;
     host::descriptors::take_all();
+    host::core_dumps::leave_none();
     while live(&data).await? == Ending::Reset {
         tracing::info!("this server begins anew, in a group of its own");
     }

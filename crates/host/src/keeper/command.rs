@@ -311,6 +311,7 @@ fn before_it_runs(
 ) {
     let procs = group.and_then(|group| fs::OpenOptions::new().write(true).open(group.procs()).ok());
     let descriptors = crate::descriptors::to_give();
+    let cores = crate::core_dumps::to_give();
     let account = account.filter(|account| !account.is_own).cloned();
     // The folder is entered as whoever the command is: it may not be for the account.
     let folder = match (&account, CString::new(folder.as_os_str().as_bytes())) {
@@ -324,6 +325,9 @@ fn before_it_runs(
         rustix::process::setsid()?;
         if let Some(limit) = descriptors {
             rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?;
+        }
+        if let Some(limit) = cores {
+            rustix::process::setrlimit(rustix::process::Resource::Core, limit)?;
         }
         if let Some(procs) = &procs {
             // Without it the process session is still known.

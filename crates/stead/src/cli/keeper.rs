@@ -40,6 +40,7 @@ pub(crate) fn run_alone(arguments: &[OsString]) -> Result<(), Failure> {
 impl Keeper {
     /// Keeps the session until it is over.
     pub(crate) fn run(self) -> Result<(), Failure> {
+        host::core_dumps::leave_none();
         if let Some(sessions) = self.sessions {
             return keep_many(&self.dir, &sessions);
         }
