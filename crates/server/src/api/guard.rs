@@ -34,6 +34,16 @@ pub(crate) enum Need {
     Role(Role),
 }
 
+impl Need {
+    /// The least role, or `nobody`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "nobody",
+            Self::Role(role) => role.as_str(),
+        }
+    }
+}
+
 /// What the guard of one route knows.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {

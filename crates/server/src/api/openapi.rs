@@ -1,14 +1,21 @@
-//! `/v1/openapi.json`: the description of the API, made from the code.
+//! `/v1/openapi.json`: the description of the API, made from the code. Each operation says the least role that may use it.
 
+use super::table::routes;
 use super::{
     advice, api_tokens, apps, audit, backups, bodies, divergence, events, explain, gateways, group,
     health, login, metrics, pause, problem, recovery, reset, servers, sessions, settings, status,
     tokens, trust, users,
 };
 use axum::Json;
+use axum::http::Method;
 use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
+
+/// The field of an operation that says the least role: `nobody`, `user`, `viewer`, `operator` or `admin`.
+const ROLE: &str = "x-stead-role";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -66,7 +73,27 @@ impl Modify for Bearer {
 pub(crate) fn build() -> Document {
     let mut document = Api::openapi();
     crate::found::VERSION.clone_into(&mut document.info.version);
+    for route in routes() {
+        let item = document.paths.paths.get_mut(route.path);
+        let operation = item.and_then(|item| operation_of(item, &route.method));
+        if let Some(operation) = operation {
+            let role = Extensions::builder().add(ROLE, route.need.word()).build();
+            operation.extensions.get_or_insert_default().merge(role);
+        }
+    }
     document
+}
+
+fn operation_of<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Operation> {
+    let operation = match *method {
+        Method::GET => &mut item.get,
+        Method::PUT => &mut item.put,
+        Method::POST => &mut item.post,
+        Method::PATCH => &mut item.patch,
+        Method::DELETE => &mut item.delete,
+        _ => return None,
+    };
+    operation.as_mut()
 }
 
 /// Describes this API (OpenAPI).

@@ -34,10 +34,6 @@ pub(crate) struct Route {
     /// Its address.
     pub(crate) path: &'static str,
     /// Its method.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "tests compare it with the document")
-    )]
     pub(crate) method: Method,
     /// Who may use it.
     pub(crate) need: Need,
@@ -272,6 +268,7 @@ mod tests {
         let document = serde_json::to_value(openapi::build()).unwrap();
         for route in routes() {
             let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
+            assert_eq!(operation["x-stead-role"], route.need.word());
             let open = operation["security"]
                 .as_array()
                 .is_some_and(|all| all.iter().any(|one| one.as_object().unwrap().is_empty()));
