@@ -11,6 +11,7 @@ use crate::time::UnixMillis;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+mod addresses;
 mod apps;
 mod authority;
 mod bounds;
@@ -172,12 +173,8 @@ impl Applying<'_> {
             }
             Command::SetMode { servers, mode } => self.set_modes(servers, mode),
             Command::FinishDrain { server } => self.finish_drain(*server),
-            Command::EditServer {
-                server,
-                power,
-                labels,
-                external,
-            } => self.change_server(*server, *power, labels, external.as_deref()),
+            Command::EditServer { .. } => self.change_server(command),
+            Command::SetAddresses { .. } => self.set_addresses(command),
             Command::ReportServer { .. } => self.report_server(command),
             Command::TakePrimary {
                 server,

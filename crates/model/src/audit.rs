@@ -130,9 +130,9 @@ impl Command {
         let one = |subject| vec![About::Record(subject)];
         match self {
             Self::AdmitServer { server, .. } => servers(&[server.id]),
-            Self::RemoveServer { server, .. } | Self::EditServer { server, .. } => {
-                servers(&[*server])
-            }
+            Self::RemoveServer { server, .. }
+            | Self::EditServer { server, .. }
+            | Self::SetAddresses { server, .. } => servers(&[*server]),
             Self::SetMode { servers: all, .. } => servers(all),
             Self::SetBackups { .. } | Self::EditBackups { .. } => one(Subject::Backups),
             Self::SetSetting { key, on, .. } | Self::UnsetSetting { key, on } => {

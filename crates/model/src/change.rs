@@ -115,9 +115,9 @@ pub enum Command {
         incarnation: IncarnationId,
         /// When its peer certificate expires.
         certificate_expires: UnixMillis,
-        /// Where other servers reach it now.
+        /// Where other servers reach it, as far as it knows; [`Command::SetAddresses`] says so.
         peer_address: String,
-        /// Where clients reach it now.
+        /// Where clients reach it, as far as it knows.
         client_address: String,
         /// The key of its peer certificate.
         peer_key: KeyMark,
@@ -379,6 +379,15 @@ pub enum Command {
         /// Which.
         name: UserName,
     },
+    /// A server is reached elsewhere from now on; what is absent stays.
+    SetAddresses {
+        /// Which.
+        server: ServerId,
+        /// Where other servers reach it, `host:port`.
+        peer_address: Option<String>,
+        /// Where clients and administrators reach it, `host:port`.
+        client_address: Option<String>,
+    },
 }
 
 impl Command {
@@ -417,6 +426,7 @@ impl Command {
             | Self::RemoveServer { .. }
             | Self::SetMode { .. }
             | Self::EditServer { .. }
+            | Self::SetAddresses { .. }
             | Self::SetBackups { .. }
             | Self::EditBackups { .. }
             | Self::SetSetting { .. }

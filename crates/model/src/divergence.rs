@@ -101,7 +101,7 @@ pub struct Diverged {
 pub enum Subject {
     /// A server that was removed.
     Removed(ServerId),
-    /// Mode, power and labels of a server.
+    /// Mode, power, labels and addresses of a server.
     Server(ServerId),
     /// A setting, and the server whose override it is.
     Setting(String, Option<ServerId>),
@@ -176,6 +176,10 @@ pub struct EditedServer {
     pub labels: BTreeMap<String, String>,
     /// Where clients of some networks reach it.
     pub external: Vec<ExternalAddress>,
+    /// Where other servers reach it, `host:port`.
+    pub peer_address: String,
+    /// Where clients and administrators reach it, `host:port`.
+    pub client_address: String,
 }
 
 impl From<&Server> for EditedServer {
@@ -187,6 +191,8 @@ impl From<&Server> for EditedServer {
             power: server.power,
             labels: server.labels.clone(),
             external: server.external.clone(),
+            peer_address: server.peer_address.clone(),
+            client_address: server.client_address.clone(),
         }
     }
 }

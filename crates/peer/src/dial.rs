@@ -239,7 +239,7 @@ pub(crate) async fn dial_joining(
     dial_tls(config, ALPN_JOIN, address, Instant::now() + limit).await
 }
 
-async fn dial_tls(
+pub(crate) async fn dial_tls(
     config: Arc<ClientConfig>,
     alpn: &[u8],
     text: &str,

@@ -119,21 +119,27 @@ pub enum JoinError {
 
 /// Joins the group that made `code`.
 ///
-/// `port` is this server's peer port, where it answers members that try to reach it, until joining is over.
+/// On `ports`, which are this server's peer ports, it answers members that try to reach it, until joining is over.
 ///
 /// # Errors
 /// When no member is reached, the group refuses, or its answer cannot be trusted. Nothing was stored.
 pub async fn join(
     code: &JoinCode,
     applicant: &Applicant,
-    port: &TcpListener,
+    ports: &[TcpListener],
     basis: &TlsBasis,
 ) -> Result<Joined, JoinError> {
     let keys = Keys {
         own: NewKeys::make()?,
         probe: PrivateKey::make()?,
     };
-    let answering = answer_probes(port, basis.probed_server(&keys.probe)?);
+    let config = basis.probed_server(&keys.probe)?;
+    let probes = ports.iter();
+    let probes = probes.map(|port| answer_probes(port, Arc::clone(&config)));
+    let answering = async {
+        join_all(probes).await;
+        std::future::pending::<std::convert::Infallible>().await
+    };
     let mut last = JoinError::NoAddress;
     let asking = async {
         for address in &code.addresses {

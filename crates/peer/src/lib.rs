@@ -29,6 +29,7 @@ pub mod link;
 pub mod listener;
 mod message;
 pub mod pool;
+pub mod reach;
 pub mod seal;
 pub mod secret;
 pub mod serve;

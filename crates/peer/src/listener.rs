@@ -107,6 +107,17 @@ impl Listener {
         })
     }
 
+    /// Listens on a port that is open already, and does not block.
+    ///
+    /// # Errors
+    /// When the system refuses to watch it.
+    pub fn over(port: std::net::TcpListener, limits: ListenerLimits) -> io::Result<Self> {
+        Ok(Self {
+            port: TcpListener::from_std(port)?,
+            limits,
+        })
+    }
+
     /// Where it listens.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! certificates anew; a renewal takes effect for the next connection and disturbs none that is open.
 
 use crate::fingerprint::Fingerprint;
-use crate::identity::CertificateFacts;
+use crate::identity::{CertificateFacts, CertificateRole};
 use crate::key::PrivateKey;
 use crate::secret::GroupSecrets;
 use crate::trust_store::{Credential, Trust};
@@ -260,9 +260,25 @@ impl PeerTls {
     /// For dialling a member.
     pub(crate) fn towards(&self, server: ServerId) -> Result<Arc<ClientConfig>, TlsError> {
         let material = self.material();
-        let verifier = AnswererVerifier::member(material.checks.clone(), server);
+        let role = CertificateRole::Peer;
+        let verifier = AnswererVerifier::member(material.checks.clone(), server, role);
         self.basis
             .client(verifier, Some(Arc::clone(&material.own)), ALPN_PEER)
+    }
+
+    /// For trying whether a member, or this server itself, answers somewhere with its certificate for that port. Nobody shows
+    /// who tries.
+    pub(crate) fn trying(
+        &self,
+        server: ServerId,
+        role: CertificateRole,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
+        let verifier = AnswererVerifier::member(self.material().checks.clone(), server, role);
+        let alpn = match role {
+            CertificateRole::Peer => ALPN_JOIN,
+            CertificateRole::Client => wire::client::ALPN,
+        };
+        self.basis.client(verifier, None, alpn)
     }
 
     /// Whether a certificate is not valid any more.

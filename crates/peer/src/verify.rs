@@ -123,11 +123,15 @@ impl fmt::Debug for PeerChecks {
 
 impl PeerChecks {
     /// What is asked of a certificate whose path is already validated.
-    fn check(&self, der: &CertificateDer<'_>) -> Result<CertificateName, Error> {
+    fn check(
+        &self,
+        der: &CertificateDer<'_>,
+        role: CertificateRole,
+    ) -> Result<CertificateName, Error> {
         let facts = CertificateFacts::read(der)
             .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        if facts.name.role != CertificateRole::Peer {
-            let (expected, found) = (CertificateRole::Peer, facts.name.role);
+        if facts.name.role != role {
+            let (expected, found) = (role, facts.name.role);
             return Err(refused(CertificateRefusal::OtherRole { expected, found }));
         }
         if facts.name.group != self.group {
@@ -213,7 +217,7 @@ impl ClientCertVerifier for DiallerVerifier {
                     .map_err(|_| error),
                 None => Err(error),
             })?;
-        self.checks.check(end_entity)?;
+        self.checks.check(end_entity, CertificateRole::Peer)?;
         Ok(verified)
     }
 
@@ -245,8 +249,8 @@ const TLS13_ONLY: Error = Error::PeerIncompatible(PeerIncompatible::Tls12NotOffe
 /// Whom a dialling server expects to answer.
 #[derive(Debug)]
 enum Expected {
-    /// This member of the group.
-    Member(PeerChecks, ServerId),
+    /// This member of the group, with its certificate for this port.
+    Member(PeerChecks, ServerId, CertificateRole),
     /// Any member of a group whose authority has this fingerprint.
     Authority(Fingerprint),
     /// Whoever has the key with this fingerprint, in a certificate that it made itself.
@@ -261,10 +265,10 @@ pub(crate) struct AnswererVerifier {
 }
 
 impl AnswererVerifier {
-    pub(crate) fn member(checks: PeerChecks, server: ServerId) -> Self {
+    pub(crate) fn member(checks: PeerChecks, server: ServerId, role: CertificateRole) -> Self {
         let provider = Arc::clone(&checks.provider);
         Self {
-            expected: Expected::Member(checks, server),
+            expected: Expected::Member(checks, server, role),
             provider,
         }
     }
@@ -336,9 +340,9 @@ impl ServerCertVerifier for AnswererVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match &self.expected {
-            Expected::Member(checks, expected) => {
+            Expected::Member(checks, expected, role) => {
                 self.verify_path(end_entity, intermediates, &checks.known, now)?;
-                let found = checks.check(end_entity)?.server;
+                let found = checks.check(end_entity, *role)?.server;
                 if found != *expected {
                     let expected = *expected;
                     return Err(refused(CertificateRefusal::OtherServer { expected, found }));

@@ -6,6 +6,7 @@
 //! Every answer comes with its reasons. Start reading at [`explanation`] and [`campaign`];
 //! [`office`] puts together what one server needs.
 
+pub mod addresses;
 pub mod advice;
 pub mod backends;
 pub mod backups;

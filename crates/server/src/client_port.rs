@@ -39,8 +39,8 @@ struct Port {
     stop: Stop,
 }
 
-/// Serves the client port until the server stops.
-pub async fn serve(node: Node, listener: TcpListener, tls: Arc<ServerConfig>, stop: Stop) {
+/// Serves the client port, where it listens on several addresses all of them, until the server stops.
+pub async fn serve(node: Node, listeners: Vec<TcpListener>, tls: Arc<ServerConfig>, stop: Stop) {
     let handshakes = Gate::new(Limits::HANDSHAKES);
     let port = Arc::new(Port {
         sessions: GroupSessions::new(node.clone()),
@@ -50,10 +50,12 @@ pub async fn serve(node: Node, listener: TcpListener, tls: Arc<ServerConfig>, st
         http: Gate::new(HTTP),
         stop: stop.clone(),
     });
-    relay::accept(&listener, &handshakes, stop, |arrival| {
-        tokio::spawn(Arc::clone(&port).welcome(arrival));
-    })
-    .await;
+    let accepting = listeners.iter().map(|listener| {
+        relay::accept(listener, &handshakes, stop.clone(), |arrival| {
+            tokio::spawn(Arc::clone(&port).welcome(arrival));
+        })
+    });
+    futures_util::future::join_all(accepting).await;
 }
 
 impl Port {

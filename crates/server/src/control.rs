@@ -64,6 +64,11 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
         } => done(node, node.remove_here(server, author, reason).await),
         Request::IssueTicket { user, token } => issue_ticket(node, &user, &token),
         Request::Probe { address, probe_key } => probe(address, probe_key).await,
+        Request::TryAddress {
+            server,
+            port,
+            address,
+        } => try_address(node, server, port, address).await,
         Request::Goodbye => Answer::Done,
         request @ (Request::Side
         | Request::Enter { .. }
@@ -140,6 +145,19 @@ async fn about_sessions(node: &Node, request: Request) -> Answer {
 /// Tries to reach a server that wants to join.
 async fn probe(address: String, probe_key: [u8; 32]) -> Answer {
     match crate::admission::probe(&address, probe_key).await {
+        Ok(()) => Answer::Done,
+        Err(why) => failed(Failure::Unreachable { address, why }),
+    }
+}
+
+/// Tries whether a member is reached at an address.
+async fn try_address(
+    node: &Node,
+    server: ServerId,
+    port: wire::control::Port,
+    address: String,
+) -> Answer {
+    match node.try_address(server, port, &address).await {
         Ok(()) => Answer::Done,
         Err(why) => failed(Failure::Unreachable { address, why }),
     }

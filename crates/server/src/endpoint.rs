@@ -6,6 +6,15 @@ use peer::address::{Address, AddressError};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
+/// Where a server listens, where that is not where it is reached: addresses with commas between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// For other servers.
+    pub peer: Option<String>,
+    /// For clients and administrators.
+    pub client: Option<String>,
+}
+
 /// Why an address cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
@@ -29,30 +38,70 @@ pub enum EndpointError {
     },
 }
 
-/// Chooses the port of `given` if it is 0, and checks that it can be listened on now.
+/// Chooses ports that are 0, and checks that they can be listened on now. `given` is where others reach the server; it listens
+/// there too, unless `listen` says where it does, with commas between several addresses.
 ///
 /// # Errors
-/// When it is no address, is not one of this machine's, or the port is taken.
-pub fn choose(given: &str) -> Result<Endpoint, EndpointError> {
-    let address: Address = given.parse().map_err(|source| EndpointError::Address {
-        given: given.to_owned(),
-        source,
-    })?;
-    let listener = bind(given)?;
-    let port = match listener.local_addr() {
-        Ok(bound) => bound.port(),
-        Err(source) => {
-            return Err(EndpointError::Listen {
-                address: given.to_owned(),
-                source,
-            });
-        }
+/// When something is no address, is to be listened on and not one of this machine's, or the port is taken.
+pub fn choose(given: &str, listen: Option<&str>) -> Result<Endpoint, EndpointError> {
+    let given = read(given)?;
+    let wanted = match listen {
+        Some(listen) => several(listen).map(read).collect::<Result<_, _>>()?,
+        None => vec![given.clone()],
     };
-    let chosen = Address { port, ..address }.to_string();
+    let chosen: Vec<Address> = wanted
+        .into_iter()
+        .map(with_port)
+        .collect::<Result<_, _>>()?;
+    let listen: Vec<String> = chosen.iter().map(ToString::to_string).collect();
+    let first = chosen.first().map(|first| first.port);
+    let advertise = Address {
+        port: match given.port {
+            0 => first.unwrap_or_default(),
+            port => port,
+        },
+        ..given
+    };
     Ok(Endpoint {
-        listen: chosen.clone(),
-        advertise: chosen,
+        listen: listen.join(","),
+        advertise: advertise.to_string(),
     })
+}
+
+/// The addresses in a text with commas between them.
+fn several(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim)
+}
+
+fn read(text: &str) -> Result<Address, EndpointError> {
+    text.parse().map_err(|source| EndpointError::Address {
+        given: text.to_owned(),
+        source,
+    })
+}
+
+/// The address with a free port in place of port 0.
+fn with_port(address: Address) -> Result<Address, EndpointError> {
+    let text = address.to_string();
+    let bound = bind(&text)?.local_addr();
+    match bound {
+        Ok(bound) => Ok(Address {
+            port: bound.port(),
+            ..address
+        }),
+        Err(source) => Err(EndpointError::Listen {
+            address: text,
+            source,
+        }),
+    }
+}
+
+/// Listens on each of the addresses in a text, which has commas between them.
+///
+/// # Errors
+/// When one of them is not to be had.
+pub fn bind_all(listen: &str) -> Result<Vec<TcpListener>, EndpointError> {
+    several(listen).map(bind).collect()
 }
 
 /// Listens on an address, on the first of those that its name stands for.
@@ -87,25 +136,39 @@ mod tests {
 
     #[test]
     fn port_zero_is_chosen_once() {
-        let chosen = choose("127.0.0.1:0").unwrap();
+        let chosen = choose("127.0.0.1:0", None).unwrap();
         assert!(!chosen.listen.ends_with(":0"), "{chosen:?}");
-        assert_eq!(choose(&chosen.listen).unwrap(), chosen);
+        assert_eq!(choose(&chosen.listen, None).unwrap(), chosen);
+    }
+
+    #[test]
+    fn it_listens_elsewhere_than_where_it_is_reached_if_that_is_said() {
+        let chosen = choose("boston.example:0", Some("127.0.0.1:0, [::1]:0")).unwrap();
+        let ports: Vec<&str> = several(&chosen.listen)
+            .map(|address| address.rsplit_once(':').unwrap().1)
+            .collect();
+        assert_eq!(chosen.advertise, format!("boston.example:{}", ports[0]));
+        assert_eq!(ports.len(), 2);
+        assert_eq!(bind_all(&chosen.listen).unwrap().len(), 2);
+        let elsewhere = choose("boston.example:5427", Some("127.0.0.1:0")).unwrap();
+        assert_eq!(elsewhere.advertise, "boston.example:5427");
+        assert!(choose("boston.example:1", Some("")).is_err());
     }
 
     #[test]
     fn what_cannot_be_listened_on_is_told() {
         assert!(matches!(
-            choose("nowhere"),
+            choose("nowhere", None),
             Err(EndpointError::Address { .. })
         ));
         assert!(matches!(
-            choose("192.0.2.1:0"),
+            choose("192.0.2.1:0", None),
             Err(EndpointError::Listen { .. })
         ));
         let taken = bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
         assert!(matches!(
-            choose(&address),
+            choose(&address, None),
             Err(EndpointError::Listen { .. })
         ));
     }

@@ -1,5 +1,6 @@
 //! What hangs on the directory: connections to the members, keys, and what this server says of itself in it.
 
+use crate::addresses::identity_at;
 use crate::found::VERSION;
 use crate::identity::{Identity, KnownMember};
 use crate::node::Node;
@@ -15,10 +16,10 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Keeps what hangs on the directory in step with it.
 pub(crate) async fn follow_directory(node: Node) {
     let mut changed = node.directory_changed();
-    let mut remembered = node.0.identity.members.clone();
+    let mut remembered = node.0.identity.clone();
     loop {
         let directory = node.directory();
-        remember_members(&node, &directory, &mut remembered);
+        remember(&node, &directory, &mut remembered);
         let known = node
             .0
             .identity
@@ -47,8 +48,9 @@ pub(crate) async fn follow_directory(node: Node) {
     }
 }
 
-/// Keeps who the members are beside the directory too: a server that lost its log must know whom to ask.
-fn remember_members(node: &Node, directory: &Directory, remembered: &mut Vec<KnownMember>) {
+/// Keeps who the members are beside the directory too, and where this server is reached: one that lost its log must know whom
+/// to ask, and what it is called.
+fn remember(node: &Node, directory: &Directory, remembered: &mut Identity) {
     let others = directory.servers().filter(|server| server.id != node.me());
     let known: Vec<KnownMember> = others
         .map(|server| KnownMember {
@@ -56,17 +58,22 @@ fn remember_members(node: &Node, directory: &Directory, remembered: &mut Vec<Kno
             peer_address: server.peer_address.clone(),
         })
         .collect();
-    if directory.servers().next().is_none() || known == *remembered {
+    if directory.servers().next().is_none() {
         return;
     }
+    let here = directory.server(node.me());
+    let here = here.map_or_else(|| remembered.clone(), |me| identity_at(remembered, me));
     let identity = Identity {
-        members: known.clone(),
-        ..node.0.identity.clone()
+        members: known,
+        ..here
     };
+    if identity == *remembered {
+        return;
+    }
     match identity.save(node.data()) {
-        Ok(()) => *remembered = known,
+        Ok(()) => *remembered = identity,
         Err(error) => {
-            tracing::warn!(%error, "who the members are cannot be written beside the directory")
+            tracing::warn!(%error, "who the members are, and where this server is reached, cannot be written beside the directory")
         }
     }
 }
@@ -92,15 +99,15 @@ pub(crate) async fn say_hello(node: Node) {
             continue;
         }
         if known {
-            let identity = &node.0.identity;
+            let bound = node.bound();
             let command = Command::ReportServer {
                 server: node.me(),
                 version: VERSION.to_owned(),
                 feature_level: FEATURE_LEVEL,
                 incarnation: node.replica().incarnation(),
                 certificate_expires,
-                peer_address: identity.peer.advertise.clone(),
-                client_address: identity.client.advertise.clone(),
+                peer_address: bound.peer_address,
+                client_address: bound.client_address,
                 peer_key,
             };
             match node.submit(None, node.author(), command).await {

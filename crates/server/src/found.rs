@@ -4,7 +4,7 @@
 //! left there is replaced by the next one.
 
 use crate::clock;
-use crate::endpoint::{self, EndpointError};
+use crate::endpoint::{self, EndpointError, Listen};
 use crate::identity::{Endpoint, Identity, IdentityError};
 use crate::keys::{self, KeysError, Reached};
 use crate::login::{LoginError, Logins};
@@ -46,6 +46,8 @@ pub struct InitOptions {
     pub peer: String,
     /// Where clients reach it; port 0 for any.
     pub client: String,
+    /// Where it listens, if not where it is reached.
+    pub listen: Listen,
     /// The password of the account `admin`.
     pub administrator_password: Hidden,
 }
@@ -110,8 +112,8 @@ pub enum InitError {
 pub async fn init(options: InitOptions) -> Result<InitDone, InitError> {
     let data = options.data.as_path();
     prepare_folder(data)?;
-    let peer = endpoint::choose(&options.peer)?;
-    let client = endpoint::choose(&options.client)?;
+    let peer = endpoint::choose(&options.peer, options.listen.peer.as_deref())?;
+    let client = endpoint::choose(&options.client, options.listen.client.as_deref())?;
     let password = Logins::new()?.hash(options.administrator_password).await?;
     let now = clock::calendar();
     let identity = Identity {

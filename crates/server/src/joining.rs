@@ -4,7 +4,7 @@
 //! interrupted leaves a folder with which another can be made.
 
 use crate::clock;
-use crate::endpoint::{self, EndpointError};
+use crate::endpoint::{self, EndpointError, Listen};
 use crate::found::{InitError, VERSION, prepare_folder};
 use crate::identity::{Identity, IdentityError, KnownMember};
 use crate::keys;
@@ -40,6 +40,8 @@ pub struct JoinOptions {
     pub peer: String,
     /// Where clients reach it; port 0 for any.
     pub client: String,
+    /// Where it listens, if not where it is reached.
+    pub listen: Listen,
 }
 
 /// What came of it.
@@ -92,12 +94,12 @@ pub enum JoiningError {
 async fn ask(
     code: &JoinCode,
     applicant: &mut Applicant,
-    port: &TcpListener,
+    ports: &[TcpListener],
 ) -> Result<Joined, JoinError> {
     let began = Instant::now();
     loop {
         applicant.clock = clock::calendar();
-        let refused = match peer::join::join(code, applicant, port, &TlsBasis::default()).await {
+        let refused = match peer::join::join(code, applicant, ports, &TlsBasis::default()).await {
             Err(JoinError::Refused(refused)) => refused,
             settled => return settled,
         };
@@ -127,9 +129,12 @@ fn patience(refused: &JoinRefusal) -> Duration {
 pub async fn join(options: JoinOptions) -> Result<JoinDone, JoiningError> {
     let data = options.data.as_path();
     prepare_folder(data)?;
-    let client = endpoint::choose(&options.client)?;
-    let peer = endpoint::choose(&options.peer)?;
-    let port = TcpListener::from_std(endpoint::bind(&peer.listen)?).map_err(JoiningError::Port)?;
+    let client = endpoint::choose(&options.client, options.listen.client.as_deref())?;
+    let peer = endpoint::choose(&options.peer, options.listen.peer.as_deref())?;
+    let mut ports = Vec::new();
+    for port in endpoint::bind_all(&peer.listen)? {
+        ports.push(TcpListener::from_std(port).map_err(JoiningError::Port)?);
+    }
     let mut applicant = Applicant {
         server: keys::fresh(ServerId::from_bytes)?,
         incarnation: keys::fresh(IncarnationId::from_bytes)?,
@@ -142,7 +147,7 @@ pub async fn join(options: JoinOptions) -> Result<JoinDone, JoiningError> {
         standalone: true,
         live_sessions: 0,
     };
-    let Joined { grant, trust } = ask(&options.code, &mut applicant, &port).await?;
+    let Joined { grant, trust } = ask(&options.code, &mut applicant, &ports).await?;
     TrustStore::of(data).replace(&trust)?;
     let disk: SharedDisk = Arc::new(RealDisk);
     let owner = LogOwner {

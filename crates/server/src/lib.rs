@@ -6,6 +6,7 @@
 //! Start at [`start`] for how a server comes to be, [`duties`] for the loop, [`submit`] for the way of a change,
 //! [`sessions`] for what clients get, and [`api`] for what administrators and programs get.
 
+mod addresses;
 mod admission;
 pub mod api;
 mod api_tokens;
@@ -59,6 +60,7 @@ mod timing;
 mod trusting;
 mod tunnels;
 
+pub use endpoint::Listen;
 pub use found::{InitDone, InitError, InitOptions, VERSION, init};
 pub use joining::{JoinDone, JoinOptions, JoiningError, join};
 pub use login::LoginError;

@@ -47,7 +47,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use wire::control::{Answer, Failure, Request};
 
-/// The addresses that were bound.
+/// Where a server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
     /// For other servers.
@@ -64,7 +64,6 @@ pub(crate) struct Inner {
     pub(crate) executable: PathBuf,
     /// Keepers of sessions that launch nothing.
     pub(crate) halls: Halls,
-    pub(crate) bound: Bound,
     pub(crate) replica: Replica,
     pub(crate) peers: Peers,
     /// What is said of this server and known of others when a connection is opened.
@@ -131,11 +130,6 @@ impl Node {
     /// Where its data is.
     pub fn data(&self) -> &Path {
         &self.0.data
-    }
-
-    /// What was bound.
-    pub fn bound(&self) -> &Bound {
-        &self.0.bound
     }
 
     /// The directory as this server has it now.

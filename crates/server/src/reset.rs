@@ -10,6 +10,7 @@ mod steps;
 
 pub(crate) use steps::complete;
 
+use crate::addresses::identity_at;
 use crate::clock;
 use crate::found::{self, Beginnings, InitError};
 use crate::identity::{Identity, IdentityError};
@@ -176,12 +177,14 @@ impl NewGroup {
             .as_ref()
             .ok_or(FormationError::NoDirectory)?;
         let now = clock::calendar().max(directory.group().clock);
+        let me = directory.server(old.server);
+        let reached = me.map_or_else(|| old.clone(), |me| identity_at(old, me));
         let identity = Identity {
             group: keys::fresh(GroupId::from_bytes)?,
             standing: Standing::Voter,
             incarnation: keys::fresh(IncarnationId::from_bytes)?,
             members: Vec::new(),
-            ..old.clone()
+            ..reached
         };
         let Beginnings {
             trust,

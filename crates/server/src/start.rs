@@ -7,14 +7,14 @@
 use crate::backends::{self, Backends};
 use crate::client_port::{self, PROTOCOLS};
 use crate::clock;
-use crate::endpoint::{self, EndpointError};
+use crate::endpoint::{self, EndpointError, Listen};
 use crate::found::VERSION;
 use crate::gateways::{self, Gateways};
 use crate::hosting::{self, Hosting};
 use crate::identity::{Identity, IdentityError};
 use crate::links::ConsensusLinks;
 use crate::login::{LoginError, Logins};
-use crate::node::{Bound, Inner, Node, empty_directory};
+use crate::node::{Inner, Node, empty_directory};
 use crate::peer_port::Doorman;
 use crate::peers::{Peers, Sight};
 use crate::placing::Placing;
@@ -59,6 +59,8 @@ const NICE: i32 = -10;
 pub struct ServeOptions {
     /// The data folder.
     pub data: PathBuf,
+    /// Where it listens, if not where it did when it was made.
+    pub listen: Listen,
 }
 
 /// Why a server does not start.
@@ -91,15 +93,6 @@ pub enum ServeError {
     /// A port.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// The peer port.
-    #[error("cannot listen for other servers on {address}")]
-    PeerPort {
-        /// Where.
-        address: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
     /// The directory.
     #[error("the directory cannot be opened")]
     Replica(#[from] replica::OpenError),
@@ -141,16 +134,17 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let _lock = lock(&data)?;
     host::descriptors::take_all();
     host::core_dumps::leave_none();
-    while live(&data).await? == Ending::Reset {
+    while live(&data, &options.listen).await? == Ending::Reset {
         tracing::info!("this server begins anew, in a group of its own");
     }
     Ok(())
 }
 
 /// One life of the server, from what is on disk. When it is over nothing of it runs, and its ports are free.
-async fn live(data: &Path) -> Result<Ending, ServeError> {
+async fn live(data: &Path, listen: &Listen) -> Result<Ending, ServeError> {
     reset::complete(data)?;
     let identity = Identity::load(data)?;
+    let ports = Ports::bind(&identity, listen)?;
     let trust = TrustStore::of(data).load()?;
     let lines = consensus_lines()?;
     let rest = match Builder::new_multi_thread().enable_all().build() {
@@ -163,7 +157,7 @@ async fn live(data: &Path) -> Result<Ending, ServeError> {
     let (data, on) = (data.to_owned(), lines.handle().clone());
     let life = rest.spawn(async move {
         let (stopper, stop) = Stopper::new();
-        let server = start(&data, identity, trust, on, stop).await?;
+        let server = start(&data, (identity, trust), ports, on, stop).await?;
         server.run(stopper).await
     });
     let ended = life.await;
@@ -227,24 +221,46 @@ fn consensus_lines() -> Result<Runtime, ServeError> {
 struct Server {
     node: Node,
     endpoint: Endpoint,
-    peer_listener: Listener,
-    client_listener: TcpListener,
+    peer_ports: Vec<Listener>,
+    client_ports: Vec<TcpListener>,
     client_tls: Arc<rustls::ServerConfig>,
     admin: UnixListener,
 }
 
+/// What it listens on.
+struct Ports {
+    peer: Vec<std::net::TcpListener>,
+    client: Vec<std::net::TcpListener>,
+}
+
+impl Ports {
+    fn bind(identity: &Identity, listen: &Listen) -> Result<Self, ServeError> {
+        let peer = listen.peer.as_deref();
+        let client = listen.client.as_deref();
+        Ok(Self {
+            peer: endpoint::bind_all(peer.unwrap_or(&identity.peer.listen))?,
+            client: endpoint::bind_all(client.unwrap_or(&identity.client.listen))?,
+        })
+    }
+}
+
 async fn start(
     data: &Path,
-    identity: Identity,
-    trust: Trust,
+    (identity, trust): (Identity, Trust),
+    ports: Ports,
     lines: tokio::runtime::Handle,
     stop: Stop,
 ) -> Result<Server, ServeError> {
     let sight = Sight::new(identity.clone());
     let shown = Shown::new(&identity, &trust, &sight)?;
     let endpoint = shown.endpoint.clone();
-    let peer_listener = bind_peer(&identity).await?;
-    let client_listener = tokio_listener(&identity.client.listen)?;
+    let peer_port = |port| Listener::over(port, ListenerLimits::default());
+    let peer_ports: io::Result<_> = ports.peer.into_iter().map(peer_port).collect();
+    let client_ports: io::Result<_> = ports
+        .client
+        .into_iter()
+        .map(TcpListener::from_std)
+        .collect();
     let client_tls = shown.client.config(&PROTOCOLS)?;
     let settings = PoolSettings::on(lines.clone(), tokio::runtime::Handle::current());
     let peers = Peers::new(endpoint.clone(), settings);
@@ -256,7 +272,6 @@ async fn start(
         data: data.to_owned(),
         halls: halls(&executable, data),
         executable,
-        bound: bound(&identity),
         replica,
         peers,
         sight,
@@ -290,8 +305,8 @@ async fn start(
     Ok(Server {
         node,
         endpoint,
-        peer_listener,
-        client_listener,
+        peer_ports: peer_ports.map_err(ServeError::System)?,
+        client_ports: client_ports.map_err(ServeError::System)?,
         client_tls,
         admin: admin_socket(data)?,
     })
@@ -303,33 +318,12 @@ fn links_over(peers: &Peers) -> Arc<ConsensusLinks> {
     links
 }
 
-fn bound(identity: &Identity) -> Bound {
-    Bound {
-        peer_address: identity.peer.advertise.clone(),
-        client_address: identity.client.advertise.clone(),
-    }
-}
-
 fn halls(executable: &Path, data: &Path) -> Halls {
     Halls::new(
         executable.to_owned(),
         data.join("halls"),
         data.join("sessions"),
     )
-}
-
-async fn bind_peer(identity: &Identity) -> Result<Listener, ServeError> {
-    let address = &identity.peer.listen;
-    Listener::bind(address, ListenerLimits::default())
-        .await
-        .map_err(|source| ServeError::PeerPort {
-            address: address.clone(),
-            source,
-        })
-}
-
-fn tokio_listener(address: &str) -> Result<TcpListener, ServeError> {
-    TcpListener::from_std(endpoint::bind(address)?).map_err(ServeError::System)
 }
 
 /// A server whose log is gone begins with an empty one under a new incarnation, in no formation: whatever it promised by the
@@ -413,17 +407,21 @@ impl Server {
         }
         tokio::spawn(gateways::run(node.clone()));
         let doorman = Arc::new(Doorman { node: node.clone() });
-        let peer_port = tokio::spawn(self.peer_listener.run(self.endpoint, doorman));
+        let ports = self.peer_ports.into_iter();
+        let peer_ports: Vec<_> = ports
+            .map(|port| tokio::spawn(port.run(self.endpoint.clone(), Arc::clone(&doorman))))
+            .collect();
         tokio::spawn(api::serve_local(self.admin, node.clone(), node.stop()));
         tokio::spawn(client_port::serve(
             node.clone(),
-            self.client_listener,
+            self.client_ports,
             self.client_tls,
             node.stop(),
         ));
+        let bound = node.bound();
         tracing::info!(
             server = %node.name(), version = VERSION,
-            peer = node.bound().peer_address, client = node.bound().client_address, "serving"
+            peer = bound.peer_address, client = bound.client_address, "serving"
         );
         let ending = tokio::select! {
             _ = terminate.recv() => Ending::Told,
@@ -438,7 +436,7 @@ impl Server {
             // Whoever asked for it must get the answer.
             api::all_answered(&node).await;
         }
-        peer_port.abort();
+        peer_ports.iter().for_each(tokio::task::JoinHandle::abort);
         Ok(ending)
     }
 }

@@ -26,6 +26,10 @@ pub(crate) struct ConfigFile {
     pub(crate) peer: Option<String>,
     /// Where clients and administrators reach it, `HOST:PORT`.
     pub(crate) client: Option<String>,
+    /// Where it listens for other servers, if not where they reach it.
+    pub(crate) listen_peer: Option<String>,
+    /// Where it listens for clients, if not where they reach it.
+    pub(crate) listen_client: Option<String>,
     /// How log lines look.
     pub(crate) log_format: Option<LogFormat>,
 }
@@ -55,7 +59,7 @@ impl ConfigFile {
         let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
         toml::from_str(&text).map_err(|error| {
             failed(chain(&error))
-                .remedy("correct it; the keys are name, data, peer, client and log_format")
+                .remedy("correct it; the keys are name, data, peer, client, listen_peer, listen_client and log_format")
         })
     }
 }

@@ -210,6 +210,21 @@ impl Node {
         }
     }
 
+    /// Says which names stand for which addresses here, in place of what was said before. Programs see it that are started inside
+    /// after it was said for the first time; what is said later they see too.
+    pub fn set_hosts(&self, hosts: &[(&str, &str)]) {
+        let folder = Path::new(ETC).join(&self.namespace);
+        std::fs::create_dir_all(&folder).expect("invariant: tests run as root");
+        let lines = hosts
+            .iter()
+            .map(|(address, name)| format!("{address} {name}\n"));
+        let text = "127.0.0.1 localhost\n".to_owned() + &lines.collect::<String>();
+        let file = folder.join("hosts");
+        // In place: programs hold on to the file as they found it.
+        std::fs::write(&file, text)
+            .unwrap_or_else(|error| panic!("writing {}: {error}", file.display()));
+    }
+
     /// A command that will run inside; add arguments and start it. Its process id is that of the program.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");

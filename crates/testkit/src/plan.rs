@@ -59,6 +59,14 @@ impl GroupPlan {
         self
     }
 
+    /// Which names stand for which addresses on the nodes of its servers, from the start; see [`Node::set_hosts`].
+    #[must_use]
+    pub fn hosts(self, hosts: &[(&str, &str)]) -> Self {
+        let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
+        nodes.for_each(|node| node.set_hosts(hosts));
+        self
+    }
+
     /// An environment variable for every program of this group.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {

@@ -147,6 +147,24 @@ pub enum Request {
         /// Why, in words.
         reason: Option<String>,
     },
+    /// Try whether a member is reached at an address.
+    TryAddress {
+        /// Which member.
+        server: ServerId,
+        /// Which of its ports.
+        port: Port,
+        /// Where, `host:port`.
+        address: String,
+    },
+}
+
+/// A port of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Port {
+    /// For other servers.
+    Peer,
+    /// For clients and administrators.
+    Client,
 }
 
 /// What a member answers.

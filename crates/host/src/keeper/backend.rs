@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use model::Backend;
 use tokio::io::{Interest, Ready};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::places::Places;
@@ -19,6 +19,8 @@ use super::terminal::Terminal;
 
 /// The longest that one attempt to connect may take.
 const CONNECT: Duration = Duration::from_secs(5);
+/// The most addresses of one name that are tried.
+const TRIED_ADDRESSES: usize = 8;
 /// Pauses between attempts to connect to a backend that is starting.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
@@ -179,6 +181,28 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
+/// Connects to the first address of a name, which is looked up now, that accepts; each gets its share of the time, so that one that
+/// is silent does not keep the others from being tried.
+async fn connect_tcp(address: &str, limit: Duration) -> io::Result<TcpStream> {
+    let until = Instant::now() + limit;
+    let found = lookup_host(address).await?;
+    first_that_accepts(&found.take(TRIED_ADDRESSES).collect::<Vec<_>>(), until).await
+}
+
+async fn first_that_accepts(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
+    let mut last = Err(io::ErrorKind::NotFound.into());
+    for (place, address) in addresses.iter().enumerate() {
+        let left = until.saturating_duration_since(Instant::now());
+        let remaining = u32::try_from(addresses.len() - place).unwrap_or(1);
+        let attempt = timeout(left / remaining, TcpStream::connect(address)).await;
+        last = attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
 /// Whether a backend accepts a connection within `limit`; the connection ends at once. An address with placeholders accepts none.
 ///
 /// # Errors
@@ -187,7 +211,7 @@ pub async fn accepts(backend: &Backend, limit: Duration) -> io::Result<()> {
     let attempt = async {
         match backend {
             Backend::Pty => Err(io::ErrorKind::Unsupported.into()),
-            Backend::Tcp(address) => TcpStream::connect(address).await.map(drop),
+            Backend::Tcp(address) => connect_tcp(address, limit).await.map(drop),
             Backend::Unix(path) => connect_unix(Path::new(path)).await.map(drop),
         }
     };
@@ -215,10 +239,32 @@ async fn connect_one(
             Ok(Socket::Unix(stream))
         }
         Backend::Tcp(address) => {
-            let stream =
-                TcpStream::connect(places.fill(address).map_err(io::Error::other)?).await?;
+            let address = places.fill(address).map_err(io::Error::other)?;
+            let stream = connect_tcp(&address, CONNECT).await?;
             stream.set_nodelay(true)?;
             Ok(Socket::Tcp(stream))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn the_next_address_of_a_name_is_tried() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let nobody = closed.local_addr().unwrap();
+        drop(closed);
+        let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = open.local_addr().unwrap();
+        let until = Instant::now() + CONNECT;
+        let found = first_that_accepts(&[nobody, nobody, there], until).await;
+        assert_eq!(found.unwrap().peer_addr().unwrap(), there);
+        let refused = first_that_accepts(&[nobody], until).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let none = first_that_accepts(&[], until).await.unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -281,12 +281,6 @@ impl Applying<'_> {
             }
             (Subject::Gateway(name), _) => self.remove_gateway(name),
             (Subject::Server(id), Some(Content::Server(server))) => {
-                if !self.directory.servers.contains_key(id) {
-                    return Err(bounds::invalid(
-                        &format!("server {}", server.name),
-                        "it is no member here: it may join by an invitation",
-                    ));
-                }
                 return self.edit_server(*id, &server);
             }
             (Subject::Removed(id), Some(_)) if self.directory.servers.contains_key(id) => {

@@ -9,11 +9,10 @@ use crate::divergence::EditedServer;
 use crate::event::{EventKind, Severity};
 use crate::id::{IncarnationId, InvitationId, ServerId};
 use crate::name::NAME_LIMIT;
-use crate::server::{ExternalAddress, Mode, Server};
+use crate::server::{Mode, Server};
 use crate::session::EndReason;
 use crate::time::UnixMillis;
 use crate::trust::{Invitation, KeyMark};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The most external addresses of a server.
@@ -28,8 +27,6 @@ struct Report<'a> {
     incarnation: IncarnationId,
     certificate_expires: UnixMillis,
     peer_key: KeyMark,
-    peer_address: &'a str,
-    client_address: &'a str,
 }
 
 impl Applying<'_> {
@@ -139,27 +136,6 @@ impl Applying<'_> {
         self.check_addresses(server.id, &server.peer_address, &server.client_address)
     }
 
-    /// Refuses an address that another server has. Port 0 is any port, and nobody's.
-    fn check_addresses(&self, id: ServerId, peer: &str, client: &str) -> Result<(), Refusal> {
-        let wanted = [peer, client]
-            .into_iter()
-            .filter(|address| !address.ends_with(":0"));
-        for address in wanted {
-            let same = |other: &&Arc<Server>| {
-                other.id != id
-                    && (other.peer_address.eq_ignore_ascii_case(address)
-                        || other.client_address.eq_ignore_ascii_case(address))
-            };
-            if self.directory.servers.values().any(|other| same(&other)) {
-                return Err(Refusal::Exists {
-                    kind: Kind::Server,
-                    name: address.to_owned(),
-                });
-            }
-        }
-        Ok(())
-    }
-
     fn too_old(&self, server: &Server, level: u32) -> Refusal {
         Refusal::TooOld {
             name: server.name.clone(),
@@ -265,14 +241,17 @@ impl Applying<'_> {
     }
 
     /// Changes what people say of a server.
-    pub(super) fn change_server(
-        &mut self,
-        id: ServerId,
-        power: Option<u32>,
-        labels: &BTreeMap<String, Option<String>>,
-        external: Option<&[ExternalAddress]>,
-    ) -> Result<Outcome, Refusal> {
-        let server = self.member(id)?;
+    pub(super) fn change_server(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        let Command::EditServer {
+            server,
+            power,
+            labels,
+            external,
+        } = command
+        else {
+            unreachable!("invariant: `carry_out` sends only what people say of a server here")
+        };
+        let server = self.member(*server)?;
         let mut record = (*server).clone();
         record.power = power.unwrap_or(record.power);
         for (key, value) in labels {
@@ -282,7 +261,7 @@ impl Applying<'_> {
             };
         }
         if let Some(external) = external {
-            record.external = external.to_vec();
+            record.external.clone_from(external);
         }
         check_server(&record)?;
         self.put_edited(&server, record);
@@ -291,14 +270,25 @@ impl Applying<'_> {
 
     /// All that people say of a server, its mode included, at once.
     pub(super) fn edit_server(&mut self, id: ServerId, to: &EditedServer) -> Result<(), Refusal> {
-        let server = self.member(id)?;
+        let server = self.directory.servers.get(&id).cloned();
+        let server = server.ok_or_else(|| {
+            let why = "it is no member here: it may join by an invitation";
+            bounds::invalid(&format!("server {}", to.name), why)
+        })?;
         let record = Server {
             power: to.power,
             labels: to.labels.clone(),
             external: to.external.clone(),
+            peer_address: to.peer_address.clone(),
+            client_address: to.client_address.clone(),
             ..(*server).clone()
         };
         check_server(&record)?;
+        if record.peer_address != server.peer_address
+            || record.client_address != server.client_address
+        {
+            self.check_reached(&record)?;
+        }
         self.set_modes(&[id], &to.mode)?;
         let before = self.member(id)?;
         let record = Server {
@@ -311,7 +301,7 @@ impl Applying<'_> {
     }
 
     /// Puts in what was changed of a server, if anything was.
-    fn put_edited(&mut self, before: &Server, record: Server) {
+    pub(super) fn put_edited(&mut self, before: &Server, record: Server) {
         if record == *before {
             return;
         }
@@ -324,6 +314,17 @@ impl Applying<'_> {
             ("labels", list(labels.collect())),
             ("external", list(external.collect())),
         ];
+        let reached = [
+            ("peer_address", &before.peer_address, &record.peer_address),
+            (
+                "client_address",
+                &before.client_address,
+                &record.client_address,
+            ),
+        ];
+        let reached = reached.into_iter().filter(|(_, old, new)| old != new);
+        let reached = reached.map(|(field, _, new)| (field, new.clone()));
+        let fields: Vec<_> = fields.into_iter().chain(reached).collect();
         let name = record.name.clone();
         self.put_server(record);
         self.event(EventKind::ServerChanged, Severity::Info, &name, fields);
@@ -336,9 +337,8 @@ impl Applying<'_> {
             feature_level,
             incarnation,
             certificate_expires,
-            peer_address,
-            client_address,
             peer_key,
+            ..
         } = command
         else {
             unreachable!("invariant: `carry_out` sends only reports here")
@@ -349,8 +349,6 @@ impl Applying<'_> {
             incarnation: *incarnation,
             certificate_expires: *certificate_expires,
             peer_key: *peer_key,
-            peer_address,
-            client_address,
         };
         self.take_report(*server, &report)
     }
@@ -360,10 +358,7 @@ impl Applying<'_> {
         if report.feature_level < self.directory.group.feature_level {
             return Err(self.too_old(&server, report.feature_level));
         }
-        bounds::address("peer address", report.peer_address)?;
-        bounds::address("client address", report.client_address)?;
         bounds::line("version", report.version, NAME_LIMIT)?;
-        self.check_addresses(id, report.peer_address, report.client_address)?;
         let reborn = server.started && server.incarnation != report.incarnation;
         let keeps_voting = !reborn || self.check_not_last_voter(&server).is_err();
         let record = Server {
@@ -372,8 +367,6 @@ impl Applying<'_> {
             incarnation: report.incarnation,
             certificate_expires: report.certificate_expires,
             peer_key: report.peer_key,
-            peer_address: report.peer_address.to_owned(),
-            client_address: report.client_address.to_owned(),
             started: true,
             voting: server.voting && keeps_voting,
             ..(*server).clone()
@@ -402,17 +395,10 @@ impl Applying<'_> {
     }
 
     fn report_event(&mut self, before: &Server, after: &Server) {
-        let texts = [
-            ("version", &before.version, &after.version),
-            ("peer_address", &before.peer_address, &after.peer_address),
-            (
-                "client_address",
-                &before.client_address,
-                &after.client_address,
-            ),
-        ];
-        let changed = texts.into_iter().filter(|(_, old, new)| old != new);
-        let mut fields: Vec<_> = changed.map(|(name, _, new)| (name, new.clone())).collect();
+        let mut fields = Vec::new();
+        if before.version != after.version {
+            fields.push(("version", after.version.clone()));
+        }
         if before.incarnation != after.incarnation {
             fields.push(("incarnation", after.incarnation.to_string()));
         }

@@ -7,6 +7,7 @@ use model::change::SessionLimit;
 use model::*;
 use std::collections::BTreeMap;
 
+mod addresses;
 mod authority;
 mod divergence;
 mod gateways;
@@ -228,6 +229,11 @@ impl Plain {
                 peer_key,
                 ..
             } => self.report(number, *server, (*incarnation, *peer_key)),
+            Command::SetAddresses {
+                server,
+                peer_address,
+                client_address,
+            } => self.set_addresses(number, *server, (peer_address, client_address)),
             Command::SetBackups { backups, .. } => self.set_backups(backups),
             Command::EditBackups { edit, .. } => self.edit_backups(*edit),
             Command::TakePrimary { server, .. } => self.take_primary(*server),
@@ -794,6 +800,13 @@ impl Plain {
             .servers
             .iter()
             .any(|other| other.id == server.id || other.name == server.name)
+        {
+            return Err("exists");
+        }
+        let reached = [&server.peer_address, &server.client_address];
+        if reached
+            .iter()
+            .any(|at| addresses::is_taken(&self.servers, server.id, at))
         {
             return Err("exists");
         }

@@ -44,6 +44,33 @@ fn what_people_say_of_a_server_is_changed() {
     insta::assert_snapshot!(story.text);
 }
 
+#[test]
+fn a_server_is_reached_elsewhere() {
+    let mut story = Transcript::of(Told::four_servers());
+    let set = |server, peer: Option<&str>, client: Option<&str>| Command::SetAddresses {
+        server,
+        peer_address: peer.map(str::to_owned),
+        client_address: client.map(str::to_owned),
+    };
+    let name = Some("newyork.example.net:5427");
+    story.tell("under a name", set(NEWYORK, name, None));
+    story.tell("the same again", set(NEWYORK, name, None));
+    let life = NEWYORK.as_bytes()[0];
+    let told = report(NEWYORK, life);
+    story.tell("what it says itself does not count", told);
+    let (peer, client) = (Some("10.9.0.1:5427"), Some("10.9.0.1:5443"));
+    story.tell("both elsewhere", set(NEWYORK, peer, client));
+    story.tell("boston cannot have that too", set(BOSTON, None, client));
+    let both = Some("10.9.0.1:6000");
+    story.tell("two ports at one", set(NEWYORK, both, both));
+    story.tell("no port", set(NEWYORK, Some("10.9.0.1:0"), None));
+    story.tell("no address", set(NEWYORK, Some("10.9.0.1"), None));
+    let server = story.told.directory.server(NEWYORK).unwrap();
+    assert_eq!(Some(&*server.peer_address), peer);
+    assert_eq!(Some(&*server.client_address), client);
+    insta::assert_snapshot!(story.text);
+}
+
 /// Two servers are drained together; one application's sessions stay.
 #[test]
 fn servers_are_drained() {

@@ -341,6 +341,22 @@ fn lock_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn addresses_command() -> impl Strategy<Value = Command> {
+    let address = || {
+        let odd = select(&["boston.example:1", "boston.example:0", "boston"][..]);
+        let of_one = (any_server(), select(&[5427, 5443, 5427, 5443, 6000][..]));
+        let of_one = of_one.prop_map(|(id, port)| format!("10.0.0.{}:{port}", id.as_bytes()[0]));
+        proptest::option::of(prop_oneof![2 => of_one, 1 => odd.prop_map(str::to_owned)])
+    };
+    (any_server(), address(), address()).prop_map(|(server, peer_address, client_address)| {
+        Command::SetAddresses {
+            server,
+            peer_address,
+            client_address,
+        }
+    })
+}
+
 fn group_command() -> impl Strategy<Value = Command> {
     let standing = select(&[Standing::Voter, Standing::NonVoter, Standing::Witness][..]);
     let name = select(&["boston", "newyork", "detroit", "seattle", "denver"][..]);
@@ -373,6 +389,7 @@ fn group_command() -> impl Strategy<Value = Command> {
             reason: None
         }),
         (any_server(), 1..4u8).prop_map(|(server, life)| report(server, life)),
+        addresses_command(),
         vec(any_server(), 0..4).prop_map(|backups| Command::SetBackups {
             backups,
             reason: None

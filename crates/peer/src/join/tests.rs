@@ -187,7 +187,7 @@ impl Scene {
     async fn join_with(&self, code: &JoinCode) -> Result<Joined, JoinError> {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let applicant = applicant(2, &port);
-        join(code, &applicant, &port, &TlsBasis::default()).await
+        join(code, &applicant, &[port], &TlsBasis::default()).await
     }
 
     fn calls(&self) -> Vec<&'static str> {
@@ -427,9 +427,14 @@ async fn reachability_is_checked_both_ways() {
         peer_address: gone_address.to_string(),
         ..applicant(2, &port)
     };
-    let error = join(&scene.code, &lost, &port, &TlsBasis::default())
-        .await
-        .unwrap_err();
+    let error = join(
+        &scene.code,
+        &lost,
+        std::slice::from_ref(&port),
+        &TlsBasis::default(),
+    )
+    .await
+    .unwrap_err();
     assert!(
         matches!(error, JoinError::Refused(JoinRefusal::Unreachable { .. })),
         "{error:?}"
@@ -439,9 +444,14 @@ async fn reachability_is_checked_both_ways() {
         peer_address: other.address.to_string(),
         ..applicant(2, &port)
     };
-    let error = join(&scene.code, &lost, &port, &TlsBasis::default())
-        .await
-        .unwrap_err();
+    let error = join(
+        &scene.code,
+        &lost,
+        std::slice::from_ref(&port),
+        &TlsBasis::default(),
+    )
+    .await
+    .unwrap_err();
     let JoinError::Refused(JoinRefusal::Unreachable { why, .. }) = &error else {
         panic!("{error:?}")
     };

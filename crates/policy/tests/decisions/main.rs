@@ -6,6 +6,7 @@
     reason = "a test that meets what it did not expect is to fail there"
 )]
 
+mod addresses;
 mod advice;
 mod campaign;
 mod draining;

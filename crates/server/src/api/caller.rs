@@ -84,8 +84,21 @@ impl Caller {
     /// # Errors
     /// What the directory or the group says against it.
     pub(crate) async fn change(&self, node: &Node, command: Command) -> Result<Applied, Problem> {
+        self.change_next(node, 0, command).await
+    }
+
+    /// Makes change number `step` of the caller's request, in his name.
+    ///
+    /// # Errors
+    /// What the directory or the group says against it.
+    pub(crate) async fn change_next(
+        &self,
+        node: &Node,
+        step: u32,
+        command: Command,
+    ) -> Result<Applied, Problem> {
         Ok(node
-            .submit(self.change_id(0), self.author.clone(), command)
+            .submit(self.change_id(step), self.author.clone(), command)
             .await?)
     }
 }

@@ -39,6 +39,8 @@ fn edited(server: &EditedServer) -> Value {
         "power": f64::from(server.power) / 1000.0,
         "labels": server.labels,
         "external": show::external(&server.external),
+        "peer_address": server.peer_address,
+        "client_address": server.client_address,
     })
 }
 

@@ -86,6 +86,17 @@ impl Problem {
         )
     }
 
+    /// What was planned is refused.
+    pub fn refused(detail: impl Into<String>) -> Self {
+        Self::new(
+            "refused",
+            "The change was refused",
+            StatusCode::CONFLICT,
+            4,
+            detail,
+        )
+    }
+
     /// The request cannot be read at all.
     pub fn malformed(status: StatusCode, detail: impl Into<String>) -> Self {
         Self::new(

@@ -7,6 +7,7 @@ use super::group::{DryRun, id_of, shown as shown_plan};
 use super::problem::Problem;
 use super::show::{Moment, by_name, server_named};
 use crate::node::Node;
+use crate::submit::SubmitError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,6 +17,7 @@ use model::{
     Application, Command, Drain, ExternalAddress, IpNet, Mode, Server as ServerRecord, ServerId,
     ServerName,
 };
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -58,15 +60,17 @@ fn shown(node: &Node, name: &ServerName) -> Result<Response, Problem> {
     ))
 }
 
-/// Changes what is said of a server; what is absent stays as it is.
-#[utoipa::path(patch, path = "/v1/servers/{name}", tag = "servers", params(("name" = String, Path, description = "Which server")),
+/// Changes what is said of a server; what is absent stays as it is. Before it is reached elsewhere its members try whether they
+/// reach it there; that can be planned first (`?dry_run=true`).
+#[utoipa::path(patch, path = "/v1/servers/{name}", tag = "servers", params(("name" = String, Path, description = "Which server"), Reaching),
     request_body = ServerChange,
-    responses((status = 200, body = Server), (status = 404, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Server, description = "Done; with dry_run the plan instead"), (status = 404, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn change(
     State(node): State<Node>,
     caller: Caller,
     Named(name): Named<ServerName>,
     version: IfMatch,
+    Asked(asked): Asked<Reaching>,
     Body(request): Body<ServerChange>,
 ) -> Result<Response, Problem> {
     let power = request.power.map(checked_power).transpose()?;
@@ -77,14 +81,79 @@ pub(super) async fn change(
     let server = id_of(&node, name.as_str()).await?;
     let known = node.directory().server(server).map(|it| it.version_number);
     version.check("the server", known.unwrap_or_default())?;
-    let command = Command::EditServer {
-        server,
-        power,
-        labels: request.labels,
-        external: external.transpose()?,
-    };
-    caller.change(&node, command).await?;
+    let external = external.transpose()?;
+    let edited = power.is_some() || !request.labels.is_empty() || external.is_some();
+    let addresses = (request.peer_address, request.client_address);
+    if let Some(answer) = reach(&node, &caller, server, addresses, &asked).await? {
+        return Ok(answer);
+    }
+    if edited {
+        let command = Command::EditServer {
+            server,
+            power,
+            labels: request.labels,
+            external,
+        };
+        caller.change_next(&node, 1, command).await?;
+    }
     shown(&node, &name)
+}
+
+/// How the addresses of a server are changed.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Reaching {
+    /// Only say what would happen; only where addresses are to change.
+    dry_run: bool,
+    /// Although members do not reach it there.
+    force: bool,
+}
+
+/// Has the members try where a server is to be reached, and changes it; gives the plan where that is asked.
+async fn reach(
+    node: &Node,
+    caller: &Caller,
+    server: ServerId,
+    (peer, client): (Option<String>, Option<String>),
+    asked: &Reaching,
+) -> Result<Option<Response>, Problem> {
+    if peer.is_none() && client.is_none() {
+        let said = asked.dry_run || asked.force;
+        let problem = "dry_run and force are for peer_address and client_address";
+        return match said {
+            true => Err(Problem::invalid(problem).remedy("say where it is to be reached")),
+            false => Ok(None),
+        };
+    }
+    for given in [&peer, &client].into_iter().flatten() {
+        let read = given.parse::<peer::address::Address>();
+        read.map_err(|error| Problem::invalid(error.to_string()))?;
+    }
+    let wish = policy::addresses::Wish {
+        server,
+        peer: peer.as_deref(),
+        client: client.as_deref(),
+        force: asked.force,
+    };
+    let plan = node.addresses_plan(wish).await;
+    if asked.dry_run {
+        return Ok(Some(Json(shown_plan(plan)).into_response()));
+    }
+    if node.leader().is_none() {
+        let detail = node.missing();
+        return Err(SubmitError::NoPrimary { detail }.into());
+    }
+    if !plan.is_possible() {
+        return Err(Problem::refused(plan.refusals.join("; ")));
+    }
+    let command = Command::SetAddresses {
+        server,
+        peer_address: peer,
+        client_address: client,
+    };
+    caller.change(node, command).await?;
+    Ok(None)
 }
 
 /// A power rating in thousandths, if it is one.

@@ -28,7 +28,7 @@ pub(super) async fn status(State(node): State<Node>) -> Json<Status> {
     let protection = node.protection();
     let views = disagreement(&moment.directory, views);
     let attention = attention(&node, &moment, &protection, &views);
-    let group = moment.directory.group();
+    let (group, bound) = (moment.directory.group(), node.bound());
     let primary = moment.primary.map(|primary| Primary {
         name: moment.directory.name_of(primary),
         since: rfc3339(group.primary_since),
@@ -74,8 +74,8 @@ pub(super) async fn status(State(node): State<Node>) -> Json<Status> {
         warnings: attention.iter().map(|item| item.what.clone()).collect(),
         attention,
         views,
-        peer_address: node.bound().peer_address.clone(),
-        client_address: node.bound().client_address.clone(),
+        peer_address: bound.peer_address,
+        client_address: bound.client_address,
         nbd_address: None,
         change: change_text(moment.directory.newest()),
         version: crate::found::VERSION.to_owned(),

@@ -241,6 +241,7 @@ mod tests {
             group: "east".parse().unwrap(),
             peer: "127.0.0.1:0".to_owned(),
             client: "127.0.0.1:0".to_owned(),
+            listen: crate::Listen::default(),
             administrator_password: Hidden("correct horse battery".to_owned()),
         };
         init(options).await.unwrap();

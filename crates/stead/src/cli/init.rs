@@ -1,5 +1,6 @@
 //! `stead init` and `stead serve`: a new group, and the server in the foreground.
 
+use super::listening::Listening;
 use super::{Context, values};
 use crate::config_file::ConfigFile;
 use crate::errors::{Failure, chain};
@@ -20,6 +21,8 @@ pub(crate) struct Own {
     /// Where clients and administrators reach this one; the host of --peer and port 5443 when absent.
     #[arg(long, env = "STEAD_CLIENT", value_name = "HOST:PORT", value_parser = values::client_address)]
     pub(crate) client: Option<String>,
+    #[command(flatten)]
+    listening: Listening,
     /// Configuration file [default: /etc/stead/stead.toml, if it is there].
     #[arg(long, env = "STEAD_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -36,6 +39,8 @@ pub(crate) struct Settled {
     pub(crate) peer: String,
     /// Where clients and administrators reach it.
     pub(crate) client: String,
+    /// Where it listens, if not where it is reached.
+    pub(crate) listen: server::Listen,
 }
 
 impl Own {
@@ -46,6 +51,7 @@ impl Own {
     pub(crate) fn settle(self, context: &Context, what: &str) -> Result<Settled, Failure> {
         let file = ConfigFile::read(self.config.as_deref())?;
         let data = context.data(&file);
+        let listen = self.listening.settle(&file, what)?;
         let missing = |option: &str| {
             Failure::usage(what, format!("{option} was not given")).remedy(format!(
                 "give {option}, or write it into the configuration file"
@@ -80,6 +86,7 @@ impl Own {
             name,
             peer,
             client,
+            listen,
         })
     }
 }
@@ -117,6 +124,7 @@ impl Init {
             group: self.group.clone(),
             peer: settled.peer,
             client: settled.client,
+            listen: settled.listen,
             administrator_password,
         };
         let waiting = context.output.progress("making keys and the directory");
@@ -154,11 +162,14 @@ fn refused(what: &str, error: &server::InitError) -> Failure {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stead serve --data /var/lib/stead
+  stead serve --data /var/lib/stead --listen-peer 0.0.0.0:5427
   STEAD_LOG=debug stead serve --data /var/lib/stead --log-format json")]
 pub(crate) struct Serve {
     /// How log lines look.
     #[arg(long, value_enum, env = "STEAD_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+    #[command(flatten)]
+    listening: Listening,
     /// Configuration file [default: /etc/stead/stead.toml, if it is there].
     #[arg(long, env = "STEAD_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -171,12 +182,13 @@ impl Serve {
         logging::start(self.log_format.or(file.log_format).unwrap_or_default());
         let data = context.data(&file);
         let what = format!("the server in {} does not serve", data.display());
+        let listen = self.listening.settle(&file, &what)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| Failure::failed(&what, error))?;
         runtime
-            .block_on(server::serve(server::ServeOptions { data }))
+            .block_on(server::serve(server::ServeOptions { data, listen }))
             .map_err(|error| Failure::failed(&what, chain(&error)))
     }
 }

@@ -31,6 +31,7 @@ impl Join {
             name: settled.name.clone(),
             peer: settled.peer,
             client: settled.client,
+            listen: settled.listen,
         };
         let waiting = context
             .output

@@ -16,6 +16,7 @@ mod group;
 mod init;
 mod join;
 mod keeper;
+mod listening;
 mod login;
 mod records;
 mod select;

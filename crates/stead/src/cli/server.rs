@@ -2,7 +2,7 @@
 
 use super::records::{Record, given};
 use super::{Context, values};
-use crate::door::{Door, Method, escape};
+use crate::door::{Door, Method, escape, with_query};
 use crate::errors::{Exit, Failure};
 use clap::Subcommand;
 use model::ServerName;
@@ -55,6 +55,9 @@ struct Show {
   stead server set boston --no-label rack
   stead server set boston --external 10.0.0.0/8=10.1.0.4:5443 --external 0.0.0.0/0=boston.example.org:443
   stead server set boston --no-external
+  stead server set boston --peer boston.example.org:5427 --client boston.example.org:5443 --dry-run
+
+With --peer and --client the members try first whether they reach the server there. Servers and clients that are connected stay so; whoever connects from then on goes there. What the server listens on does not change: if it is not its address, say it where the server starts (stead serve --listen-peer, --listen-client).
 
 A client is told the first external address whose network it is in, and the server's own address where it is in none.")]
 struct Set {
@@ -75,6 +78,18 @@ struct Set {
     /// Clients of all networks reach it at its own address.
     #[arg(long)]
     no_external: bool,
+    /// Where other servers reach it, an IP address or a name; a name is looked up whenever somebody connects.
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::peer_address)]
+    peer: Option<String>,
+    /// Where clients and administrators reach it.
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::client_address)]
+    client: Option<String>,
+    /// Change where it is reached although members do not reach it there.
+    #[arg(long)]
+    force: bool,
+    /// Only say what changing where it is reached would do.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Gives servers new sessions again
@@ -136,11 +151,14 @@ impl Server {
 
 impl Set {
     async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
+        let flag = |said: bool| said.then(|| "true".to_owned());
+        let query = [("force", flag(self.force)), ("dry_run", flag(self.dry_run))];
+        let path = format!("/v1/servers/{}", escape(self.name.as_str()));
         let record = Record {
             kind: "server",
             set: "stead server set",
             name: &self.name,
-            path: format!("/v1/servers/{}", escape(self.name.as_str())),
+            path: with_query(&path, &query),
         };
         let gone = self.no_labels.into_iter().map(|key| (key, None));
         let labels = self
@@ -156,7 +174,13 @@ impl Set {
                 true => Some(Vec::new()),
                 false => given(external.collect()),
             },
+            peer_address: self.peer,
+            client_address: self.client,
         };
+        if self.dry_run {
+            let plan: Plan = record.change(door, &change).await?;
+            return super::group::show_plan(context.output, &plan);
+        }
         let server: ServerView = record.change(door, &change).await?;
         let words = format!("Server {} was changed.", server.status.name);
         context.output.done(&server, words);

@@ -18,6 +18,22 @@ pub(crate) fn peer_address(text: &str) -> Result<String, String> {
     address(text, PEER_PORT)
 }
 
+/// Several such addresses of the client port, with commas between them.
+pub(crate) fn client_addresses(text: &str) -> Result<String, String> {
+    addresses(text, CLIENT_PORT)
+}
+
+/// Several such addresses of the peer port, with commas between them.
+pub(crate) fn peer_addresses(text: &str) -> Result<String, String> {
+    addresses(text, PEER_PORT)
+}
+
+fn addresses(text: &str, port: u16) -> Result<String, String> {
+    let each = text.split(',').map(|one| address(one, port));
+    let all: Vec<String> = each.collect::<Result<_, _>>()?;
+    Ok(all.join(","))
+}
+
 fn address(text: &str, port: u16) -> Result<String, String> {
     let text = text.trim();
     let has_port = match text.strip_prefix('[') {

@@ -7,6 +7,7 @@
 )]
 
 mod absent;
+mod addresses;
 mod authority;
 #[path = "../common/mod.rs"]
 mod common;

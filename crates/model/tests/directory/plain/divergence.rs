@@ -164,11 +164,16 @@ impl Plain {
 
     /// The random changes take nobody offline.
     fn edit_server(&mut self, number: u64, id: ServerId, to: &EditedServer) -> Answer {
-        let place = self.servers.iter_mut().find(|server| server.id == id);
-        let server = place.ok_or("invalid")?;
+        let known = self.known(id).map_err(|_| "invalid")?;
         if !(100..=1_000_000).contains(&to.power) {
             return Err("invalid");
         }
+        if known.peer_address != to.peer_address || known.client_address != to.client_address {
+            let (peer, client) = (to.peer_address.clone(), to.client_address.clone());
+            self.move_server(number, id, peer, client)?;
+        }
+        let place = self.servers.iter_mut().find(|server| server.id == id);
+        let server = place.ok_or("invalid")?;
         if server.power != to.power || server.labels != to.labels {
             server.power = to.power;
             server.labels = to.labels.clone();

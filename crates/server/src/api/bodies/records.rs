@@ -71,6 +71,12 @@ pub struct ServerChange {
     /// All places where clients of some networks reach it, in the order in which they are tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<Vec<External>>,
+    /// Where other servers reach it, `host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_address: Option<String>,
+    /// Where clients and administrators reach it, `host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<String>,
 }
 
 /// Why a server gets no new sessions.
