@@ -15,6 +15,7 @@ mod addresses;
 mod apps;
 mod authority;
 mod bounds;
+mod certificates;
 mod divergence;
 mod draining;
 mod gateways;
@@ -224,6 +225,8 @@ impl Applying<'_> {
             Command::Invite { .. }
             | Command::ChangeAuthority { .. }
             | Command::ChangeSecret { .. }
+            | Command::PutCertificate { .. }
+            | Command::RemoveCertificate { .. }
             | Command::RevokeCertificates { .. } => self.about_trust(command),
             Command::ChangePause { change } => self.change_pause(change),
             Command::KeepDivergence { .. }

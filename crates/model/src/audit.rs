@@ -1,15 +1,16 @@
 //! The audit log: each change that somebody made to what people edit, who, from where, when, and what there was before and after.
 //!
-//! Always true: no hash of a password is in it. What servers do by themselves is in the journal only, and so is who opens
+//! Always true: no hash of a password is in it, and no key, sealed or not. What servers do by themselves is in the journal only, and so is who opens
 //! sessions. Start at [`Command::is_audited`]; `apply` writes the entries.
 
+use crate::certificate::ExternalCertificate;
 use crate::change::{Author, Command};
 use crate::directory::Directory;
 use crate::divergence::{Content, Subject, changed};
 use crate::fields::Fields;
 use crate::id::{FormationId, InvitationId, SessionId};
 use crate::time::UnixMillis;
-use crate::trust::{AuthorityChange, SecretChange};
+use crate::trust::{AuthorityChange, Sealed, SecretChange};
 use crate::user::{ApiToken, PasswordHash, User};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -148,6 +149,10 @@ impl Command {
             Self::RemoveToken { token } => one(Subject::Token(token.clone())),
             Self::PutGateway { gateway, .. } => one(Subject::Gateway(gateway.name.clone())),
             Self::RemoveGateway { name } => one(Subject::Gateway(name.clone())),
+            Self::PutCertificate { certificate } => {
+                one(Subject::Certificate(certificate.name.clone()))
+            }
+            Self::RemoveCertificate { name } => one(Subject::Certificate(name.clone())),
             Self::ChangePause { .. } => one(Subject::Pause),
             Self::Invite { invitation } => vec![About::Invitation(invitation.id)],
             Self::EndSession { session, .. } | Self::MoveSession { session, .. } => {
@@ -349,6 +354,10 @@ fn without_password(content: Content) -> Content {
             password: PasswordHash(String::new()),
             api_tokens: user.api_tokens.iter().map(without_hash).collect(),
             ..Arc::unwrap_or_clone(user)
+        })),
+        Content::Certificate(one) => Content::Certificate(Arc::new(ExternalCertificate {
+            key: Sealed::default(),
+            ..Arc::unwrap_or_clone(one)
         })),
         other => other,
     }

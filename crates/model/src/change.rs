@@ -4,11 +4,12 @@
 
 use crate::application::Application;
 use crate::backups::BackupEdit;
+use crate::certificate::ExternalCertificate;
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::{Event, Reason};
 use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, IncarnationId, InvitationId, ServerId, SessionId};
-use crate::name::{AppName, GatewayName, Token, UserName};
+use crate::name::{AppName, ExternalName, GatewayName, Token, UserName};
 use crate::pause::PauseChange;
 use crate::server::{ExternalAddress, Mode, Server};
 use crate::session::{Observation, Registration};
@@ -388,6 +389,16 @@ pub enum Command {
         /// Where clients and administrators reach it, `host:port`.
         client_address: Option<String>,
     },
+    /// Puts in an operator's certificate for an external name, in place of the one that it had.
+    PutCertificate {
+        /// The record.
+        certificate: Box<ExternalCertificate>,
+    },
+    /// Takes an operator's certificate out.
+    RemoveCertificate {
+        /// For which name.
+        name: ExternalName,
+    },
 }
 
 impl Command {
@@ -443,6 +454,8 @@ impl Command {
             | Self::MoveSession { .. }
             | Self::PutGateway { .. }
             | Self::RemoveGateway { .. }
+            | Self::PutCertificate { .. }
+            | Self::RemoveCertificate { .. }
             | Self::PutToken { .. }
             | Self::RemoveToken { .. }
             | Self::ChangeAuthority { .. }

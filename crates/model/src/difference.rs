@@ -85,6 +85,11 @@ pub fn difference<'a>(
         .chain(table(&before.audit, &after.audit, |_, record| {
             Record::Audited(record.clone())
         }))
+        .chain(table(
+            &before.certificates,
+            &after.certificates,
+            |_, record| Record::Certificate(record.clone()),
+        ))
 }
 
 fn table<'a, K: Ord, V: PartialEq>(

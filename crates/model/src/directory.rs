@@ -4,13 +4,14 @@
 
 use crate::application::{Application, OnDrain};
 use crate::audit::Audited;
+use crate::certificate::ExternalCertificate;
 use crate::change::{Outcome, Refusal};
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::{Event, EventKind, Severity};
 use crate::formation::ChangeName;
 use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, InvitationId, ServerId, SessionId};
-use crate::name::{AppName, GatewayName, Token, UserName};
+use crate::name::{AppName, ExternalName, GatewayName, Token, UserName};
 use crate::record::Group;
 use crate::server::Server;
 use crate::session::Session;
@@ -72,6 +73,7 @@ pub struct Directory {
     pub(crate) aliases: OrdMap<Token, Token>,
     pub(crate) gateways: OrdMap<GatewayName, Arc<Gateway>>,
     pub(crate) audit: OrdMap<u64, Arc<Audited>>,
+    pub(crate) certificates: OrdMap<ExternalName, Arc<ExternalCertificate>>,
 }
 
 impl Directory {
@@ -127,6 +129,7 @@ impl Directory {
             aliases: OrdMap::new(),
             gateways: OrdMap::new(),
             audit: OrdMap::new(),
+            certificates: OrdMap::new(),
         }
     }
 

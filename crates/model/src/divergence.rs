@@ -5,11 +5,12 @@
 //! [`three_way`]; `apply` keeps, applies and discards.
 
 use crate::application::Application;
+use crate::certificate::ExternalCertificate;
 use crate::directory::Directory;
 use crate::formation::{FormationRef, LINEAGE_LIMIT};
 use crate::gateway::Gateway;
 use crate::id::{FormationId, ServerId};
-use crate::name::{AppName, GatewayName, ServerName, Token, UserName};
+use crate::name::{AppName, ExternalName, GatewayName, ServerName, Token, UserName};
 use crate::pause::Pause;
 use crate::server::{Drain, ExternalAddress, Mode, Offline, Server, Standing};
 use crate::time::UnixMillis;
@@ -117,10 +118,12 @@ pub enum Subject {
     Token(Token),
     /// A gateway.
     Gateway(GatewayName),
+    /// An operator's certificate, by its name.
+    Certificate(ExternalName),
 }
 
 /// The text form, with servers by their ids: `setting:KEY`, `setting:KEY@SERVER`, `user:NAME`, `app:NAME`, `server:SERVER`,
-/// `removed:SERVER`, `backups`, `pause`, `token:TOKEN`, `gateway:NAME`.
+/// `removed:SERVER`, `backups`, `pause`, `token:TOKEN`, `gateway:NAME`, `certificate:NAME`.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -134,6 +137,7 @@ impl fmt::Display for Subject {
             Self::Pause => f.write_str("pause"),
             Self::Token(token) => write!(f, "token:{token}"),
             Self::Gateway(name) => write!(f, "gateway:{name}"),
+            Self::Certificate(name) => write!(f, "certificate:{name}"),
         }
     }
 }
@@ -159,6 +163,8 @@ pub enum Content {
     Token(Arc<RegisteredToken>),
     /// The gateway.
     Gateway(Arc<Gateway>),
+    /// The certificate; its key, which is sealed, is never shown.
+    Certificate(Arc<ExternalCertificate>),
 }
 
 /// What people edit of a server's record, with what it takes to know it again.
@@ -224,6 +230,7 @@ impl Content {
             (Subject::Application(name), Self::Application(app)) => app.name == *name,
             (Subject::Token(name), Self::Token(token)) => token.token == *name,
             (Subject::Gateway(name), Self::Gateway(gateway)) => gateway.name == *name,
+            (Subject::Certificate(name), Self::Certificate(one)) => one.name == *name,
             _ => false,
         }
     }
@@ -280,6 +287,7 @@ impl Content {
                 };
                 one == **other
             }
+            (Self::Certificate(one), Self::Certificate(other)) => one.is_same(other),
             (one, other) => one == other,
         }
     }
@@ -315,6 +323,10 @@ impl Directory {
             Subject::Pause => self.group().pause.clone().map(Content::Pause),
             Subject::Token(token) => self.tokens.get(token).cloned().map(Content::Token),
             Subject::Gateway(name) => self.gateways.get(name).cloned().map(Content::Gateway),
+            Subject::Certificate(name) => {
+                let found = self.certificates.get(name).cloned();
+                found.map(Content::Certificate)
+            }
         };
         found.and_then(|content| content.at(now))
     }
@@ -375,6 +387,8 @@ pub(crate) fn changed(before: Option<&Directory>, after: &Directory) -> BTreeSet
     found.extend(keys.into_iter().map(Subject::Token));
     let keys = self::keys(before.map(|one| &one.gateways), &after.gateways);
     found.extend(keys.into_iter().map(Subject::Gateway));
+    let keys = self::keys(before.map(|one| &one.certificates), &after.certificates);
+    found.extend(keys.into_iter().map(Subject::Certificate));
     // Settings are few: every one that is set on either side is looked at.
     let settings = before.into_iter().chain([after]);
     let settings = settings.flat_map(|one| one.settings.entries());

@@ -116,11 +116,13 @@ pub enum EventKind {
     BackendReachability,
     /// The certificates of a server are refused from now on.
     CertificateRevoked,
+    /// An operator's certificate was put in, exchanged or taken out.
+    CertificateChanged,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -163,6 +165,7 @@ impl EventKind {
         Self::SecretRotated,
         Self::BackendReachability,
         Self::CertificateRevoked,
+        Self::CertificateChanged,
     ];
 
     /// The word used everywhere.
@@ -210,6 +213,7 @@ impl EventKind {
             Self::SecretRotated => "secret-rotated",
             Self::BackendReachability => "backend-reachability",
             Self::CertificateRevoked => "certificate-revoked",
+            Self::CertificateChanged => "certificate-changed",
         }
     }
 
@@ -270,13 +274,16 @@ impl EventKind {
                 "The secret that servers prove to each other rotates, or has rotated."
             }
             Self::CertificateExpiring => {
-                "A certificate that should have been renewed, or the group's authority, ends within 30, 7 or 1 days, or has ended."
+                "A certificate that should have been renewed, an operator's, or the group's authority, ends within 30, 7 or 1 days, or has ended."
             }
             Self::BackendReachability => {
                 "A backend that a host checks does not accept any more, or again."
             }
             Self::CertificateRevoked => {
                 "The certificates that a server had are refused from now on; it gets others."
+            }
+            Self::CertificateChanged => {
+                "An operator's certificate for an external name was put in, exchanged or taken out."
             }
         }
     }

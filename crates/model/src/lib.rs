@@ -8,6 +8,7 @@ pub mod application;
 pub mod apply;
 pub mod audit;
 pub mod backups;
+pub mod certificate;
 pub mod change;
 pub mod difference;
 pub mod directory;
@@ -33,6 +34,7 @@ pub mod user;
 pub use application::{Application, Backend, OnDrain, Resumable, Weighted};
 pub use audit::Audited;
 pub use backups::BackupEdit;
+pub use certificate::ExternalCertificate;
 pub use change::{Applied, Author, Change, Command, Outcome, Refusal};
 pub use difference::{Difference, difference};
 pub use directory::Directory;
@@ -49,8 +51,8 @@ pub use id::{
 pub use ipnet::IpNet;
 pub use mode::ResilienceMode;
 pub use name::{
-    ApiTokenName, AppName, GatewayName, GroupName, NameError, RegionName, ServerName, Token,
-    UserName,
+    ApiTokenName, AppName, ExternalName, GatewayName, GroupName, NameError, RegionName, ServerName,
+    Token, UserName,
 };
 pub use pause::{Pause, PauseChange};
 pub use record::{Group, Key, Record};

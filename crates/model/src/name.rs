@@ -159,6 +159,10 @@ name!(
     GatewayName, "gateway name", "._-"
 );
 name!(
+    /// A DNS name under which clients reach the group, as they ask for it.
+    ExternalName, "external name", ".-"
+);
+name!(
     /// The name of a region: several groups that know of each other.
     RegionName, "region name", "._-"
 );

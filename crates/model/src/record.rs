@@ -4,6 +4,7 @@
 
 use crate::application::Application;
 use crate::audit::Audited;
+use crate::certificate::ExternalCertificate;
 use crate::change::{Outcome, Refusal};
 use crate::divergence::{Diverged, Divergence, Subject};
 use crate::event::Event;
@@ -11,7 +12,7 @@ use crate::formation::Formation;
 use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, GroupId, InvitationId, ServerId, SessionId};
 use crate::mode::ResilienceMode;
-use crate::name::{AppName, GatewayName, GroupName, Token, UserName};
+use crate::name::{AppName, ExternalName, GatewayName, GroupName, Token, UserName};
 use crate::pause::Pause;
 use crate::server::Server;
 use crate::session::Session;
@@ -57,6 +58,8 @@ pub enum Record {
     Gateway(Arc<Gateway>),
     /// An entry of the audit log.
     Audited(Arc<Audited>),
+    /// An operator's certificate.
+    Certificate(Arc<ExternalCertificate>),
 }
 
 /// What tells a record from the others of all tables.
@@ -94,6 +97,8 @@ pub enum Key {
     Gateway(GatewayName),
     /// A place in the audit log.
     Audited(u64),
+    /// An operator's certificate, by its name.
+    Certificate(ExternalName),
 }
 
 impl Record {
@@ -116,6 +121,7 @@ impl Record {
             Self::Token(record) => Key::Token(record.token.clone()),
             Self::Gateway(record) => Key::Gateway(record.name.clone()),
             Self::Audited(record) => Key::Audited(record.seq),
+            Self::Certificate(record) => Key::Certificate(record.name.clone()),
         }
     }
 }

@@ -28,6 +28,7 @@ mod kit;
 pub mod link;
 pub mod listener;
 mod message;
+pub mod operator;
 pub mod pool;
 pub mod reach;
 pub mod seal;

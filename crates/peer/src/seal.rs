@@ -32,6 +32,8 @@ pub enum Sealing {
     StoredSecret,
     /// The group secret.
     GroupSecret,
+    /// The private key of an operator's certificate.
+    ExternalKey,
 }
 
 impl Sealing {
@@ -42,6 +44,7 @@ impl Sealing {
             Self::Invitation => "invitation",
             Self::StoredSecret => "stored-secret",
             Self::GroupSecret => "group-secret",
+            Self::ExternalKey => "external-key",
         }
     }
 }

@@ -6,6 +6,7 @@
 use crate::fingerprint::Fingerprint;
 use crate::identity::{CertificateFacts, CertificateRole};
 use crate::key::PrivateKey;
+use crate::operator::Showable;
 use crate::secret::GroupSecrets;
 use crate::trust_store::{Credential, Trust};
 use crate::verify::{AnswererVerifier, DiallerVerifier, PeerChecks, Revocations};
@@ -21,10 +22,14 @@ use rustls::sign::CertifiedKey;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use wire::hello::{ALPN_JOIN, ALPN_PEER};
+
+mod client_port;
+use client_port::Certificates;
 
 /// Why a TLS configuration cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -379,7 +384,7 @@ fn roots(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, 
 /// TLS of the client port: shows the client certificate, asks clients for none.
 pub struct ClientPortTls {
     basis: TlsBasis,
-    shown: Arc<Exchangeable>,
+    shown: Arc<Certificates>,
 }
 
 impl fmt::Debug for ClientPortTls {
@@ -397,7 +402,7 @@ impl ClientPortTls {
         let own = certified(&trust.client, trust, &basis.provider)?;
         Ok(Self {
             basis,
-            shown: Arc::new(Exchangeable(RwLock::new(own))),
+            shown: Arc::new(Certificates::new(own)),
         })
     }
 
@@ -408,8 +413,13 @@ impl ClientPortTls {
     /// When the certificate or its key cannot be used; what was in force before then stays so.
     pub fn renew(&self, trust: &Trust) -> Result<(), TlsError> {
         let own = certified(&trust.client, trust, &self.basis.provider)?;
-        *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = own;
+        self.shown.exchange(own);
         Ok(())
+    }
+
+    /// Shows these to whoever asks for their names and does not speak a protocol of Stead's own; from the next connection on.
+    pub fn show_for_names(&self, named: BTreeMap<String, Showable>) {
+        self.shown.set_named(named);
     }
 
     /// The configuration for a listener that speaks these protocols (ALPN), best first.
@@ -421,18 +431,6 @@ impl ClientPortTls {
         let nobody = WebPkiClientVerifier::no_client_auth();
         self.basis
             .server(nobody, Arc::clone(&self.shown) as _, alpn)
-    }
-}
-
-/// A certificate that is exchanged while a configuration is in use.
-#[derive(Debug)]
-struct Exchangeable(RwLock<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for Exchangeable {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(
-            &self.0.read().unwrap_or_else(PoisonError::into_inner),
-        ))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Says in the journal when a certificate that should have been renewed, or the group's authority, ends soon. The primary does,
+//! Says in the journal when a certificate that should have been renewed, an operator's, or the group's authority, ends soon. The primary does,
 //! for servers that are away too, once for each step.
 
 use crate::clock;
@@ -77,15 +77,19 @@ fn due(directory: &Directory, now: UnixMillis) -> Vec<Said> {
     });
     let authority = &directory.group().authority;
     let authority = ("authority".to_owned(), authority.expires, None::<Duration>);
-    let due = servers
-        .chain([authority])
-        .filter_map(|(subject, expires, lifetime)| {
-            let notice = notice(expires, lifetime, now)?;
-            Some(Said {
-                subject,
-                expires,
-                notice,
-            })
-        });
+    let external = directory.certificates();
+    let external = external.map(|one| (one.name.to_string(), one.expires, None));
+    let due =
+        servers
+            .chain([authority])
+            .chain(external)
+            .filter_map(|(subject, expires, lifetime)| {
+                let notice = notice(expires, lifetime, now)?;
+                Some(Said {
+                    subject,
+                    expires,
+                    notice,
+                })
+            });
     due.collect()
 }

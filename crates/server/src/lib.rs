@@ -21,6 +21,7 @@ mod duties;
 mod endpoint;
 mod expiring;
 mod expiry;
+mod external_certificates;
 mod following;
 mod formations;
 pub mod found;

@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) sight: Arc<Sight>,
     pub(crate) trust: ArcSwap<Trust>,
     pub(crate) shown: Shown,
+    /// Operators' certificates that cannot be shown here.
+    pub(crate) troubles_of_certificates: crate::external_certificates::Troubles,
     /// Told when this server has new certificates, which it says in the directory.
     pub(crate) renewed: Notify,
     /// Who still knows the group by an authority of before.
@@ -213,6 +215,7 @@ impl Node {
             .chain(self.0.hosting.warnings())
             .chain(self.0.gateways.troubles())
             .chain(self.0.backends.troubles())
+            .chain(self.0.troubles_of_certificates.told())
             .collect()
     }
 

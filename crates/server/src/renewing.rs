@@ -5,6 +5,7 @@
 //! its certificate had expired asks with that.
 
 use crate::clock;
+use crate::external_certificates;
 use crate::keys::{self, Reached};
 use crate::node::Node;
 use model::{Directory, EventKind, Fields, Server, ServerId, Severity};
@@ -242,6 +243,9 @@ pub(crate) fn grant(
         } => certificates_for(node, from, (peer_request, client_request)),
         CredentialsRequest::Secret => secret_for(node, from),
         CredentialsRequest::Authorities => authorities_for(node, from),
+        CredentialsRequest::ExternalKey { name, fingerprint } => {
+            external_certificates::key_for(node, from, name, fingerprint)
+        }
     };
     granted.unwrap_or_else(CredentialsAnswer::Refused)
 }

@@ -278,6 +278,7 @@ async fn start(
         tickets: ArcSwap::from_pointee(Tickets::new(identity.group, None)),
         trust: ArcSwap::from_pointee(trust),
         shown,
+        troubles_of_certificates: Default::default(),
         renewed: Notify::new(),
         pins: crate::pins::Pins::default(),
         logins: Logins::new()?,
@@ -398,6 +399,7 @@ impl Server {
         tokio::spawn(renewing::run(node.clone()));
         tokio::spawn(crate::secrets::run(node.clone()));
         tokio::spawn(crate::authorities::run(node.clone()));
+        tokio::spawn(crate::external_certificates::run(node.clone()));
         tokio::spawn(draining::run(node.clone()));
         tokio::spawn(spool::run(node.clone()));
         tokio::spawn(crate::following::say_hello(node.clone()));

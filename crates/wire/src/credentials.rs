@@ -1,8 +1,9 @@
-//! What a server asks for to be trusted further: certificates for new keys.
+//! What a server asks for to be trusted further: certificates for new keys, the group secret, keys of operators' certificates.
 //!
 //! One request and one answer, on a connection with [`crate::hello::Purpose::Credentials`]. It is opened to a server that
 //! holds the seal key, with a certificate that may have expired; nothing else can be had on it.
 
+use model::ExternalName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -23,6 +24,13 @@ pub enum CredentialsRequest {
     Secret,
     /// The authorities that are accepted.
     Authorities,
+    /// The private key of an operator's certificate.
+    ExternalKey {
+        /// For which name it is.
+        name: ExternalName,
+        /// `sha256:HEX` of the certificate.
+        fingerprint: String,
+    },
 }
 
 /// What is given.
@@ -48,6 +56,8 @@ pub enum CredentialsAnswer {
         /// What leads from those of before to the one in force.
         links: Vec<Vec<u8>>,
     },
+    /// The private key of an operator's certificate (DER).
+    ExternalKey(Vec<u8>),
 }
 
 impl fmt::Debug for CredentialsAnswer {
@@ -56,6 +66,7 @@ impl fmt::Debug for CredentialsAnswer {
             Self::Certificates { .. } => f.write_str("Certificates"),
             Self::Secret(_) => f.write_str("Secret"),
             Self::Authorities { .. } => f.write_str("Authorities"),
+            Self::ExternalKey(_) => f.write_str("ExternalKey"),
             Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
         }
     }

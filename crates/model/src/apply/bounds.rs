@@ -13,6 +13,8 @@ pub(super) const USERS: usize = 1_000_000;
 pub(super) const TOKENS: usize = 2_000_000;
 /// The most gateways.
 pub(super) const GATEWAYS: usize = 1_000;
+/// The most certificates for external names.
+pub(super) const CERTIFICATES: usize = 256;
 /// The most applications.
 pub(super) const APPS: usize = 10_000;
 /// The most sessions, the history included.

@@ -280,6 +280,10 @@ impl Applying<'_> {
                 self.put_gateway(&gateway, version)
             }
             (Subject::Gateway(name), _) => self.remove_gateway(name),
+            (Subject::Certificate(_), Some(Content::Certificate(one))) => {
+                self.put_certificate(&one)
+            }
+            (Subject::Certificate(name), _) => self.remove_certificate(name),
             (Subject::Server(id), Some(Content::Server(server))) => {
                 return self.edit_server(*id, &server);
             }

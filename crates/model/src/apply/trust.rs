@@ -21,6 +21,8 @@ impl Applying<'_> {
                 key,
                 reason,
             } => self.revoke_certificates(*server, *key, reason.as_deref()),
+            Command::PutCertificate { certificate } => self.put_certificate(certificate),
+            Command::RemoveCertificate { name } => self.remove_certificate(name),
             other => unreachable!("invariant: only what is about trust comes here, not {other:?}"),
         }
     }

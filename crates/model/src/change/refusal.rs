@@ -234,6 +234,8 @@ pub enum Kind {
     Gateway,
     /// A token for the API.
     ApiToken,
+    /// An operator's certificate.
+    Certificate,
 }
 
 impl std::fmt::Display for Kind {
@@ -250,6 +252,7 @@ impl std::fmt::Display for Kind {
             Self::Token => "token",
             Self::Gateway => "gateway",
             Self::ApiToken => "API token",
+            Self::Certificate => "certificate",
         })
     }
 }

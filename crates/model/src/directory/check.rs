@@ -15,6 +15,7 @@ impl Directory {
         self.check_divergences(&mut found);
         self.check_tokens(&mut found);
         self.check_gateways(&mut found);
+        self.check_certificates(&mut found);
         found
     }
 
@@ -150,6 +151,15 @@ impl Directory {
         }
         if !self.aliases.iter().eq(aliases) {
             found.push("the index of aliases does not agree with the table".to_owned());
+        }
+    }
+
+    fn check_certificates(&self, found: &mut Vec<String>) {
+        for (name, certificate) in &self.certificates {
+            if *name != certificate.name {
+                let own = &certificate.name;
+                found.push(format!("the certificate for {own} is kept under {name}"));
+            }
         }
     }
 

@@ -71,6 +71,11 @@ impl Directory {
             .chain(self.tokens.values().map(|r| Record::Token(r.clone())))
             .chain(self.gateways.values().map(|r| Record::Gateway(r.clone())))
             .chain(self.audit.values().map(|r| Record::Audited(r.clone())))
+            .chain(
+                self.certificates
+                    .values()
+                    .map(|r| Record::Certificate(r.clone())),
+            )
     }
 
     /// About how many records it consists of: what taking it apart costs. Settings, which are few, are not counted.
@@ -89,6 +94,7 @@ impl Directory {
             + self.tokens.len()
             + self.gateways.len()
             + self.audit.len()
+            + self.certificates.len()
     }
 
     /// Puts a directory together from its records, in any order, with its indexes.
@@ -154,6 +160,9 @@ impl Directory {
             }
             Record::Audited(record) => {
                 self.audit.insert(record.seq, record);
+            }
+            Record::Certificate(record) => {
+                self.certificates.insert(record.name.clone(), record);
             }
         }
         Ok(())

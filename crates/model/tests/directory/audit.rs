@@ -13,6 +13,10 @@ fn masked(content: Option<Content>) -> Option<Content> {
             password: PasswordHash(String::new()),
             ..(*user).clone()
         })),
+        Content::Certificate(one) => Content::Certificate(Arc::new(ExternalCertificate {
+            key: Default::default(),
+            ..(*one).clone()
+        })),
         other => other,
     })
 }
@@ -29,6 +33,7 @@ fn edited(before: &Directory, after: &Directory) -> Vec<Subject> {
         Key::Application(name) => Some(Subject::Application(name)),
         Key::Token(token) => Some(Subject::Token(token)),
         Key::Gateway(name) => Some(Subject::Gateway(name)),
+        Key::Certificate(name) => Some(Subject::Certificate(name)),
         Key::Setting(key, on) => Some(Subject::Setting(key, on)),
         _ => None,
     };

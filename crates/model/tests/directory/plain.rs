@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 mod addresses;
 mod authority;
+mod certificates;
 mod divergence;
 mod gateways;
 mod locks;
@@ -71,6 +72,7 @@ pub(crate) struct Plain {
     pub(crate) apps: Vec<Application>,
     pub(crate) tokens: Vec<RegisteredToken>,
     pub(crate) gateways: Vec<Gateway>,
+    pub(crate) certificates: Vec<ExternalCertificate>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) invitations: Vec<Invitation>,
     pub(crate) settings: BTreeMap<(String, Option<ServerId>), String>,
@@ -103,6 +105,7 @@ impl Plain {
             apps: Vec::new(),
             tokens: Vec::new(),
             gateways: Vec::new(),
+            certificates: Vec::new(),
             sessions: Vec::new(),
             invitations: Vec::new(),
             settings: BTreeMap::new(),
@@ -187,6 +190,8 @@ impl Plain {
             Command::RemoveToken { token } => self.remove_token(token),
             Command::PutGateway { gateway, expect } => self.put_gateway(number, gateway, *expect),
             Command::RemoveGateway { name } => self.remove_gateway(name),
+            Command::PutCertificate { certificate } => self.put_certificate(number, certificate),
+            Command::RemoveCertificate { name } => self.remove_certificate(name),
             Command::BindToken {
                 session,
                 token,

@@ -161,6 +161,28 @@ fn any_gateway() -> impl Strategy<Value = Gateway> {
     })
 }
 
+fn any_certificate() -> impl Strategy<Value = ExternalCertificate> {
+    let name = select(&["www.example", "WWW.example", "portal.example"][..]);
+    let chain = vec(vec(1..3u8, 1..3), 0..2);
+    (name, chain, any::<u8>()).prop_map(|(name, chain, key)| ExternalCertificate {
+        name: ExternalName::new(name).unwrap(),
+        chain,
+        key: trust::Sealed(vec![key; 60]),
+        fingerprint: "sha256:00".to_owned(),
+        issuer: "CN=Example".to_owned(),
+        expires: START,
+        version_number: 0,
+    })
+}
+
+fn certificate_command() -> impl Strategy<Value = Command> {
+    let put = any_certificate().prop_map(|one| Command::PutCertificate {
+        certificate: Box::new(one),
+    });
+    let remove = any_certificate().prop_map(|one| Command::RemoveCertificate { name: one.name });
+    prop_oneof![2 => put, 1 => remove]
+}
+
 fn any_setting() -> impl Strategy<Value = Command> {
     let pair = select(vec![
         ("sessions.history", "0"),
@@ -443,6 +465,7 @@ fn any_content() -> impl Strategy<Value = (Subject, Content)> {
         }),
         3 => any_token().prop_map(|token| (Subject::Token(token.token.clone()), Content::Token(token.into()))),
         2 => any_gateway().prop_map(|one| (Subject::Gateway(one.name.clone()), Content::Gateway(one.into()))),
+        1 => any_certificate().prop_map(|one| (Subject::Certificate(one.name.clone()), Content::Certificate(one.into()))),
         2 => servers.prop_map(|(id, power, label)| {
             let mut server = divergence::EditedServer::from(&server(id, "boston", Standing::Voter));
             server.power = power;
@@ -556,6 +579,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => authority_command().prop_map(|command| Step::Tell(Box::new(command))),
         1 => revocation().prop_map(|command| Step::Tell(Box::new(command))),
         1 => lock_command().prop_map(|command| Step::Tell(Box::new(command))),
+        1 => certificate_command().prop_map(|command| Step::Tell(Box::new(command))),
         4 => group_command().prop_map(|command| Step::Tell(Box::new(command))),
         4 => divergence_command().prop_map(|command| Step::Tell(Box::new(command))),
         2 => (1..20usize, session_command()).prop_map(|(back, command)| Step::Again(back, Box::new(command))),
@@ -641,6 +665,10 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
     prop_assert_eq!(
         owned(directory.gateways()),
         sorted(&plain.gateways, |gateway| gateway.name.clone())
+    );
+    prop_assert_eq!(
+        owned(directory.certificates()),
+        sorted(&plain.certificates, |one| one.name.clone())
     );
     prop_assert_eq!(
         owned(directory.tokens()),

@@ -137,6 +137,14 @@ fn about_group(
         group.authority.expires,
         "the group's authority",
     ));
+    let external = moment.directory.certificates().filter_map(|one| {
+        let name = &one.name;
+        let near = notice(one.expires, None, node.now());
+        let item = expiry(near, one.expires, &format!("the certificate for {name}"))?;
+        let remedy = format!("stead trust set-certificate --name {name} --cert FILE --key FILE");
+        Some(item.remedy(remedy))
+    });
+    items.extend(external);
     items
 }
 

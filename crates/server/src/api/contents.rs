@@ -21,6 +21,7 @@ pub(super) fn value(directory: &Directory, content: &Content) -> Value {
         Content::Application(app) => json(serde_json::to_value(show::app(app))),
         Content::Token(token) => json(serde_json::to_value(show::token(token))),
         Content::Gateway(gateway) => json(serde_json::to_value(show::gateway(gateway, None))),
+        Content::Certificate(one) => json(serde_json::to_value(show::certificate(one))),
         Content::Backups(list) => list.iter().map(|id| directory.name_of(*id)).collect(),
         Content::Pause(pause) => json(serde_json::to_value(bodies::Pause::from(pause))),
     }

@@ -257,6 +257,7 @@ fn subject(
         Some(("app", text)) => text.parse().ok().map(Subject::Application),
         Some(("token", text)) => text.parse().ok().map(Subject::Token),
         Some(("gateway", text)) => text.parse().ok().map(Subject::Gateway),
+        Some(("certificate", text)) => text.parse().ok().map(Subject::Certificate),
         Some(("server", text)) => server(text).map(Subject::Server),
         Some(("removed", text)) => server(text).map(Subject::Removed),
         _ => None,

@@ -206,6 +206,14 @@ fn of_group(text: &mut Text, node: &Node, moment: &Moment) {
             outage,
         );
     }
+    let external = moment.directory.certificates();
+    let external = external.map(|one| (vec![("name", one.name.to_string())], seconds(one.expires)));
+    text.metric(
+        "stead_external_certificate_expires_timestamp_seconds",
+        "gauge",
+        "When the operator's certificate for a name expires.",
+        external,
+    );
     let counts = count_by_state(moment);
     let values = STATES
         .iter()

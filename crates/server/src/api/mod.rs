@@ -12,6 +12,7 @@ mod audit;
 mod backups;
 pub mod bodies;
 mod caller;
+mod certificates;
 mod contents;
 mod divergence;
 mod events;

@@ -2,9 +2,9 @@
 
 use super::table::routes;
 use super::{
-    advice, api_tokens, apps, audit, backups, bodies, divergence, events, explain, gateways, group,
-    health, login, metrics, pause, problem, recovery, reset, servers, sessions, settings, status,
-    tokens, trust, users,
+    advice, api_tokens, apps, audit, backups, bodies, certificates, divergence, events, explain,
+    gateways, group, health, login, metrics, pause, problem, recovery, reset, servers, sessions,
+    settings, status, tokens, trust, users,
 };
 use axum::Json;
 use axum::http::Method;
@@ -44,7 +44,8 @@ const ROLE: &str = "x-stead-role";
         backups::list, backups::add, backups::place, backups::remove,
         divergence::list, divergence::show, divergence::records, divergence::apply, divergence::discard,
         pause::pause, pause::resume, recovery::recover, reset::reset,
-        trust::show, trust::rotate_secret, trust::rotate_authority, trust::revoke
+        trust::show, trust::rotate_secret, trust::rotate_authority, trust::revoke,
+        certificates::list, certificates::show, certificates::put, certificates::remove
     ),
     components(schemas(problem::Problem, bodies::Plan)),
     modifiers(&Bearer)

@@ -9,8 +9,8 @@ use model::server::{ExternalAddress, Offline};
 use model::settings::Setting;
 use model::settings::value::nearest;
 use model::{
-    ApiToken, Application, Directory, Fields, Gateway, Mode, RegisteredToken, ResilienceMode,
-    RunAs, Server, ServerId, Session, Standing, User, UserName,
+    ApiToken, Application, Directory, ExternalCertificate, Fields, Gateway, Mode, RegisteredToken,
+    ResilienceMode, RunAs, Server, ServerId, Session, Standing, User, UserName,
 };
 use std::collections::BTreeMap;
 use wire::control::{BackendReport, Report};
@@ -308,6 +308,16 @@ pub(super) fn offline(offline: &Offline, left: usize) -> bodies::Offline {
 }
 
 /// A gateway, and how it is on this server.
+pub(super) fn certificate(one: &ExternalCertificate) -> bodies::ExternalCertificate {
+    bodies::ExternalCertificate {
+        name: one.name.to_string(),
+        fingerprint: one.fingerprint.clone(),
+        issuer: one.issuer.clone(),
+        expires: rfc3339(one.expires),
+        version_number: one.version_number,
+    }
+}
+
 pub(super) fn gateway(gateway: &Gateway, here: Option<GatewayState>) -> bodies::Gateway {
     bodies::Gateway {
         name: gateway.name.to_string(),

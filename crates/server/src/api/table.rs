@@ -5,9 +5,9 @@
 
 use super::guard::{Gate, Need, guard};
 use super::{
-    advice, api_tokens, apps, audit, backups, divergence, events, explain, gateways, group, health,
-    login, metrics, openapi, pause, recovery, reset, servers, sessions, settings, status, tokens,
-    trust, users,
+    advice, api_tokens, apps, audit, backups, certificates, divergence, events, explain, gateways,
+    group, health, login, metrics, openapi, pause, recovery, reset, servers, sessions, settings,
+    status, tokens, trust, users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -83,6 +83,25 @@ fn about_servers() -> Vec<Route> {
         to("/v1/trust/secret", POST, ADMIN, trust::rotate_secret),
         to("/v1/trust/authority", POST, ADMIN, trust::rotate_authority),
         to("/v1/servers/{name}/revoke", POST, ADMIN, trust::revoke),
+        to("/v1/trust/certificates", GET, VIEWER, certificates::list),
+        to(
+            "/v1/trust/certificates/{name}",
+            GET,
+            VIEWER,
+            certificates::show,
+        ),
+        to(
+            "/v1/trust/certificates/{name}",
+            PUT,
+            ADMIN,
+            certificates::put,
+        ),
+        to(
+            "/v1/trust/certificates/{name}",
+            DELETE,
+            ADMIN,
+            certificates::remove,
+        ),
     ]
 }
 

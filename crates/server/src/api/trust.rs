@@ -134,6 +134,7 @@ fn shown(node: &Node) -> Trust {
             },
         },
         certificates: by_name(&directory).into_iter().map(certificate).collect(),
+        external_certificates: super::certificates::all(&directory),
         invitations: open
             .map(|open| OpenInvitation {
                 id: open.id.to_string(),

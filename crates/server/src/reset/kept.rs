@@ -88,6 +88,8 @@ pub(super) fn alone(
         | Record::Server(_)
         | Record::Removed(..)
         | Record::Session(_)
+        // Their keys are sealed with the key of the group that is left.
+        | Record::Certificate(_)
         | Record::Invitation(_)
         | Record::Answered(..) => false,
     });

@@ -2,12 +2,14 @@
 
 mod revoke;
 mod rotate_ca;
+mod set_certificate;
 
 use super::Context;
 use crate::door::{Door, Method};
 use crate::errors::Failure;
 use clap::Subcommand;
 use server::api::bodies::{RotationState, SecretRotation, Trust as TrustView};
+use set_certificate::SetCertificate;
 use std::time::{Duration, Instant};
 
 /// How long the members may take to confirm before the command says how far they are.
@@ -28,6 +30,7 @@ enum Verb {
     RotateCa(rotate_ca::RotateCa),
     RotateSecret(RotateSecret),
     Revoke(revoke::Revoke),
+    SetCertificate(SetCertificate),
 }
 
 /// Shows the authority's fingerprint, which clients are given, and what expires when
@@ -74,6 +77,7 @@ impl Trust {
             Verb::RotateCa(verb) => verb.run(context, &door).await?,
             Verb::RotateSecret(verb) => verb.run(context, &door).await?,
             Verb::Revoke(verb) => verb.run(&door).await?,
+            Verb::SetCertificate(verb) => return verb.run(context, &door).await,
         };
         context.output.show(&trust, text);
         Ok(())
@@ -165,6 +169,11 @@ fn text(trust: &TrustView) -> String {
                 if certificate.revoked { ", revoked" } else { "" }
             ),
         ));
+    }
+    for external in &trust.external_certificates {
+        let name = &external.name;
+        let line = format!("{name} until {}, by {}", external.expires, external.issuer);
+        facts.push(("for", line));
     }
     for open in &trust.invitations {
         facts.push((

@@ -77,6 +77,7 @@ const COMMANDS: &[&str] = &[
     "trust",
     "trust show",
     "trust rotate-secret",
+    "trust set-certificate",
     "login",
     "logout",
     "keeper",

@@ -9,6 +9,7 @@
 mod absent;
 mod addresses;
 mod authority;
+mod browsers;
 #[path = "../common/mod.rs"]
 mod common;
 mod desk;

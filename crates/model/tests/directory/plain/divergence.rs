@@ -139,6 +139,10 @@ impl Plain {
                 self.put_gateway(number, &gateway, version)
             }
             (Subject::Gateway(name), _) => self.remove_gateway(name),
+            (Subject::Certificate(_), Some(Content::Certificate(one))) => {
+                self.put_certificate(number, &one)
+            }
+            (Subject::Certificate(name), _) => self.remove_certificate(name),
             (Subject::Server(id), Some(Content::Server(server))) => {
                 self.edit_server(number, *id, &server)
             }
@@ -221,6 +225,10 @@ impl Plain {
                 let gateway = self.gateways.iter().find(|one| one.name == *name);
                 gateway.map(|one| Content::Gateway(one.clone().into()))
             }
+            Subject::Certificate(name) => {
+                let one = self.certificates.iter().find(|one| one.name == *name);
+                one.map(|one| Content::Certificate(one.clone().into()))
+            }
             Subject::Backups => Some(Content::Backups(self.backups.clone())),
             Subject::Pause => self.pause.clone().map(Content::Pause),
         };
@@ -254,6 +262,12 @@ fn alike(content: &Option<Content>) -> Option<Content> {
             let mut gateway = (*gateway).clone();
             gateway.version_number = 0;
             Content::Gateway(gateway.into())
+        }
+        Content::Certificate(one) => {
+            let mut one = (*one).clone();
+            one.version_number = 0;
+            one.key = Default::default();
+            Content::Certificate(one.into())
         }
         other => other,
     })

@@ -203,6 +203,9 @@ pub struct Trust {
     pub certificates: Vec<Certificate>,
     /// Invitations that can still be used.
     pub invitations: Vec<OpenInvitation>,
+    /// The operator's certificates, by the names that clients ask for.
+    #[serde(default)]
+    pub external_certificates: Vec<super::ExternalCertificate>,
 }
 
 /// How far the rotation of the group's authority is.

@@ -5,6 +5,7 @@
 
 mod advice;
 mod audit;
+mod certificates;
 mod divergence;
 mod events;
 mod gateways;
@@ -19,6 +20,7 @@ mod tokens;
 
 pub use advice::{AdvisedSettings, MeasuredTrip, ResilienceAdvice};
 pub use audit::AuditEntry;
+pub use certificates::{CertificateUpload, ExternalCertificate, PrivateKeyText};
 pub use divergence::{
     DivergedRecord, Divergence, DivergenceDecision, DivergenceRequest, RefusedRecord,
 };
