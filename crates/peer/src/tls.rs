@@ -6,7 +6,6 @@
 use crate::fingerprint::Fingerprint;
 use crate::identity::{CertificateFacts, CertificateRole};
 use crate::key::PrivateKey;
-use crate::operator::Showable;
 use crate::secret::GroupSecrets;
 use crate::trust_store::{Credential, Trust};
 use crate::verify::{AnswererVerifier, DiallerVerifier, PeerChecks, Revocations};
@@ -21,15 +20,14 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use std::collections::BTreeMap;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use wire::hello::{ALPN_JOIN, ALPN_PEER};
 
 mod client_port;
-use client_port::Certificates;
+pub use client_port::ClientPortTls;
 
 /// Why a TLS configuration cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +44,12 @@ pub enum TlsError {
     /// The library does not offer TLS 1.3 with this clock and these suites.
     #[error("TLS 1.3 cannot be set up")]
     Library(#[source] rustls::Error),
+    /// None of the suites that are wanted is one that the library speaks.
+    #[error("none of the cipher suites {wanted} is supported")]
+    Suites {
+        /// Those that are wanted.
+        wanted: String,
+    },
     /// A certificate that is needed could not be made.
     #[error("a certificate could not be made")]
     Certificate(#[source] rcgen::Error),
@@ -67,12 +71,40 @@ impl Default for TlsBasis {
     }
 }
 
+/// The cipher suites of TLS 1.3 that this program supports, called as IANA does.
+pub fn supported_suites() -> Vec<String> {
+    let all = aws_lc_rs::default_provider().cipher_suites.into_iter();
+    let of_tls13 = all.filter(|suite| suite.tls13().is_some());
+    of_tls13.map(suite_name).collect()
+}
+
+fn suite_name(suite: SupportedCipherSuite) -> String {
+    let name = suite.suite().as_str().unwrap_or_default();
+    name.replacen("TLS13_", "TLS_", 1)
+}
+
 impl TlsBasis {
     /// The same with another clock, which certificates' lifetimes are checked against.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn TimeProvider>) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The same with no other cipher suites than these, called as IANA does.
+    ///
+    /// # Errors
+    /// When it speaks none of them.
+    pub fn with_suites(mut self, wanted: &[String]) -> Result<Self, TlsError> {
+        let mut provider = aws_lc_rs::default_provider();
+        let all = &mut provider.cipher_suites;
+        all.retain(|suite| wanted.contains(&suite_name(*suite)));
+        if provider.cipher_suites.is_empty() {
+            let wanted = wanted.join(", ");
+            return Err(TlsError::Suites { wanted });
+        }
+        self.provider = Arc::new(provider);
+        Ok(self)
     }
 
     /// Now, as certificates are checked; the beginning of time when the clock fails, so that nothing is taken for expired.
@@ -182,7 +214,6 @@ impl TlsBasis {
 
 /// TLS between servers, as the trust now in force has it.
 pub struct PeerTls {
-    basis: TlsBasis,
     group: GroupId,
     server: ServerId,
     revocations: Arc<dyn Revocations>,
@@ -190,6 +221,7 @@ pub struct PeerTls {
 }
 
 struct Material {
+    basis: TlsBasis,
     checks: PeerChecks,
     own: Arc<CertifiedKey>,
     members: Arc<ServerConfig>,
@@ -218,10 +250,9 @@ impl PeerTls {
         revocations: Arc<dyn Revocations>,
         basis: TlsBasis,
     ) -> Result<Self, TlsError> {
-        let material = Material::build(group, trust, &revocations, &basis)?;
+        let material = Material::build(group, trust, &revocations, basis)?;
         let material = RwLock::new(Arc::new(material));
         Ok(Self {
-            basis,
             group,
             server,
             revocations,
@@ -234,12 +265,25 @@ impl PeerTls {
     /// # Errors
     /// When a certificate or key cannot be used; what was in force before then stays so.
     pub fn renew(&self, trust: &Trust) -> Result<(), TlsError> {
-        let material = Material::build(self.group, trust, &self.revocations, &self.basis)?;
+        self.renew_on(trust, self.basis())
+    }
+
+    /// The same on another basis: with other cipher suites.
+    ///
+    /// # Errors
+    /// As [`Self::renew`].
+    pub fn renew_on(&self, trust: &Trust, basis: TlsBasis) -> Result<(), TlsError> {
+        let material = Material::build(self.group, trust, &self.revocations, basis)?;
         *self
             .material
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(material);
         Ok(())
+    }
+
+    /// What its configurations have in common, in force now.
+    pub fn basis(&self) -> TlsBasis {
+        self.material().basis.clone()
     }
 
     /// The group.
@@ -267,8 +311,8 @@ impl PeerTls {
         let material = self.material();
         let role = CertificateRole::Peer;
         let verifier = AnswererVerifier::member(material.checks.clone(), server, role);
-        self.basis
-            .client(verifier, Some(Arc::clone(&material.own)), ALPN_PEER)
+        let own = Arc::clone(&material.own);
+        material.basis.client(verifier, Some(own), ALPN_PEER)
     }
 
     /// For trying whether a member, or this server itself, answers somewhere with its certificate for that port. Nobody shows
@@ -278,17 +322,18 @@ impl PeerTls {
         server: ServerId,
         role: CertificateRole,
     ) -> Result<Arc<ClientConfig>, TlsError> {
-        let verifier = AnswererVerifier::member(self.material().checks.clone(), server, role);
+        let material = self.material();
+        let verifier = AnswererVerifier::member(material.checks.clone(), server, role);
         let alpn = match role {
             CertificateRole::Peer => ALPN_JOIN,
             CertificateRole::Client => wire::client::ALPN,
         };
-        self.basis.client(verifier, None, alpn)
+        material.basis.client(verifier, None, alpn)
     }
 
     /// Whether a certificate is not valid any more.
     pub(crate) fn has_expired(&self, certificate: &CertificateFacts) -> bool {
-        certificate.not_after < self.basis.now()
+        certificate.not_after < self.material().basis.now()
     }
 
     /// Whether what the other end showed was issued by an authority that is not accepted any more.
@@ -304,12 +349,16 @@ impl PeerTls {
         if material.checks.known.len() == material.checks.roots.len() {
             return false;
         }
-        let at = self.basis.now().0.min(facts.not_after.0);
+        let at = material.basis.now().0.min(facts.not_after.0);
         let at = UnixTime::since_unix_epoch(Duration::from_millis(at));
         let verified = ParsedCertificate::try_from(end_entity).and_then(|parsed| {
             let (roots, algorithms) = (
                 &material.checks.roots,
-                self.basis.provider.signature_verification_algorithms.all,
+                material
+                    .basis
+                    .provider
+                    .signature_verification_algorithms
+                    .all,
             );
             verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, at, algorithms)
         });
@@ -331,7 +380,7 @@ impl Material {
         group: GroupId,
         trust: &Trust,
         revocations: &Arc<dyn Revocations>,
-        basis: &TlsBasis,
+        basis: TlsBasis,
     ) -> Result<Self, TlsError> {
         let provider = Arc::clone(&basis.provider);
         let roots = roots(&trust.authorities)?;
@@ -369,6 +418,7 @@ impl Material {
             checks,
             own,
             secrets: trust.secrets.clone(),
+            basis,
         })
     }
 }
@@ -379,59 +429,6 @@ fn roots(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, 
         roots.add(authority.clone()).map_err(TlsError::Authority)?;
     }
     Ok(Arc::new(roots))
-}
-
-/// TLS of the client port: shows the client certificate, asks clients for none.
-pub struct ClientPortTls {
-    basis: TlsBasis,
-    shown: Arc<Certificates>,
-}
-
-impl fmt::Debug for ClientPortTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientPortTls")
-    }
-}
-
-impl ClientPortTls {
-    /// Builds what the client port needs.
-    ///
-    /// # Errors
-    /// When the certificate or its key cannot be used.
-    pub fn new(trust: &Trust, basis: TlsBasis) -> Result<Self, TlsError> {
-        let own = certified(&trust.client, trust, &basis.provider)?;
-        Ok(Self {
-            basis,
-            shown: Arc::new(Certificates::new(own)),
-        })
-    }
-
-    /// Takes a renewed certificate into use, in every configuration that [`Self::config`] gave, from the next
-    /// connection on.
-    ///
-    /// # Errors
-    /// When the certificate or its key cannot be used; what was in force before then stays so.
-    pub fn renew(&self, trust: &Trust) -> Result<(), TlsError> {
-        let own = certified(&trust.client, trust, &self.basis.provider)?;
-        self.shown.exchange(own);
-        Ok(())
-    }
-
-    /// Shows these to whoever asks for their names and does not speak a protocol of Stead's own; from the next connection on.
-    pub fn show_for_names(&self, named: BTreeMap<String, Showable>) {
-        self.shown.set_named(named);
-    }
-
-    /// The configuration for a listener that speaks these protocols (ALPN), best first.
-    ///
-    /// # Errors
-    /// When the library cannot be set up.
-    pub fn config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
-        let alpn = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let nobody = WebPkiClientVerifier::no_client_auth();
-        self.basis
-            .server(nobody, Arc::clone(&self.shown) as _, alpn)
-    }
 }
 
 /// The same certificate for every connection.

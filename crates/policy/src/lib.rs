@@ -30,6 +30,7 @@ pub mod removal;
 pub mod renewal;
 pub mod reset;
 pub mod rotation;
+pub mod suites;
 pub mod timing;
 pub mod view;
 pub mod voting;

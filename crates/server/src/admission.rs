@@ -17,7 +17,6 @@ use peer::admit::Admission;
 use peer::authority::Validity;
 use peer::fingerprint::Fingerprint;
 use peer::seal::{SealKey, Sealing};
-use peer::tls::TlsBasis;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -100,9 +99,9 @@ impl Node {
 ///
 /// # Errors
 /// What was seen, in words.
-pub async fn probe(address: &str, key: [u8; 32]) -> Result<(), String> {
+pub async fn probe(node: &Node, address: &str, key: [u8; 32]) -> Result<(), String> {
     peer::admit::probe(
-        &TlsBasis::default(),
+        &node.0.shown.endpoint.tls.basis(),
         address,
         Fingerprint::from_bytes(key),
         PROBE_TIME,
@@ -256,7 +255,7 @@ impl Doorman {
     ) -> Result<(), JoinRefusal> {
         let tried = directory.servers().map(|server| async {
             let outcome = if server.id == self.node.me() {
-                probe(&request.peer_address, request.probe_key).await
+                probe(&self.node, &request.peer_address, request.probe_key).await
             } else {
                 self.ask_to_probe(server, request).await
             };

@@ -7,7 +7,6 @@ use crate::api;
 use crate::node::Node;
 use crate::sessions::GroupSessions;
 use relay::{Arrival, Entry, Gate, Limits, Stop, Visitor, converse, turn_away};
-use rustls::ServerConfig;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -33,19 +32,17 @@ const HTTP: Limits = Limits {
 struct Port {
     node: Node,
     sessions: GroupSessions,
-    tls: TlsAcceptor,
     clients: Gate,
     http: Gate,
     stop: Stop,
 }
 
 /// Serves the client port, where it listens on several addresses all of them, until the server stops.
-pub async fn serve(node: Node, listeners: Vec<TcpListener>, tls: Arc<ServerConfig>, stop: Stop) {
+pub async fn serve(node: Node, listeners: Vec<TcpListener>, stop: Stop) {
     let handshakes = Gate::new(Limits::HANDSHAKES);
     let port = Arc::new(Port {
         sessions: GroupSessions::new(node.clone()),
         node,
-        tls: TlsAcceptor::from(tls),
         clients: Gate::new(Limits::CLIENTS),
         http: Gate::new(HTTP),
         stop: stop.clone(),
@@ -62,7 +59,8 @@ impl Port {
     async fn welcome(self: Arc<Self>, arrival: Arrival) {
         let Arrival { io, from, permit } = arrival;
         let since = Instant::now();
-        let tls = match timeout(HANDSHAKE_TIME, self.tls.accept(io)).await {
+        let acceptor = TlsAcceptor::from(self.node.0.shown.client.config());
+        let tls = match timeout(HANDSHAKE_TIME, acceptor.accept(io)).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(error)) => {
                 debug!(%from, %error, "a TLS handshake failed on the client port");

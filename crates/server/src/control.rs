@@ -63,7 +63,7 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             reason,
         } => done(node, node.remove_here(server, author, reason).await),
         Request::IssueTicket { user, token } => issue_ticket(node, &user, &token),
-        Request::Probe { address, probe_key } => probe(address, probe_key).await,
+        Request::Probe { address, probe_key } => probe(node, address, probe_key).await,
         Request::TryAddress {
             server,
             port,
@@ -143,8 +143,8 @@ async fn about_sessions(node: &Node, request: Request) -> Answer {
 }
 
 /// Tries to reach a server that wants to join.
-async fn probe(address: String, probe_key: [u8; 32]) -> Answer {
-    match crate::admission::probe(&address, probe_key).await {
+async fn probe(node: &Node, address: String, probe_key: [u8; 32]) -> Answer {
+    match crate::admission::probe(node, &address, probe_key).await {
         Ok(()) => Answer::Done,
         Err(why) => failed(Failure::Unreachable { address, why }),
     }

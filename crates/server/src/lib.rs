@@ -55,6 +55,7 @@ mod spool;
 pub mod start;
 mod streams;
 pub mod submit;
+mod suites;
 mod tally;
 pub mod tickets;
 mod timing;

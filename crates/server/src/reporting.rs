@@ -69,6 +69,8 @@ fn report(node: &Node, meter: &mut LoadMeter, tally: &mut Tally) -> Report {
         lacking_accounts: node.0.hosting.lacking_accounts(),
         backends: node.0.backends.reported(),
         failed_logins: crate::lockouts::reported(node, &directory),
+        supported_suites: peer::tls::supported_suites(),
+        suites: node.suites().to_vec(),
         disk_free: host::load::disk_free(node.data()),
         warnings: node.warnings(),
         certificate_expires: node.certificate_expires(),

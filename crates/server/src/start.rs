@@ -5,7 +5,7 @@
 //! heartbeat. Each life of the server has one too: nothing that runs in it outlives a reset.
 
 use crate::backends::{self, Backends};
-use crate::client_port::{self, PROTOCOLS};
+use crate::client_port;
 use crate::clock;
 use crate::endpoint::{self, EndpointError, Listen};
 use crate::found::VERSION;
@@ -223,7 +223,6 @@ struct Server {
     endpoint: Endpoint,
     peer_ports: Vec<Listener>,
     client_ports: Vec<TcpListener>,
-    client_tls: Arc<rustls::ServerConfig>,
     admin: UnixListener,
 }
 
@@ -261,7 +260,6 @@ async fn start(
         .into_iter()
         .map(TcpListener::from_std)
         .collect();
-    let client_tls = shown.client.config(&PROTOCOLS)?;
     let settings = PoolSettings::on(lines.clone(), tokio::runtime::Handle::current());
     let peers = Peers::new(endpoint.clone(), settings);
     let replica = open_replica(data, &identity, links_over(&peers)).await?;
@@ -303,12 +301,13 @@ async fn start(
         lines,
         identity,
     }));
+    // Before anybody is let in.
+    node.follow_suites();
     Ok(Server {
         node,
         endpoint,
         peer_ports: peer_ports.map_err(ServeError::System)?,
         client_ports: client_ports.map_err(ServeError::System)?,
-        client_tls,
         admin: admin_socket(data)?,
     })
 }
@@ -399,6 +398,7 @@ impl Server {
         tokio::spawn(renewing::run(node.clone()));
         tokio::spawn(crate::secrets::run(node.clone()));
         tokio::spawn(crate::authorities::run(node.clone()));
+        tokio::spawn(crate::suites::run(node.clone()));
         tokio::spawn(crate::external_certificates::run(node.clone()));
         tokio::spawn(draining::run(node.clone()));
         tokio::spawn(spool::run(node.clone()));
@@ -417,7 +417,6 @@ impl Server {
         tokio::spawn(client_port::serve(
             node.clone(),
             self.client_ports,
-            self.client_tls,
             node.stop(),
         ));
         let bound = node.bound();

@@ -1,14 +1,16 @@
 //! What this server shows and trusts, changed while it runs: on disk first, then for the next connections.
 
+use crate::client_port::PROTOCOLS;
 use crate::identity::Identity;
 use crate::node::Node;
 use crate::peers::Sight;
+use arc_swap::ArcSwap;
 use peer::files::WriteError;
 use peer::granted::Granted;
 use peer::hello::Endpoint;
 use peer::identity::CertificateRole;
 use peer::secret::Secret;
-use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError};
+use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError, supported_suites};
 use peer::trust_store::{Trust, TrustStore};
 use rustls::pki_types::CertificateDer;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +34,8 @@ pub(crate) struct Shown {
     pub(crate) client: ClientPortTls,
     /// Held while trust changes: what is read, changed and written must be one step.
     changing: Mutex<()>,
+    /// The cipher suites that connections have which are opened now.
+    suites: ArcSwap<Vec<String>>,
 }
 
 impl Shown {
@@ -43,16 +47,17 @@ impl Shown {
         sight: &Arc<Sight>,
     ) -> Result<Self, TlsError> {
         let (group, server) = (identity.group, identity.server);
-        let basis = TlsBasis::default;
-        let tls = PeerTls::new(group, server, trust, sight.clone(), basis())?;
+        let basis = TlsBasis::default();
+        let tls = PeerTls::new(group, server, trust, sight.clone(), basis.clone())?;
         let endpoint = Endpoint {
             tls: Arc::new(tls),
             outlook: sight.clone(),
         };
         Ok(Self {
             endpoint,
-            client: ClientPortTls::new(trust, basis())?,
+            client: ClientPortTls::new(trust, &basis, &PROTOCOLS)?,
             changing: Mutex::default(),
+            suites: ArcSwap::from_pointee(supported_suites()),
         })
     }
 }
@@ -102,6 +107,23 @@ impl Node {
             false => Ok(()),
         })
         .await
+    }
+
+    /// Speaks these cipher suites and no others on the connections that are opened from now on.
+    pub(crate) fn take_suites(&self, suites: &[String]) -> Result<(), TlsError> {
+        let shown = &self.0.shown;
+        let changing = shown.changing.lock();
+        let _one = changing.unwrap_or_else(PoisonError::into_inner);
+        let basis = shown.endpoint.tls.basis().with_suites(suites)?;
+        shown.endpoint.tls.renew_on(&self.trust(), basis.clone())?;
+        shown.client.set_basis(&basis)?;
+        shown.suites.store(Arc::new(suites.to_vec()));
+        Ok(())
+    }
+
+    /// The cipher suites that connections have which are opened now.
+    pub(crate) fn suites(&self) -> Arc<Vec<String>> {
+        self.0.shown.suites.load_full()
     }
 
     /// Changes what this server trusts and shows; `change` writes it to the disk first.

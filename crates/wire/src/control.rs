@@ -297,6 +297,10 @@ pub struct Report {
     pub pins: Vec<Pin>,
     /// Names that logins failed with lately, as far as they fit into a report.
     pub failed_logins: Vec<FailedLogins>,
+    /// The cipher suites that its program can speak.
+    pub supported_suites: Vec<String>,
+    /// Those that it speaks now.
+    pub suites: Vec<String>,
 }
 
 /// A client or a program, and the authority that it knows the group by.

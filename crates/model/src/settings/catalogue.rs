@@ -77,6 +77,13 @@ pub(super) const RETURNS: &[&str] = &["accept", "accept-secondary", "ignore"];
 /// The words of `tokens.unregistered`.
 pub(super) const UNREGISTERED: &[&str] = &["allow", "register", "refuse"];
 
+/// The words of `trust.cipher-suites`: those of TLS 1.3, as IANA calls them, in the order in which servers prefer them.
+pub(super) const SUITES: &[&str] = &[
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+];
+
 /// Every setting, by key.
 pub static CATALOGUE: &[Setting] = &[
     count(
@@ -260,6 +267,14 @@ pub static CATALOGUE: &[Setting] = &[
         "90d",
         "How long a server's certificates are valid; they renew themselves when two thirds of that are over.",
     ),
+    Setting {
+        key: "trust.cipher-suites",
+        kind: Kind::Choices(SUITES),
+        default: "TLS_AES_256_GCM_SHA384,TLS_AES_128_GCM_SHA256,TLS_CHACHA20_POLY1305_SHA256",
+        unit: "",
+        help: "The cipher suites of TLS 1.3 that servers speak with each other and with clients; fewer only while every member is there, supports them and has the present ones.",
+        per_server: false,
+    },
     span(
         "trust.client-overlap",
         (MINUTE, 2 * 366 * DAY),

@@ -180,6 +180,16 @@ impl Settings {
         self.duration("trust.client-overlap", None)
     }
 
+    /// `trust.cipher-suites`: at least one.
+    pub fn cipher_suites(&self) -> &[String] {
+        match self.known("trust.cipher-suites", None) {
+            Value::List(suites) => suites,
+            other => unreachable!(
+                "invariant: the cipher suites are a list in the catalogue, found {other:?}"
+            ),
+        }
+    }
+
     /// `tunnel.dead-after`.
     pub fn dead_after(&self) -> Duration {
         self.duration("tunnel.dead-after", None)
@@ -255,6 +265,7 @@ mod tests {
         ];
         assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
         assert!(set.failover() && set.tie_breakers().is_empty() && set.fence_command().is_none());
+        assert_eq!(set.cipher_suites().len(), 3);
         assert_eq!(set.primary_return(), PrimaryReturn::Accept);
         assert_eq!(set.mode_choice(), ModeChoice::Auto);
     }

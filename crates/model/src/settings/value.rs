@@ -30,6 +30,8 @@ pub enum Kind {
     },
     /// One word of several.
     Choice(&'static [&'static str]),
+    /// One or more words of several, with commas between them; kept in the order that is given here.
+    Choices(&'static [&'static str]),
     /// Words with commas between them.
     List {
         /// The most words.
@@ -88,6 +90,7 @@ impl Kind {
             Self::Duration { .. } => "duration",
             Self::Text { .. } => "text",
             Self::Choice(_) => "choice",
+            Self::Choices(_) => "choices",
             Self::List { .. } => "list",
             Self::Rate { .. } => "rate",
         }
@@ -103,6 +106,12 @@ impl Kind {
             }
             Self::Text { most } => format!("at most {most} characters"),
             Self::Choice(words) => words.join(", "),
+            Self::Choices(words) => {
+                format!(
+                    "one or more of {}, with commas between them",
+                    words.join(", ")
+                )
+            }
             Self::List { most } => format!("at most {most} words with commas between them"),
             Self::Rate { most, longest } => format!(
                 "COUNT in TIME: 0 to {most} in {} to {}",
@@ -157,13 +166,9 @@ impl Kind {
                     }),
                 }
             }
+            Self::Choices(words) => parse_choices(text, words),
             Self::List { most } => {
-                let words: Vec<String> = text
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|w| !w.is_empty())
-                    .map(str::to_owned)
-                    .collect();
+                let words: Vec<String> = words_of(text).map(str::to_owned).collect();
                 if words.len() <= most {
                     return Ok(Value::List(words));
                 }
@@ -187,6 +192,36 @@ impl fmt::Display for Value {
             Self::List(value) => f.write_str(&value.join(",")),
             Self::Rate(count, span) => write!(f, "{count} in {}", duration_text(*span)),
         }
+    }
+}
+
+fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+}
+
+/// Those of `words` that a text names. Where it names another, the nearest text has the nearest word in its place; where it names
+/// none, all of them.
+fn parse_choices(text: &str, words: &'static [&'static str]) -> Result<Value, Misfit> {
+    let mut chosen = Vec::new();
+    let mut fits = true;
+    for given in words_of(text) {
+        let same = |word: &&&str| word.eq_ignore_ascii_case(given);
+        let known = words.iter().find(same).copied();
+        fits &= known.is_some();
+        chosen.extend(known.or_else(|| nearest(given, words.iter().copied())));
+    }
+    fits &= !chosen.is_empty();
+    let in_order = words
+        .iter()
+        .filter(|word| chosen.is_empty() || chosen.contains(word));
+    let in_order: Vec<String> = in_order.map(|word| (*word).to_owned()).collect();
+    match fits {
+        true => Ok(Value::List(in_order)),
+        false => Err(Misfit {
+            nearest: in_order.join(","),
+        }),
     }
 }
 
@@ -436,6 +471,17 @@ mod tests {
         let words = Kind::Choice(&["least-load", "round-robin"]);
         assert_eq!(near(words, "leastload"), "least-load");
         assert_eq!(near(Kind::Text { most: 3 }, "a\nbcd"), "abc");
+        let several = Kind::Choices(&["one", "two", "three"]);
+        for (text, nearest) in [
+            ("", "one,two,three"),
+            (",", "one,two,three"),
+            ("tow", "two"),
+            ("three,onee,three", "one,three"),
+        ] {
+            assert_eq!(near(several, text), nearest, "{text:?}");
+        }
+        let read = several.parse(" THREE, one,one").unwrap();
+        assert_eq!(read.to_string(), "one,three");
         let list = Kind::List { most: 2 };
         assert_eq!(near(list, "a, b,c"), "a,b");
         assert_eq!(list.parse("a, b").unwrap().to_string(), "a,b");

@@ -199,7 +199,7 @@ impl ServerCertVerifier for Anybody {
 
 /// Which certificate a client is shown that asks for a name and speaks these protocols.
 async fn shown_to(port: &ClientPortTls, name: &str, alpn: &[&[u8]]) -> Vec<u8> {
-    let config = port.config(&[wire::client::ALPN, b"h2"]).unwrap();
+    let config = port.config();
     let (near, far) = tokio::io::duplex(64 * 1024);
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut client = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -222,7 +222,8 @@ async fn shown_to(port: &ClientPortTls, name: &str, alpn: &[&[u8]]) -> Vec<u8> {
 async fn browsers_that_ask_for_the_name_are_shown_it_and_nobody_else() {
     let group = Group::new(1);
     let trust = group.trust(server_id(1));
-    let port = ClientPortTls::new(&trust, TlsBasis::default()).unwrap();
+    let port =
+        ClientPortTls::new(&trust, &TlsBasis::default(), &[wire::client::ALPN, b"h2"]).unwrap();
     let own = trust.client.certificate.to_vec();
     let taken = of(params(&[NAME])).unwrap();
     let its = taken.chain.first().unwrap().to_vec();

@@ -50,10 +50,10 @@ async fn meet(
 #[tokio::test]
 async fn an_ordinary_client_takes_the_client_port() {
     let group = Group::new(1);
-    let port = ClientPortTls::new(&group.trust(server_id(1)), TlsBasis::default()).unwrap();
-    let config = port
-        .config(&[b"h2", b"http/1.1", b"stead-client/1"])
-        .unwrap();
+    let protocols: [&[u8]; 3] = [b"h2", b"http/1.1", b"stead-client/1"];
+    let trust = group.trust(server_id(1));
+    let port = ClientPortTls::new(&trust, &TlsBasis::default(), &protocols).unwrap();
+    let config = port.config();
     for (offered, agreed) in [
         (&[&b"http/1.1"[..]][..], Some(&b"http/1.1"[..])),
         (&[b"http/1.1", b"h2"], Some(b"h2")),
@@ -102,8 +102,9 @@ async fn meet_refused(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) ->
 #[tokio::test]
 async fn the_client_ports_certificate_is_renewed_while_running_and_nothing_is_resumed() {
     let group = Group::new(1);
-    let port = ClientPortTls::new(&group.trust(server_id(1)), TlsBasis::default()).unwrap();
-    let config = port.config(&[b"h2"]).unwrap();
+    let port =
+        ClientPortTls::new(&group.trust(server_id(1)), &TlsBasis::default(), &[b"h2"]).unwrap();
+    let config = port.config();
     let client = ordinary_client(&group, &[b"h2"]);
     let shown = async || {
         let (mut near, mut far) = meet(&client, &config, "localhost").await.unwrap();
@@ -135,10 +136,7 @@ async fn an_expired_certificate_is_refused() {
     let mut trust = group.trust(server_id(1));
     trust.client = group.credential_at(server_id(1), CertificateRole::Client, long_ago);
     let basis = TlsBasis::default().with_clock(Arc::new(StoppedClock(long_ago)));
-    let config = ClientPortTls::new(&trust, basis)
-        .unwrap()
-        .config(&[])
-        .unwrap();
+    let config = ClientPortTls::new(&trust, &basis, &[]).unwrap().config();
     let error = meet(&ordinary_client(&group, &[]), &config, "localhost")
         .await
         .unwrap_err();
@@ -175,4 +173,56 @@ fn trust_that_cannot_be_used_is_refused() {
     let mut damaged = good;
     damaged.authorities = vec![CertificateDer::from(vec![0x30; 10])];
     assert!(matches!(build(&damaged), Err(TlsError::Authority(_))));
+}
+
+fn suite_of(met: &Met) -> String {
+    let suite = met.0.get_ref().1.negotiated_cipher_suite();
+    suite_name(suite.expect("a handshake that is over"))
+}
+
+#[tokio::test]
+async fn the_suites_that_are_wanted_are_spoken_and_no_others() {
+    let group = Group::new(1);
+    let trust = group.trust(server_id(1));
+    let basis = TlsBasis::default();
+    let port = ClientPortTls::new(&trust, &basis, &[b"h2"]).unwrap();
+    let client = ordinary_client(&group, &[]);
+    let supported = supported_suites();
+    assert_eq!(supported.len(), 3);
+    for suite in &supported {
+        let narrow = basis.clone().with_suites(std::slice::from_ref(suite));
+        port.set_basis(&narrow.unwrap()).unwrap();
+        let met = meet(&client, &port.config(), "localhost").await.unwrap();
+        assert_eq!(suite_of(&met), *suite);
+    }
+    let unknown = vec!["TLS_RSA_WITH_RC4_128_MD5".to_owned()];
+    let refused = basis.clone().with_suites(&unknown);
+    assert!(matches!(refused, Err(TlsError::Suites { .. })));
+    // What is wanted and not known is left out where something else is.
+    let mixed = [unknown, supported].concat();
+    assert!(basis.with_suites(&mixed).is_ok());
+}
+
+#[tokio::test]
+async fn servers_with_no_suite_in_common_do_not_meet() {
+    let group = Group::new(1);
+    let (one, other) = (group.server(1), group.server(2));
+    let narrow = |server: &crate::kit::Server, number: u8, suite: &str| {
+        let tls = &server.endpoint.tls;
+        let basis = tls.basis().with_suites(&[suite.to_owned()]).unwrap();
+        tls.renew_on(&group.trust(server_id(number)), basis)
+            .unwrap();
+    };
+    let aes = "TLS_AES_128_GCM_SHA256";
+    narrow(&one, 1, aes);
+    let met = |one: &crate::kit::Server, other: &crate::kit::Server| {
+        let client = one.endpoint.tls.towards(server_id(2)).unwrap();
+        let server = other.endpoint.tls.for_members();
+        async move { meet(&client, &server, "localhost").await }
+    };
+    assert_eq!(suite_of(&met(&one, &other).await.unwrap()), aes);
+    narrow(&other, 2, "TLS_CHACHA20_POLY1305_SHA256");
+    assert!(met(&one, &other).await.is_err());
+    narrow(&one, 1, "TLS_CHACHA20_POLY1305_SHA256");
+    assert!(met(&one, &other).await.is_ok());
 }

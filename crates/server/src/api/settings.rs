@@ -6,10 +6,12 @@ use super::extract::{Asked, Body, Named};
 use super::problem::Problem;
 use super::show;
 use crate::node::Node;
+use crate::suites;
 use axum::Json;
 use axum::extract::State;
-use model::settings::{CATALOGUE, Settings};
+use model::settings::{CATALOGUE, Settings, Value};
 use model::{Command, Directory, ServerId};
+use policy::suites::SuitesRefusal;
 use serde::Deserialize;
 
 /// Whose value is meant.
@@ -75,7 +77,10 @@ pub(super) async fn set(
 ) -> Result<Json<Setting>, Problem> {
     let on = whose.server(&node.directory())?;
     // Refused here too, so that a slip needs no primary to be told.
-    Settings::parse(&key, &value.value)?;
+    let (_, read) = Settings::parse(&key, &value.value)?;
+    if let (suites::KEY, Value::List(wanted)) = (key.as_str(), &read) {
+        check_suites(&node, wanted)?;
+    }
     caller
         .change(
             &node,
@@ -89,6 +94,21 @@ pub(super) async fn set(
     shown(&node.directory(), &key, on)
 }
 
+/// Whether no member would be shut out by these cipher suites.
+fn check_suites(node: &Node, wanted: &[String]) -> Result<(), Problem> {
+    node.check_suites(wanted).map_err(|refusal| {
+        let remedy = match refusal {
+            SuitesRefusal::Unsupported { .. } => {
+                "leave that one out, or bring its program up to date"
+            }
+            SuitesRefusal::Away { .. } => "bring it back, or remove it from the group, first",
+            SuitesRefusal::Unconfirmed { .. } => "try again in a moment",
+            SuitesRefusal::Apart { .. } => "add the new ones first; then take the old ones away",
+        };
+        Problem::refused(refusal.to_string()).remedy(remedy)
+    })
+}
+
 /// Takes a setting back to its default, or a server's own value away.
 #[utoipa::path(delete, path = "/v1/settings/{key}", tag = "settings", params(("key" = String, Path, description = "Its key"), Whose),
     responses((status = 200, body = Setting), (status = 404, body = Problem)))]
@@ -100,6 +120,9 @@ pub(super) async fn unset(
 ) -> Result<Json<Setting>, Problem> {
     let on = whose.server(&node.directory())?;
     Settings::describe(&key)?;
+    if key == suites::KEY {
+        check_suites(&node, Settings::default().cipher_suites())?;
+    }
     caller
         .change(
             &node,
