@@ -40,7 +40,7 @@ const fn service(name: &'static str, purpose: &'static str, service: &'static st
     }
 }
 
-const FOR_TESTS: [Package; 12] = [
+const FOR_TESTS: [Package; 14] = [
     package("iproute2", "network namespaces, links and cuts (ip)"),
     package(
         "tigervnc-standalone-server",
@@ -65,6 +65,14 @@ const FOR_TESTS: [Package; 12] = [
     package("openssh-client", "ssh as people use it, through a tunnel"),
     service("openssh-server", "what it reaches", "ssh"),
     package("libfaketime", "a server whose clock is ahead"),
+    package(
+        "openssl",
+        "TLS as others speak it, and an operator's certificates",
+    ),
+    package(
+        "nmap",
+        "what a scanner finds on the ports (ssl-enum-ciphers)",
+    ),
 ];
 
 const FOR_BENCHES: [Package; 4] = [
