@@ -56,6 +56,8 @@ pub(super) fn alone(
     group.last_failover = None;
     group.authority = authority;
     group.secret = secret;
+    // What was accepted beside the authority of the group that is left is nothing here.
+    group.succession = Arc::default();
     group.clock = group.clock.max(now);
     group.last_event = event.seq;
     group.feature_level = group.feature_level.min(founder.feature_level);

@@ -40,14 +40,13 @@ fn a_stolen_certificate_without_the_secret_is_nobody() {
         said.contains("secret")
     });
     group.add_user(0, "made-meanwhile");
-    let seen = group.json(0, &["server", "list"]);
-    let of_thief = seen
-        .as_array()
-        .expect("a list")
-        .iter()
-        .find(|server| text(server, "name") == group.server(1).name())
-        .expect("a member");
-    assert_eq!(of_thief["reachable"], false, "{of_thief}");
+    // The real one was there a moment ago.
+    eventually(seconds(10), "nobody to be taken for that server", || {
+        let seen = group.json(0, &["server", "list"]);
+        let mut servers = seen.as_array().into_iter().flatten();
+        let of_thief = servers.find(|server| text(server, "name") == group.server(1).name());
+        of_thief.expect("a member")["reachable"] == false
+    });
     // Nothing of what happened meanwhile has come to it.
     let status = group.status(1);
     let users = group.run(1, &["user", "list", "--json"]);
