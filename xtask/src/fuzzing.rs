@@ -54,6 +54,25 @@ pub(crate) fn run(root: &Path, names: &[String], seconds: u64) -> Result<bool> {
     Ok(failed.is_empty())
 }
 
+/// Sees that the runner can be built, without the flags for coverage: so what is built already for other tasks is not built again.
+///
+/// # Errors
+/// When a compiler is missing and cannot be installed, or the runner does not build.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    setup::run(setup::For::Fuzzing)?;
+    copy_versions(root)?;
+    // From the root: the flags lie in the runner's own folder.
+    let mut cargo = programs::cargo(root);
+    programs::run(cargo.args(["check", "--manifest-path", "fuzz/Cargo.toml"]))
+}
+
+/// The versions of dependencies are those of the product.
+fn copy_versions(root: &Path) -> Result<()> {
+    fs::copy(root.join("Cargo.lock"), root.join("fuzz/Cargo.lock"))
+        .context("copying Cargo.lock")?;
+    Ok(())
+}
+
 /// Writes the seeds of all harnesses; says which there are.
 fn seeds(root: &Path, corpus: &Path) -> Result<Vec<Target>> {
     let mut cargo = programs::cargo(root);
@@ -98,7 +117,7 @@ fn choose<'a>(all: &'a [Target], names: &[String]) -> Result<Vec<&'a Target>> {
 /// Builds the runner with its own flags, which the configuration beside it holds; gives the program.
 fn build(root: &Path, folder: &Path) -> Result<PathBuf> {
     let (home, output) = (root.join("fuzz"), folder.join("build"));
-    fs::copy(root.join("Cargo.lock"), home.join("Cargo.lock")).context("copying Cargo.lock")?;
+    copy_versions(root)?;
     let mut cargo = programs::cargo(&home);
     cargo.env("CARGO_TARGET_DIR", &output);
     // These would take the place of the flags.

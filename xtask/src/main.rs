@@ -1,8 +1,9 @@
-//! Development tasks: `cargo xtask setup | test | sim | fuzz | bench | tidy`.
+//! Development tasks: `cargo xtask setup | test | sim | fuzz | bench | tidy | advisories`.
 //!
 //! Each task is a module; this file only reads the command line and turns an outcome into an exit code. The first
 //! place to look for what a task does is the head of its module.
 
+mod advisories;
 mod benches;
 mod fuzzing;
 mod house;
@@ -59,6 +60,9 @@ enum Task {
         /// How long each runs.
         #[arg(long, default_value_t = 600)]
         seconds: u64,
+        /// Only see that the runner can be built; the harnesses themselves run over damaged examples with every `cargo test`.
+        #[arg(long, conflicts_with_all = ["targets", "seconds"])]
+        check: bool,
     },
     /// Measure Stead beside what it is compared with (failover, changes, lookups, gateway; all when none is named), and write
     /// docs/BENCHMARKS.md.
@@ -72,6 +76,11 @@ enum Task {
         /// First write the pages that are made from the code.
         #[arg(long)]
         write: bool,
+    },
+    /// Look every crate of Cargo.lock up among known vulnerabilities, and write docs/advisories.md.
+    Advisories {
+        /// A checkout of github.com/rustsec/advisory-db; fetched when none is named.
+        database: Option<PathBuf>,
     },
 }
 
@@ -118,8 +127,12 @@ fn run(task: Task) -> Result<bool> {
         }
         Task::Test { filter } => suites::all(&root, filter.as_deref()),
         Task::Sim { options } => suites::simulation(&root, &options),
-        Task::Fuzz { targets, seconds } => fuzzing::run(&root, &targets, seconds),
+        Task::Fuzz { check: true, .. } => fuzzing::check(&root).map(|()| true),
+        Task::Fuzz {
+            targets, seconds, ..
+        } => fuzzing::run(&root, &targets, seconds),
         Task::Bench { options } => benches::run(&root, &options).map(|()| true),
+        Task::Advisories { database } => advisories::run(&root, database.as_deref()),
         Task::Tidy { write } => {
             if write {
                 tidy::write(&root)?;

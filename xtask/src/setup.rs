@@ -40,7 +40,7 @@ const fn service(name: &'static str, purpose: &'static str, service: &'static st
     }
 }
 
-const FOR_TESTS: [Package; 14] = [
+const FOR_TESTS: [Package; 16] = [
     package("iproute2", "network namespaces, links and cuts (ip)"),
     package(
         "tigervnc-standalone-server",
@@ -73,6 +73,8 @@ const FOR_TESTS: [Package; 14] = [
         "nmap",
         "what a scanner finds on the ports (ssl-enum-ciphers)",
     ),
+    service("slapd", "an LDAP server that users log in by", "slapd"),
+    package("libpam0g", "PAM, which users log in by"),
 ];
 
 const FOR_BENCHES: [Package; 4] = [
@@ -85,7 +87,7 @@ const FOR_BENCHES: [Package; 4] = [
 const FOR_FUZZING: [Package; 1] = [package("g++", "libFuzzer, which is built from its source")];
 
 /// cargo-deny, in the version whose rules `deny.toml` is written for.
-const CARGO_DENY: &str = "0.20.2";
+pub(crate) const CARGO_DENY: &str = "0.20.2";
 
 /// What to make ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::advisories;
 use crate::house::House;
 
 /// Something that breaks a rule.
@@ -77,6 +78,8 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     findings.extend(manifest::check(&house, &read("Cargo.toml")?)?);
     findings.extend(pages::check(root)?);
     findings.extend(settings::check(root));
+    let unknown = advisories::not_looked_up(root)?.into_iter();
+    findings.extend(unknown.map(|one| Finding::of("Cargo.lock", advisories::remedy(&one))));
     findings.sort();
     Ok(findings)
 }

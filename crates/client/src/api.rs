@@ -5,6 +5,7 @@
 //! by which the group recognises it; answers are bounded; the token is in no error and no `Debug` output.
 
 mod answer;
+mod download;
 mod events;
 mod socket;
 
@@ -29,6 +30,7 @@ use crate::conversation::{DialError, HELLO_LIMIT, connect, secure};
 use crate::trust::{Fingerprint, Trust};
 
 pub use answer::{ApiError, Problem, Reply};
+pub use download::Download;
 pub use events::{EventStream, ServerEvent};
 
 /// The most bytes of an answer.

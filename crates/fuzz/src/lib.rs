@@ -9,6 +9,7 @@
 //!
 //! Start at [`TARGETS`].
 
+pub mod api;
 pub mod conversation;
 pub mod gateway;
 mod input;
@@ -44,7 +45,7 @@ macro_rules! target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 19] = [
     target!(
         tunnel,
         tunnel_frames,
@@ -149,5 +150,33 @@ pub const TARGETS: [Target; 15] = [
         gateway_claim_seeds,
         16 * 1024 + 64,
         "what a gateway's client claims, from any source"
+    ),
+    target!(
+        api,
+        api_connection,
+        api_connection_seeds,
+        16 * 1024,
+        "a connection to the HTTP API: heads, credentials, versions, bodies"
+    ),
+    target!(
+        api,
+        api_credential,
+        api_credential_seeds,
+        4 * 1024,
+        "tokens for programs, and tickets"
+    ),
+    target!(
+        api,
+        api_body,
+        api_body_seeds,
+        16 * 1024,
+        "JSON of requests, as each of their kinds"
+    ),
+    target!(
+        api,
+        backup,
+        backup_seeds,
+        16 * 1024,
+        "backups: what they say of themselves, and their records"
     ),
 ];

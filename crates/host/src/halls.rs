@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::SessionId;
@@ -163,7 +164,7 @@ impl Halls {
             sessions.as_os_str(),
         ];
         let opened = async {
-            begin(&self.program, &words).await?;
+            begin(&self.program, &words, Stdio::null()).await?;
             crate::launch::appeared(|| async {
                 socket::connect(&dir, HALL_SOCKET)
                     .await

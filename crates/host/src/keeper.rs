@@ -15,6 +15,7 @@ mod command;
 mod control;
 mod door;
 pub mod hall;
+pub(crate) mod handed;
 mod happening;
 mod life;
 mod output;
@@ -121,6 +122,12 @@ async fn keep_session(dir: &Path, kept: impl FnOnce()) -> Result<SessionId, Keep
         });
     }
     let (session, places) = (spec.session, Places::new(dir, &spec).map_err(folder)?);
+    // Without them the command does not start, which the session's end says.
+    let handed = handed::take(&spec.app).unwrap_or_else(|error| {
+        tracing::error!(%error, "the secrets that the application is given did not come");
+        handed::Handed::default()
+    });
+    let places = places.with(handed);
     let listener = socket::bind(dir, SOCKET).map_err(folder)?;
     kept();
     let forgotten = live(dir, spec, places, listener).await?;

@@ -4,7 +4,9 @@
 //! [`detach`]) makes a process session of its own, finds the keeper's place, starts itself again there and exits: so the keeper is no child
 //! of the server, and nothing that is done to the server's process group or service reaches it.
 //!
-//! Always true: the folder is 0700 and the spec 0600 before anything is written to them; when `launch` fails, no keeper is left.
+//! What its application is given in secret the keeper finds on its standard input, which is memory without a name ([`Handed`]).
+//!
+//! Always true: no secret is in the folder, in an argument or in a variable; the folder is 0700 and the spec 0600 before anything is written to them; when `launch` fails, no keeper is left.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -16,8 +18,10 @@ use std::time::Duration;
 
 use model::SessionId;
 use tokio::time::{Instant, sleep};
-use wire::keeper::{SPEC, Spec, Status};
+use wire::keeper::{Handed, SPEC, Spec, Status};
+use zeroize::Zeroizing;
 
+use crate::keeper::handed::in_memory;
 use crate::link::{Commands, LinkError, Notices, connect};
 use crate::scope::{self, Place};
 use crate::{core_dumps, descriptors};
@@ -63,6 +67,9 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
+    /// What the application is given in secret could not be handed over.
+    #[error("the secrets that the application is given could not be handed to its keeper")]
+    Secrets(#[source] io::Error),
     /// The program could not be run.
     #[error("{program} could not be run")]
     Run {
@@ -92,19 +99,26 @@ pub fn folder(sessions: &Path, session: SessionId) -> PathBuf {
     sessions.join(session.to_string())
 }
 
-/// Starts the keeper of a session: `program` is the `stead` binary, `sessions` the folder of all sessions.
+/// Starts the keeper of a session: `program` is the `stead` binary, `sessions` the folder of all sessions, `handed` what its
+/// application is given in secret.
 ///
 /// # Errors
 /// What failed; the session's folder is removed then.
-pub async fn launch(program: &Path, sessions: &Path, spec: &Spec) -> Result<Launched, LaunchError> {
+pub async fn launch(
+    program: &Path,
+    sessions: &Path,
+    spec: &Spec,
+    handed: &Handed,
+) -> Result<Launched, LaunchError> {
     // The keeper works in its own folder, where a relative path would lead elsewhere.
     let sessions = &std::path::absolute(sessions).map_err(|source| LaunchError::Folder {
         path: sessions.to_owned(),
         source,
     })?;
     let dir = folder(sessions, spec.session);
+    let stdin = standard_input(handed).map_err(LaunchError::Secrets)?;
     prepare(sessions, &dir, spec)?;
-    match start(program, &dir).await {
+    match start(program, &dir, stdin).await {
         Ok(launched) => Ok(launched),
         Err(error) => {
             // Nothing of it must come up later: a keeper that finds no spec exits.
@@ -160,8 +174,17 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-async fn start(program: &Path, dir: &Path) -> Result<Launched, LaunchError> {
-    begin(program, &["--dir".as_ref(), dir.as_os_str()]).await?;
+/// What a keeper finds on its standard input.
+fn standard_input(handed: &Handed) -> io::Result<Stdio> {
+    if handed.0.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let bytes = Zeroizing::new(wire::encode(handed));
+    Ok(in_memory(&bytes)?.into())
+}
+
+async fn start(program: &Path, dir: &Path, stdin: Stdio) -> Result<Launched, LaunchError> {
+    begin(program, &["--dir".as_ref(), dir.as_os_str()], stdin).await?;
     let (status, commands, notices) = appeared(|| connect(dir)).await?;
     Ok(Launched {
         dir: dir.to_owned(),
@@ -173,14 +196,18 @@ async fn start(program: &Path, dir: &Path) -> Result<Launched, LaunchError> {
 }
 
 /// Runs the first step of a keeper with these arguments.
-pub(crate) async fn begin(program: &Path, arguments: &[&OsStr]) -> Result<(), LaunchError> {
+pub(crate) async fn begin(
+    program: &Path,
+    arguments: &[&OsStr],
+    stdin: Stdio,
+) -> Result<(), LaunchError> {
     let output = tokio::process::Command::new(program)
         .arg("keeper")
         .args(arguments)
         .env(DETACH, "1")
         .envs(descriptors::given().map(|given| (descriptors::GIVEN, given)))
         .envs(core_dumps::given().map(|given| (core_dumps::GIVEN, given)))
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -264,7 +291,8 @@ pub(crate) fn detach(dir: &Path, name: &str) -> io::Result<()> {
         .args(std::env::args_os().skip(1))
         .env_remove(DETACH)
         .current_dir(dir)
-        .stdin(Stdio::null())
+        // What the server handed over, or nothing.
+        .stdin(Stdio::inherit())
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()?;

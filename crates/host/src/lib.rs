@@ -17,6 +17,7 @@ pub mod keeper;
 pub mod launch;
 pub mod link;
 pub mod load;
+pub mod pam;
 pub mod running;
 mod scope;
 mod socket;

@@ -24,7 +24,10 @@ mod mode;
 mod moving;
 mod pause;
 mod primary;
+mod profiles;
 mod registration;
+mod seal;
+mod secrets;
 mod servers;
 mod sessions;
 mod settings;
@@ -167,11 +170,10 @@ impl Directory {
 impl Applying<'_> {
     fn carry_out(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         match command {
-            Command::AdmitServer { server, invitation } => self.admit_server(server, *invitation),
-            Command::SetVoting { server, voting } => self.set_voting(*server, *voting),
-            Command::RemoveServer { server, reason } => {
-                self.remove_server(*server, reason.as_deref())
+            Command::AdmitServer { .. } | Command::RemoveServer { .. } => {
+                self.about_members(command)
             }
+            Command::SetVoting { server, voting } => self.set_voting(*server, *voting),
             Command::SetMode { servers, mode } => self.set_modes(servers, mode),
             Command::FinishDrain { server } => self.finish_drain(*server),
             Command::EditServer { .. } => self.change_server(command),
@@ -191,8 +193,7 @@ impl Applying<'_> {
             | Command::RemoveUser { .. }
             | Command::LockUser { .. }
             | Command::UnlockUser { .. } => self.about_users(command),
-            Command::PutApp { app, expect } => self.put_app(app, *expect),
-            Command::RemoveApp { name } => self.remove_app(name),
+            Command::PutApp { .. } | Command::RemoveApp { .. } => self.about_apps(command),
             Command::CreateSession {
                 session,
                 token,
@@ -200,15 +201,9 @@ impl Applying<'_> {
                 app,
                 host,
             } => self.create_session(*session, token, user, app, *host),
-            Command::ObserveSessions { host, observations } => {
-                self.observe_sessions(*host, observations)
-            }
-            Command::RegisterSessions {
-                host,
-                sessions,
-                complete_to,
-            } => self.register_sessions(*host, sessions, *complete_to),
-            Command::OrphanSessions { host, reasons } => self.orphan_sessions(*host, reasons),
+            Command::ObserveSessions { .. }
+            | Command::RegisterSessions { .. }
+            | Command::OrphanSessions { .. } => self.of_hosts(command),
             Command::EndSession { .. }
             | Command::SelectSession { .. }
             | Command::MoveSession { .. } => self.by_hand(command),
@@ -223,12 +218,16 @@ impl Applying<'_> {
             | Command::BindToken { .. } => self.about_gateways(command),
             Command::PutToken { .. } | Command::RemoveToken { .. } => self.about_tokens(command),
             Command::Invite { .. }
+            | Command::WithdrawInvitation { .. }
             | Command::ChangeAuthority { .. }
             | Command::ChangeSecret { .. }
+            | Command::ChangeSeal { .. }
             | Command::PutCertificate { .. }
             | Command::RemoveCertificate { .. }
             | Command::RevokeCertificates { .. } => self.about_trust(command),
             Command::ChangePause { change } => self.change_pause(change),
+            Command::ChangeStoredSecret { change } => self.change_stored_secret(change),
+            Command::ChangeProfile { change } => self.change_profile(change),
             Command::KeepDivergence { .. }
             | Command::ApplyDiverged { .. }
             | Command::DiscardDiverged { .. } => self.change_divergence(command),

@@ -9,8 +9,10 @@ use crate::directory::Directory;
 use crate::divergence::{Content, Subject, changed};
 use crate::fields::Fields;
 use crate::id::{FormationId, InvitationId, SessionId};
+use crate::profile::ProfileChange;
+use crate::secret::{StoredSecret, StoredSecretChange};
 use crate::time::UnixMillis;
-use crate::trust::{AuthorityChange, Sealed, SecretChange};
+use crate::trust::{AuthorityChange, SealChange, Sealed, SecretChange};
 use crate::user::{ApiToken, PasswordHash, User};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -67,9 +69,12 @@ pub enum About {
     Authority,
     /// The group secret.
     Secret,
+    /// The seal key.
+    SealKey,
 }
 
-/// The text form, with servers by their ids: that of the subject, `invitation:ID`, `session:ID`, `divergence:ID`, `authority`, `secret`.
+/// The text form, with servers by their ids: that of the subject, `invitation:ID`, `session:ID`, `divergence:ID`, `authority`, `secret`,
+/// `seal-key`.
 impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,6 +84,7 @@ impl fmt::Display for About {
             Self::Divergence(id) => write!(f, "divergence:{id}"),
             Self::Authority => f.write_str("authority"),
             Self::Secret => f.write_str("secret"),
+            Self::SealKey => f.write_str("seal-key"),
         }
     }
 }
@@ -96,11 +102,11 @@ pub struct Audited {
     pub action: Action,
     /// To what.
     pub about: About,
-    /// What there was; passwords are left out.
+    /// What there was; passwords and values of secrets are left out.
     pub before: Option<Content>,
-    /// What there is; passwords are left out.
+    /// What there is; passwords and values of secrets are left out.
     pub after: Option<Content>,
-    /// Details by name: a reason, that a password was set.
+    /// Details by name: a reason, that a password or the value of a secret was set.
     pub fields: Fields,
 }
 
@@ -155,12 +161,26 @@ impl Command {
             Self::RemoveCertificate { name } => one(Subject::Certificate(name.clone())),
             Self::ChangePause { .. } => one(Subject::Pause),
             Self::Invite { invitation } => vec![About::Invitation(invitation.id)],
+            Self::WithdrawInvitation { invitation, .. } => vec![About::Invitation(*invitation)],
             Self::EndSession { session, .. } | Self::MoveSession { session, .. } => {
                 vec![About::Session(*session)]
             }
             Self::ChangeAuthority { .. } => vec![About::Authority],
             Self::ChangeSecret { .. } => vec![About::Secret],
+            Self::ChangeSeal { .. } => vec![About::SealKey],
             Self::RevokeCertificates { server, .. } => servers(&[*server]),
+            Self::ChangeStoredSecret { change } => one(Subject::Secret(match change {
+                StoredSecretChange::Put { secret, .. } => secret.name.clone(),
+                StoredSecretChange::Remove { name } => name.clone(),
+            })),
+            Self::ChangeProfile { change } => one(match change {
+                ProfileChange::Put { profile, .. } => Subject::Profile(profile.audience.clone()),
+                ProfileChange::Remove { audience } => Subject::Profile(audience.clone()),
+                ProfileChange::Prefer { preferences, .. } => {
+                    Subject::Preferences(preferences.user.clone())
+                }
+                ProfileChange::Forget { user } => Subject::Preferences(user.clone()),
+            }),
             Self::DiscardDiverged { formation, .. } => vec![About::Divergence(*formation)],
             _ => Vec::new(),
         }
@@ -199,6 +219,7 @@ impl Command {
                 ("standing", invitation.standing.as_str().to_owned()),
                 ("expires", invitation.expires.to_string()),
             ],
+            Self::WithdrawInvitation { reason, .. } => vec![("reason", reason.clone())],
             Self::ChangeAuthority { change } => authority_details(change),
             Self::RevokeCertificates { reason: why, .. } => {
                 let mut details: Vec<_> = reason(why);
@@ -206,6 +227,7 @@ impl Command {
                 details
             }
             Self::ChangeSecret { change } => secret_details(change),
+            Self::ChangeSeal { change } => seal_details(change),
             Self::AdmitServer { invitation, .. } => {
                 let by = directory.invitation(*invitation).map(|it| it.by.clone());
                 let by = by.map(|by| ("invited_by", by));
@@ -236,6 +258,16 @@ fn secret_details(change: &SecretChange) -> Vec<(&'static str, String)> {
     let why = why.map(|why| ("reason", why.clone()));
     let phase = [("phase", phase.to_owned()), ("secret", mark.to_string())];
     why.into_iter().chain(phase).collect()
+}
+
+/// What follows a beginning nobody asked for.
+fn seal_details(change: &SealChange) -> Vec<(&'static str, String)> {
+    let SealChange::Begin { next, reason, .. } = change else {
+        return Vec::new();
+    };
+    let why = reason.as_ref().map(|why| ("reason", why.clone()));
+    let next = [("step", "begun".to_owned()), ("next", next.to_string())];
+    why.into_iter().chain(next).collect()
 }
 
 fn authority_details(change: &AuthorityChange) -> Vec<(&'static str, String)> {
@@ -279,9 +311,10 @@ impl Before {
                 Command::ApplyDiverged { .. } => Some(Action::Applied),
                 Command::DiscardDiverged { .. } => Some(Action::Discarded),
                 Command::Invite { .. } => Some(Action::Added),
-                Command::ChangeAuthority { .. } | Command::ChangeSecret { .. } => {
-                    Some(Action::Changed)
-                }
+                Command::WithdrawInvitation { .. } => Some(Action::Removed),
+                Command::ChangeAuthority { .. }
+                | Command::ChangeSecret { .. }
+                | Command::ChangeSeal { .. } => Some(Action::Changed),
                 _ => None,
             },
             fields: command.details(directory),
@@ -309,15 +342,23 @@ impl Before {
             });
             let password = password_was_set(was.as_ref(), is.as_ref());
             let password = password.then(|| ("password", "set".to_owned()));
+            let value = value_was_set(was.as_ref(), is.as_ref());
+            let value = value.then(|| ("value", "set".to_owned()));
             Audited {
                 seq: 0,
                 at: now,
                 author: author.clone(),
                 action,
                 about,
-                before: was.map(without_password),
-                after: is.map(without_password),
-                fields: self.fields.iter().cloned().chain(password).collect(),
+                before: was.map(without_secrets),
+                after: is.map(without_secrets),
+                fields: self
+                    .fields
+                    .iter()
+                    .cloned()
+                    .chain(password)
+                    .chain(value)
+                    .collect(),
             }
         });
         entries.collect()
@@ -348,7 +389,15 @@ fn without_hash(token: &ApiToken) -> ApiToken {
     }
 }
 
-fn without_password(content: Content) -> Content {
+fn value_was_set(before: Option<&Content>, after: Option<&Content>) -> bool {
+    let sealed = |content: Option<&Content>| match content {
+        Some(Content::Secret(secret)) => Some(secret.sealed.clone()),
+        _ => None,
+    };
+    after.is_some() && sealed(before) != sealed(after)
+}
+
+fn without_secrets(content: Content) -> Content {
     match content {
         Content::User(user) => Content::User(Arc::new(User {
             password: PasswordHash(String::new()),
@@ -358,6 +407,10 @@ fn without_password(content: Content) -> Content {
         Content::Certificate(one) => Content::Certificate(Arc::new(ExternalCertificate {
             key: Sealed::default(),
             ..Arc::unwrap_or_clone(one)
+        })),
+        Content::Secret(secret) => Content::Secret(Arc::new(StoredSecret {
+            sealed: Sealed::default(),
+            ..Arc::unwrap_or_clone(secret)
         })),
         other => other,
     }

@@ -11,17 +11,20 @@ use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, IncarnationId, InvitationId, ServerId, SessionId};
 use crate::name::{AppName, ExternalName, GatewayName, Token, UserName};
 use crate::pause::PauseChange;
+use crate::profile::ProfileChange;
+use crate::secret::StoredSecretChange;
 use crate::server::{ExternalAddress, Mode, Server};
 use crate::session::{Observation, Registration};
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
-use crate::trust::{AuthorityChange, Invitation, KeyMark, SecretChange};
+use crate::trust::{AuthorityChange, Invitation, KeyMark, SealChange, SecretChange};
 use crate::user::User;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod outcome;
 mod refusal;
+mod sorts;
 
 pub use outcome::{Applied, Outcome};
 pub use refusal::{Kind, Refusal, SessionLimit};
@@ -399,85 +402,28 @@ pub enum Command {
         /// For which name.
         name: ExternalName,
     },
-}
-
-impl Command {
-    /// Whether it changes the group's structure, or how the group stays able to act.
-    pub fn is_structural(&self) -> bool {
-        match self {
-            Self::AdmitServer { .. }
-            | Self::RemoveServer { .. }
-            | Self::SetBackups { .. }
-            | Self::EditBackups { .. }
-            | Self::Invite { .. } => true,
-            Self::SetSetting { key, .. } | Self::UnsetSetting { key, .. } => {
-                key.starts_with("resilience.")
-            }
-            _ => false,
-        }
-    }
-
-    /// The most sessions that one change registers.
-    pub const REGISTRATION_LIMIT: usize = 5_000;
-    /// The most observations that one change carries.
-    pub const OBSERVATION_LIMIT: usize = 5_000;
-    /// The most spooled events that one change carries.
-    pub const EVENT_LIMIT: usize = 1_000;
-    /// The most diverged records that one change keeps, applies or discards.
-    pub const DIVERGED_LIMIT: usize = 5_000;
-    /// The most refusals that the outcome of [`Command::ApplyDiverged`] lists.
-    pub const REFUSED_LIMIT: usize = 100;
-
-    /// Whether it changes what people change, as opposed to what servers note of themselves and of each other.
-    ///
-    /// Where two formations meet, one without such changes since the fork has nothing to keep.
-    pub fn is_user_change(&self) -> bool {
-        match self {
-            Self::AdmitServer { .. }
-            | Self::RemoveServer { .. }
-            | Self::SetMode { .. }
-            | Self::EditServer { .. }
-            | Self::SetAddresses { .. }
-            | Self::SetBackups { .. }
-            | Self::EditBackups { .. }
-            | Self::SetSetting { .. }
-            | Self::UnsetSetting { .. }
-            | Self::PutUser { .. }
-            | Self::RemoveUser { .. }
-            | Self::UnlockUser { .. }
-            | Self::PutApp { .. }
-            | Self::RemoveApp { .. }
-            | Self::Invite { .. }
-            | Self::CreateSession { .. }
-            | Self::EndSession { .. }
-            | Self::SelectSession { .. }
-            | Self::MoveSession { .. }
-            | Self::PutGateway { .. }
-            | Self::RemoveGateway { .. }
-            | Self::PutCertificate { .. }
-            | Self::RemoveCertificate { .. }
-            | Self::PutToken { .. }
-            | Self::RemoveToken { .. }
-            | Self::ChangeAuthority { .. }
-            | Self::ChangeSecret { .. }
-            | Self::RevokeCertificates { .. }
-            | Self::ApplyDiverged { .. }
-            | Self::DiscardDiverged { .. } => true,
-            Self::ChangePause { change } => !matches!(change, PauseChange::RunOut),
-            Self::SetVoting { .. }
-            | Self::ReportServer { .. }
-            | Self::TakePrimary { .. }
-            // What strangers claim is nobody's doing.
-            | Self::BindToken { .. }
-            | Self::LockUser { .. }
-            | Self::ObserveSessions { .. }
-            | Self::RegisterSessions { .. }
-            | Self::OrphanSessions { .. }
-            | Self::RecordEvents { .. }
-            | Self::FinishDrain { .. }
-            | Self::KeepDivergence { .. } => false,
-        }
-    }
+    /// Keeps, changes or removes a stored credential.
+    ChangeStoredSecret {
+        /// How.
+        change: StoredSecretChange,
+    },
+    /// Makes, changes or removes a profile or a user's preferences.
+    ChangeProfile {
+        /// How.
+        change: ProfileChange,
+    },
+    /// The seal key changes, with the ticket key.
+    ChangeSeal {
+        /// Which step.
+        change: Box<SealChange>,
+    },
+    /// Takes back an invitation that nobody has used.
+    WithdrawInvitation {
+        /// Which.
+        invitation: InvitationId,
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 impl Change {

@@ -76,20 +76,39 @@ pub fn difference<'a>(
         .chain(table(&before.diverged, &after.diverged, |_, record| {
             Record::Diverged(record.clone())
         }))
-        .chain(table(&before.tokens, &after.tokens, |_, record| {
-            Record::Token(record.clone())
-        }))
-        .chain(table(&before.gateways, &after.gateways, |_, record| {
-            Record::Gateway(record.clone())
-        }))
-        .chain(table(&before.audit, &after.audit, |_, record| {
-            Record::Audited(record.clone())
-        }))
-        .chain(table(
-            &before.certificates,
-            &after.certificates,
-            |_, record| Record::Certificate(record.clone()),
-        ))
+        .chain(documents(before, after))
+}
+
+/// The same of the tables that people write, but for accounts and applications, and of the audit log.
+fn documents<'a>(
+    before: &'a Directory,
+    after: &'a Directory,
+) -> impl Iterator<Item = Difference> + 'a {
+    table(&before.tokens, &after.tokens, |_, record| {
+        Record::Token(record.clone())
+    })
+    .chain(table(&before.gateways, &after.gateways, |_, record| {
+        Record::Gateway(record.clone())
+    }))
+    .chain(table(&before.audit, &after.audit, |_, record| {
+        Record::Audited(record.clone())
+    }))
+    .chain(table(
+        &before.certificates,
+        &after.certificates,
+        |_, record| Record::Certificate(record.clone()),
+    ))
+    .chain(table(&before.secrets, &after.secrets, |_, record| {
+        Record::Secret(record.clone())
+    }))
+    .chain(table(&before.profiles, &after.profiles, |_, record| {
+        Record::Profile(record.clone())
+    }))
+    .chain(table(
+        &before.preferences,
+        &after.preferences,
+        |_, record| Record::Preferences(record.clone()),
+    ))
 }
 
 fn table<'a, K: Ord, V: PartialEq>(

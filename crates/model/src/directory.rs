@@ -11,8 +11,10 @@ use crate::event::{Event, EventKind, Severity};
 use crate::formation::ChangeName;
 use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, InvitationId, ServerId, SessionId};
-use crate::name::{AppName, ExternalName, GatewayName, Token, UserName};
+use crate::name::{AppName, ExternalName, GatewayName, SecretName, Token, UserName};
+use crate::profile::{Audience, Preferences, Profile};
 use crate::record::Group;
+use crate::secret::StoredSecret;
 use crate::server::Server;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -74,6 +76,9 @@ pub struct Directory {
     pub(crate) gateways: OrdMap<GatewayName, Arc<Gateway>>,
     pub(crate) audit: OrdMap<u64, Arc<Audited>>,
     pub(crate) certificates: OrdMap<ExternalName, Arc<ExternalCertificate>>,
+    pub(crate) secrets: OrdMap<SecretName, Arc<StoredSecret>>,
+    pub(crate) profiles: OrdMap<Audience, Arc<Profile>>,
+    pub(crate) preferences: OrdMap<UserName, Arc<Preferences>>,
 }
 
 impl Directory {
@@ -130,6 +135,9 @@ impl Directory {
             gateways: OrdMap::new(),
             audit: OrdMap::new(),
             certificates: OrdMap::new(),
+            secrets: OrdMap::new(),
+            profiles: OrdMap::new(),
+            preferences: OrdMap::new(),
         }
     }
 

@@ -10,8 +10,10 @@ use crate::directory::Directory;
 use crate::formation::{FormationRef, LINEAGE_LIMIT};
 use crate::gateway::Gateway;
 use crate::id::{FormationId, ServerId};
-use crate::name::{AppName, ExternalName, GatewayName, ServerName, Token, UserName};
+use crate::name::{AppName, ExternalName, GatewayName, SecretName, ServerName, Token, UserName};
 use crate::pause::Pause;
+use crate::profile::{Audience, Preferences, Profile};
+use crate::secret::StoredSecret;
 use crate::server::{Drain, ExternalAddress, Mode, Offline, Server, Standing};
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
@@ -120,10 +122,17 @@ pub enum Subject {
     Gateway(GatewayName),
     /// An operator's certificate, by its name.
     Certificate(ExternalName),
+    /// A stored credential.
+    Secret(SecretName),
+    /// A profile.
+    Profile(Audience),
+    /// A user's preferences.
+    Preferences(UserName),
 }
 
 /// The text form, with servers by their ids: `setting:KEY`, `setting:KEY@SERVER`, `user:NAME`, `app:NAME`, `server:SERVER`,
-/// `removed:SERVER`, `backups`, `pause`, `token:TOKEN`, `gateway:NAME`, `certificate:NAME`.
+/// `removed:SERVER`, `backups`, `pause`, `token:TOKEN`, `gateway:NAME`, `certificate:NAME`, `secret:NAME`, `profile:AUDIENCE`,
+/// `preferences:USER`.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -138,6 +147,9 @@ impl fmt::Display for Subject {
             Self::Token(token) => write!(f, "token:{token}"),
             Self::Gateway(name) => write!(f, "gateway:{name}"),
             Self::Certificate(name) => write!(f, "certificate:{name}"),
+            Self::Secret(name) => write!(f, "secret:{name}"),
+            Self::Profile(audience) => write!(f, "profile:{audience}"),
+            Self::Preferences(user) => write!(f, "preferences:{user}"),
         }
     }
 }
@@ -165,6 +177,12 @@ pub enum Content {
     Gateway(Arc<Gateway>),
     /// The certificate; its key, which is sealed, is never shown.
     Certificate(Arc<ExternalCertificate>),
+    /// The stored credential; its value is never shown.
+    Secret(Arc<StoredSecret>),
+    /// The profile.
+    Profile(Arc<Profile>),
+    /// The preferences.
+    Preferences(Arc<Preferences>),
 }
 
 /// What people edit of a server's record, with what it takes to know it again.
@@ -231,6 +249,9 @@ impl Content {
             (Subject::Token(name), Self::Token(token)) => token.token == *name,
             (Subject::Gateway(name), Self::Gateway(gateway)) => gateway.name == *name,
             (Subject::Certificate(name), Self::Certificate(one)) => one.name == *name,
+            (Subject::Secret(name), Self::Secret(secret)) => secret.name == *name,
+            (Subject::Profile(audience), Self::Profile(one)) => one.audience == *audience,
+            (Subject::Preferences(user), Self::Preferences(one)) => one.user == *user,
             _ => false,
         }
     }
@@ -288,6 +309,14 @@ impl Content {
                 one == **other
             }
             (Self::Certificate(one), Self::Certificate(other)) => one.is_same(other),
+            (Self::Secret(one), Self::Secret(other)) => {
+                // One value may be sealed under two keys.
+                let again = one.sealed.mark() != other.sealed.mark()
+                    && (one.is_lost(), one.set, &one.by) == (other.is_lost(), other.set, &other.by);
+                (again || one.sealed == other.sealed) && one.description == other.description
+            }
+            (Self::Profile(one), Self::Profile(other)) => one.values == other.values,
+            (Self::Preferences(one), Self::Preferences(other)) => one.values == other.values,
             (one, other) => one == other,
         }
     }
@@ -327,6 +356,9 @@ impl Directory {
                 let found = self.certificates.get(name).cloned();
                 found.map(Content::Certificate)
             }
+            Subject::Secret(name) => self.secrets.get(name).cloned().map(Content::Secret),
+            Subject::Profile(of) => self.profiles.get(of).cloned().map(Content::Profile),
+            Subject::Preferences(of) => self.preferences.get(of).cloned().map(Content::Preferences),
         };
         found.and_then(|content| content.at(now))
     }
@@ -389,6 +421,12 @@ pub(crate) fn changed(before: Option<&Directory>, after: &Directory) -> BTreeSet
     found.extend(keys.into_iter().map(Subject::Gateway));
     let keys = self::keys(before.map(|one| &one.certificates), &after.certificates);
     found.extend(keys.into_iter().map(Subject::Certificate));
+    let keys = self::keys(before.map(|one| &one.secrets), &after.secrets);
+    found.extend(keys.into_iter().map(Subject::Secret));
+    let keys = self::keys(before.map(|one| &one.profiles), &after.profiles);
+    found.extend(keys.into_iter().map(Subject::Profile));
+    let keys = self::keys(before.map(|one| &one.preferences), &after.preferences);
+    found.extend(keys.into_iter().map(Subject::Preferences));
     // Settings are few: every one that is set on either side is looked at.
     let settings = before.into_iter().chain([after]);
     let settings = settings.flat_map(|one| one.settings.entries());

@@ -118,11 +118,23 @@ pub enum EventKind {
     CertificateRevoked,
     /// An operator's certificate was put in, exchanged or taken out.
     CertificateChanged,
+    /// A stored credential was kept, changed or removed.
+    StoredSecretChanged,
+    /// A profile was made, changed or removed.
+    ProfileChanged,
+    /// A group was made of a backup.
+    GroupRestored,
+    /// The seal key changes, or has changed.
+    SealKeyRotated,
+    /// An invitation was taken back before anybody used it.
+    InvitationWithdrawn,
+    /// What checks passwords elsewhere does not answer a server any more, or again.
+    AuthenticationReachability,
 }
 
 impl EventKind {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 49] = [
         Self::GroupFounded,
         Self::ServerJoined,
         Self::ServerVoting,
@@ -166,6 +178,12 @@ impl EventKind {
         Self::BackendReachability,
         Self::CertificateRevoked,
         Self::CertificateChanged,
+        Self::StoredSecretChanged,
+        Self::ProfileChanged,
+        Self::GroupRestored,
+        Self::SealKeyRotated,
+        Self::InvitationWithdrawn,
+        Self::AuthenticationReachability,
     ];
 
     /// The word used everywhere.
@@ -214,6 +232,12 @@ impl EventKind {
             Self::BackendReachability => "backend-reachability",
             Self::CertificateRevoked => "certificate-revoked",
             Self::CertificateChanged => "certificate-changed",
+            Self::StoredSecretChanged => "stored-secret-changed",
+            Self::ProfileChanged => "profile-changed",
+            Self::GroupRestored => "group-restored",
+            Self::SealKeyRotated => "seal-key-rotated",
+            Self::InvitationWithdrawn => "invitation-withdrawn",
+            Self::AuthenticationReachability => "authentication-reachability",
         }
     }
 
@@ -260,30 +284,30 @@ impl EventKind {
             Self::DivergenceApplied => {
                 "What a formation that gave way had changed was put in place of what there was."
             }
-            Self::DivergenceDiscarded => {
-                "What a formation that gave way had changed was thrown away."
-            }
+            Self::DivergenceDiscarded => "What a formation that gave way had is thrown away.",
             Self::GroupReset => "A server forgot its group and became one of its own.",
             Self::TokenChanged => "A token was registered, changed or taken out of the register.",
-            Self::ServerDrained => {
-                "Nothing is left to be moved from a server that was being drained."
-            }
+            Self::ServerDrained => "Nothing is left to be moved from a server that was drained.",
             Self::GatewayChanged => "A gateway was added, changed or removed.",
             Self::CertificateRenewed => "A server has new certificates.",
-            Self::SecretRotated => {
-                "The secret that servers prove to each other rotates, or has rotated."
-            }
+            Self::SecretRotated => "The secret between servers rotates, or has rotated.",
             Self::CertificateExpiring => {
                 "A certificate that should have been renewed, an operator's, or the group's authority, ends within 30, 7 or 1 days, or has ended."
             }
-            Self::BackendReachability => {
-                "A backend that a host checks does not accept any more, or again."
-            }
+            Self::BackendReachability => "A backend that a host checks accepts no more, or again.",
             Self::CertificateRevoked => {
                 "The certificates that a server had are refused from now on; it gets others."
             }
             Self::CertificateChanged => {
                 "An operator's certificate for an external name was put in, exchanged or taken out."
+            }
+            Self::StoredSecretChanged => "A stored credential was kept, changed or removed.",
+            Self::ProfileChanged => "A profile was made, changed or removed.",
+            Self::GroupRestored => "A group was made of a backup.",
+            Self::SealKeyRotated => "The seal key and the ticket key change, or have changed.",
+            Self::InvitationWithdrawn => "An invitation was taken back before anybody used it.",
+            Self::AuthenticationReachability => {
+                "LDAP servers or PAM, which check the passwords of users, cannot be asked from a server any more, or can again."
             }
         }
     }

@@ -7,6 +7,7 @@
 pub mod application;
 pub mod apply;
 pub mod audit;
+pub mod authentication;
 pub mod backups;
 pub mod certificate;
 pub mod change;
@@ -21,8 +22,12 @@ pub mod id;
 mod mode;
 pub mod name;
 pub mod pause;
+pub mod placeholder;
+pub mod profile;
 pub mod record;
 pub mod run_as;
+pub mod sealed;
+pub mod secret;
 pub mod server;
 pub mod session;
 pub mod settings;
@@ -33,6 +38,7 @@ pub mod user;
 
 pub use application::{Application, Backend, OnDrain, Resumable, Weighted};
 pub use audit::Audited;
+pub use authentication::{Authenticate, LdapUrl, Origin};
 pub use backups::BackupEdit;
 pub use certificate::ExternalCertificate;
 pub use change::{Applied, Author, Change, Command, Outcome, Refusal};
@@ -51,12 +57,15 @@ pub use id::{
 pub use ipnet::IpNet;
 pub use mode::ResilienceMode;
 pub use name::{
-    ApiTokenName, AppName, ExternalName, GatewayName, GroupName, NameError, RegionName, ServerName,
-    Token, UserName,
+    ApiTokenName, AppName, ExternalName, GatewayName, GroupName, NameError, RegionName, SecretName,
+    ServerName, Token, UserName,
 };
 pub use pause::{Pause, PauseChange};
+pub use profile::{Preferences, Profile, ProfileChange};
 pub use record::{Group, Key, Record};
 pub use run_as::RunAs;
+pub use sealed::SealedAt;
+pub use secret::{StoredSecret, StoredSecretChange};
 pub use server::{Drain, ExternalAddress, Mode, Server, Standing};
 pub use session::{EndReason, Observation, Registration, Seen, Session, SessionState};
 pub use settings::{SettingError, Settings};
@@ -64,7 +73,7 @@ pub use time::UnixMillis;
 pub use token::RegisteredToken;
 pub use trust::{
     Authority, AuthorityChange, AuthorityMark, GroupSecret, Invitation, KeyMark, RotationPhase,
-    SecretChange, SecretMark, Succession,
+    SealChange, SealMark, SealPhase, SealRecord, SecretChange, SecretMark, Succession,
 };
 pub use user::{ApiToken, Lock, Role, User};
 

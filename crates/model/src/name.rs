@@ -163,6 +163,10 @@ name!(
     ExternalName, "external name", ".-"
 );
 name!(
+    /// The name of a stored credential.
+    SecretName, "secret name", "._-"
+);
+name!(
     /// The name of a region: several groups that know of each other.
     RegionName, "region name", "._-"
 );

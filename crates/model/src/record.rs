@@ -12,13 +12,15 @@ use crate::formation::Formation;
 use crate::gateway::Gateway;
 use crate::id::{ChangeId, FormationId, GroupId, InvitationId, ServerId, SessionId};
 use crate::mode::ResilienceMode;
-use crate::name::{AppName, ExternalName, GatewayName, GroupName, Token, UserName};
+use crate::name::{AppName, ExternalName, GatewayName, GroupName, SecretName, Token, UserName};
 use crate::pause::Pause;
+use crate::profile::{Audience, Preferences, Profile};
+use crate::secret::StoredSecret;
 use crate::server::Server;
 use crate::session::Session;
 use crate::time::UnixMillis;
 use crate::token::RegisteredToken;
-use crate::trust::{Authority, GroupSecret, Invitation, Succession};
+use crate::trust::{Authority, GroupSecret, Invitation, SealRecord, Succession};
 use crate::user::User;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -60,6 +62,12 @@ pub enum Record {
     Audited(Arc<Audited>),
     /// An operator's certificate.
     Certificate(Arc<ExternalCertificate>),
+    /// A stored credential.
+    Secret(Arc<StoredSecret>),
+    /// A profile.
+    Profile(Arc<Profile>),
+    /// A user's preferences.
+    Preferences(Arc<Preferences>),
 }
 
 /// What tells a record from the others of all tables.
@@ -99,6 +107,12 @@ pub enum Key {
     Audited(u64),
     /// An operator's certificate, by its name.
     Certificate(ExternalName),
+    /// A stored credential.
+    Secret(SecretName),
+    /// A profile.
+    Profile(Audience),
+    /// A user's preferences.
+    Preferences(UserName),
 }
 
 impl Record {
@@ -122,6 +136,9 @@ impl Record {
             Self::Gateway(record) => Key::Gateway(record.name.clone()),
             Self::Audited(record) => Key::Audited(record.seq),
             Self::Certificate(record) => Key::Certificate(record.name.clone()),
+            Self::Secret(record) => Key::Secret(record.name.clone()),
+            Self::Profile(record) => Key::Profile(record.audience.clone()),
+            Self::Preferences(record) => Key::Preferences(record.user.clone()),
         }
     }
 }
@@ -163,6 +180,8 @@ pub struct Group {
     pub secret: GroupSecret,
     /// The authorities besides the one in force. Shared: the group's record is copied with every change.
     pub succession: Arc<Succession>,
+    /// The key that seals, and the ticket key before the one in force.
+    pub seal: Arc<SealRecord>,
 }
 
 impl Group {

@@ -3,11 +3,13 @@
 //! Always true: every value kept fits its setting, and the whole set fits together ([`Settings::check`], called by `apply`
 //! before a change of settings is accepted). Start at [`catalogue`].
 
+mod authentication;
 pub mod catalogue;
 mod choices;
 mod typed;
 pub mod value;
 
+pub use authentication::FindUser;
 pub use catalogue::{CATALOGUE, Setting};
 pub use choices::{BalanceMethod, ModeChoice, PrimaryReturn, SubnetAffinity, Unregistered};
 pub use value::{Kind, Value};
@@ -97,6 +99,19 @@ pub enum SettingError {
         /// When a path counts as dead.
         dead_after: String,
     },
+    /// A value that is read as more than text does not fit.
+    #[error("{key} does not fit: {why}")]
+    Unfit {
+        /// The key.
+        key: String,
+        /// Why, in words.
+        why: String,
+    },
+    /// LDAP servers would be asked, and nothing says for whom.
+    #[error(
+        "users.authenticate would ask LDAP servers, and neither users.ldap-user-dn nor users.ldap-base says where a user's entry is: set one of them first"
+    )]
+    NobodyFound,
 }
 
 /// The settings in force. Cloning is cheap.
@@ -290,6 +305,7 @@ impl Settings {
         {
             return Err(SettingError::TieBreaker { word });
         }
+        self.check_authentication()?;
         let dead_after = millis(self.dead_after());
         let own = self
             .servers

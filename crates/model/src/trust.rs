@@ -8,6 +8,12 @@ use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+mod seal;
+
+pub use seal::{
+    FormerTickets, Resealed, SealChange, SealMark, SealPhase, SealRecord, SealRotation, TicketKeys,
+};
+
 /// Bytes that are encrypted, or a hash of a secret; not shown.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -87,6 +93,8 @@ pub struct Exposed {
     pub by: String,
     /// When it left.
     pub at: UnixMillis,
+    /// The seal key that it had.
+    pub seal: SealMark,
 }
 
 /// How far the rotation of the authority is.
@@ -205,6 +213,8 @@ pub struct GroupSecret {
     pub since: UnixMillis,
     /// Whether it rotates: the one before is accepted too, until every member has confirmed this one.
     pub rotating: bool,
+    /// Whether members that are away are not waited for: somebody who left knows the one before. They fetch this one with it.
+    pub hurried: bool,
 }
 
 /// Tells one group secret from another: the first bytes of a hash of it.
@@ -235,6 +245,8 @@ pub enum SecretChange {
         sealed: Sealed,
         /// Why, in words; absent where somebody just wanted it.
         reason: Option<String>,
+        /// See [`GroupSecret::hurried`].
+        hurried: bool,
     },
     /// The one before is not accepted any more, except to fetch this one.
     Finish {

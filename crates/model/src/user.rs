@@ -1,5 +1,6 @@
 //! Accounts.
 
+use crate::authentication::Origin;
 use crate::name::{ApiTokenName, UserName};
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -67,9 +68,32 @@ pub struct User {
     /// The last time that too many logins with it failed, or that somebody unlocked it. Strangers bring this about, so it is no
     /// part of what people edit: [`crate::Command::PutUser`] leaves it as it is, and it does not count as another version.
     pub lock: Option<Lock>,
+    /// Where the account came from: somebody made it here, or its first login was accepted elsewhere. It stays as it is.
+    pub origin: Origin,
 }
 
 impl User {
+    /// Whether the directory has a password of it. An account that came from elsewhere has none.
+    pub fn has_password(&self) -> bool {
+        !self.password.0.is_empty()
+    }
+
+    /// An account that came from elsewhere: its first login was accepted there.
+    pub fn from_elsewhere(name: UserName, origin: Origin) -> Self {
+        Self {
+            name,
+            password: PasswordHash(String::new()),
+            role: Role::User,
+            groups: Vec::new(),
+            disabled: false,
+            password_set: UnixMillis(0),
+            version_number: 0,
+            api_tokens: Vec::new(),
+            lock: None,
+            origin,
+        }
+    }
+
     /// Until when no password is accepted for it from places that it is not known at; none when it is not locked then.
     pub fn locked_until(&self, now: UnixMillis) -> Option<UnixMillis> {
         let lock = self.lock.as_ref()?;

@@ -97,6 +97,12 @@ pub struct Met {
     pub proved: Proved,
     /// The protocol that both speak.
     pub protocol: u16,
+    /// Whether it showed what is out of date: a certificate that has expired, is revoked or of a former authority, or a secret of before.
+    /// Such a server may bring itself up to date, and have nothing else.
+    pub out_of_date: bool,
+    /// Whether the key of its certificate is the one that the directory has of it: whoever knows the authority's key could make
+    /// himself a certificate with any other.
+    pub known_key: bool,
 }
 
 /// Why a hello failed.
@@ -276,6 +282,8 @@ where
             introduction,
             purpose,
             proved: secret.1,
+            out_of_date: false,
+            known_key: outlook.key(to, binding.certificate.key) == KeyStanding::Newest,
         })
     };
     timeout(HELLO_TIME, conversation)
@@ -371,6 +379,7 @@ fn examine(
         return Err(HelloRefusal::Unknown);
     }
     let answer = statement.prove(secret, Role::Answerer);
+    let standing = outlook.key(from.server, binding.certificate.key);
     let protocol = from.protocol.min(PROTOCOL);
     Ok((
         Met {
@@ -379,9 +388,17 @@ fn examine(
             purpose,
             proved,
             protocol,
+            out_of_date: is_out_of_date(proved, binding, standing),
+            known_key: standing == KeyStanding::Newest,
         },
         answer,
     ))
+}
+
+/// Whether something that was shown holds no more.
+fn is_out_of_date(proved: Proved, binding: &Binding, standing: KeyStanding) -> bool {
+    let revoked = standing == KeyStanding::Revoked;
+    proved == Proved::Old || binding.expired || binding.former || revoked
 }
 
 /// What is refused because of the key that was shown, or of who issued its certificate.

@@ -14,7 +14,7 @@ use crate::in_full::InFull;
 use crate::key::{KeyError, PrivateKey};
 use crate::listener::Unproved;
 use crate::message::{ReceiveError, receive, send};
-use crate::seal::SealKey;
+use crate::seal::{SealKey, SealKeys};
 use crate::secret::{GroupSecrets, Secret};
 use crate::socket::Socket;
 use crate::tls::{TlsBasis, TlsError};
@@ -129,46 +129,77 @@ pub async fn join(
     ports: &[TcpListener],
     basis: &TlsBasis,
 ) -> Result<Joined, JoinError> {
+    let probe = PrivateKey::make()?;
+    let config = basis.probed_server(&probe)?;
     let keys = Keys {
         own: NewKeys::make()?,
-        probe: PrivateKey::make()?,
+        probe: Fingerprint::of(&probe.public_key()),
     };
-    let config = basis.probed_server(&keys.probe)?;
     let probes = ports.iter();
     let probes = probes.map(|port| answer_probes(port, Arc::clone(&config)));
     let answering = async {
         join_all(probes).await;
         std::future::pending::<std::convert::Infallible>().await
     };
-    let mut last = JoinError::NoAddress;
-    let asking = async {
-        for address in &code.addresses {
-            match ask(code, applicant, &keys, address, basis).await {
-                Err(JoinError::Unreachable(error)) => last = JoinError::Unreachable(error),
-                Err(JoinError::Refused(refusal @ JoinRefusal::NoPrimary { .. })) => {
-                    last = JoinError::Refused(refusal);
-                }
-                decided => return decided,
-            }
-        }
-        Err(last)
-    };
+    let always = || Ok(());
     tokio::select! {
-        outcome = asking => outcome,
+        outcome = ask_all(code, applicant, &keys, &always, basis) => outcome,
         never = answering => match never {},
     }
 }
 
+/// Joins the group that made `code` from a server that runs, and so has its peer port open: members that try to reach it are
+/// shown the certificate with `shown` (SHA-256 of its public key). `still` is asked last, right before the group makes a member
+/// of it.
+///
+/// # Errors
+/// As [`join`]; what `still` refuses leaves the group as it was.
+pub async fn join_running(
+    code: &JoinCode,
+    applicant: &Applicant,
+    shown: Fingerprint,
+    still: &(dyn Fn() -> Result<(), JoinRefusal> + Sync),
+    basis: &TlsBasis,
+) -> Result<Joined, JoinError> {
+    let keys = Keys {
+        own: NewKeys::make()?,
+        probe: shown,
+    };
+    ask_all(code, applicant, &keys, still, basis).await
+}
+
 struct Keys {
     own: NewKeys,
-    probe: PrivateKey,
+    /// What members that try to reach it are shown.
+    probe: Fingerprint,
+}
+
+/// Asks one member after the other until one decides.
+async fn ask_all(
+    code: &JoinCode,
+    applicant: &Applicant,
+    keys: &Keys,
+    still: &(dyn Fn() -> Result<(), JoinRefusal> + Sync),
+    basis: &TlsBasis,
+) -> Result<Joined, JoinError> {
+    let mut last = JoinError::NoAddress;
+    for address in &code.addresses {
+        match ask(code, applicant, (keys, still), address, basis).await {
+            Err(JoinError::Unreachable(error)) => last = JoinError::Unreachable(error),
+            Err(JoinError::Refused(refusal @ JoinRefusal::NoPrimary { .. })) => {
+                last = JoinError::Refused(refusal);
+            }
+            decided => return decided,
+        }
+    }
+    Err(last)
 }
 
 /// Asks one member.
 async fn ask(
     code: &JoinCode,
     applicant: &Applicant,
-    keys: &Keys,
+    (keys, still): (&Keys, &(dyn Fn() -> Result<(), JoinRefusal> + Sync)),
     address: &str,
     basis: &TlsBasis,
 ) -> Result<Joined, JoinError> {
@@ -198,7 +229,7 @@ async fn ask(
         client_request,
         standalone: applicant.standalone,
         live_sessions: applicant.live_sessions,
-        probe_key: *Fingerprint::of(&keys.probe.public_key()).as_bytes(),
+        probe_key: *keys.probe.as_bytes(),
     };
     send(&mut stream, &request)
         .await
@@ -215,6 +246,7 @@ async fn ask(
                 let report = ReachReport {
                     unreached: reach(&members, pinned, basis).await,
                 };
+                still().map_err(JoinError::Refused)?;
                 send(&mut stream, &report)
                     .await
                     .map_err(JoinError::Broken)?;
@@ -303,9 +335,11 @@ fn accept(
         peer: granted.peer,
         client: granted.client,
         secrets: GroupSecrets::only(Secret::from_bytes(Zeroizing::new(grant.group_secret))),
-        seal: grant
-            .seal_key
-            .map(|key| SealKey::from_bytes(Zeroizing::new(key))),
+        seals: SealKeys::from_keys(
+            grant
+                .seal_key
+                .map(|key| SealKey::from_bytes(Zeroizing::new(key))),
+        ),
         authorities,
         former: Vec::new(),
         links: Vec::new(),

@@ -7,7 +7,7 @@ use crate::hello::{Acquaintance, Endpoint, KeyStanding, Outlook};
 use crate::identity::CertificateRole;
 use crate::key::{PrivateKey, RequestedKey};
 use crate::listener::{Arrival, Listener, ListenerLimits, Reception};
-use crate::seal::SealKey;
+use crate::seal::{SealKey, SealKeys};
 use crate::secret::{GroupSecrets, Secret};
 use crate::tls::{PeerTls, TlsBasis};
 use crate::trust_store::{Credential, Trust};
@@ -103,7 +103,7 @@ impl Group {
             peer: self.credential(server, CertificateRole::Peer),
             client: self.credential(server, CertificateRole::Client),
             secrets: GroupSecrets::only(self.secret.clone()),
-            seal: Some(self.seal.clone()),
+            seals: SealKeys::only(self.seal.clone()),
         }
     }
 

@@ -35,6 +35,7 @@ pub mod seal;
 pub mod secret;
 pub mod serve;
 pub mod socket;
+pub mod standalone;
 pub mod tls;
 pub mod trips;
 pub mod trust_store;

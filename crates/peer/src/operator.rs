@@ -149,8 +149,20 @@ impl OperatorCertificate {
                 return Err(OperatorError::TooLong { what, length });
             }
         }
-        let chain = read_chain(chain)?;
-        let key = read_key(key)?;
+        Self::checked(read_chain(chain)?, read_key(key)?, name, now)
+    }
+
+    /// Checks that browsers can be shown a chain with its key, both DER, for `name` at `now`.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub fn checked(
+        chain: Vec<CertificateDer<'static>>,
+        key: Zeroizing<Vec<u8>>,
+        name: &str,
+        now: UnixMillis,
+    ) -> Result<Self, OperatorError> {
+        check_order(&chain)?;
         let leaf = chain.first().ok_or(OperatorError::NoCertificate)?;
         let (_, parsed) =
             X509Certificate::from_der(leaf).map_err(|_| OperatorError::Damaged { place: 1 })?;
@@ -192,9 +204,13 @@ fn read_chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, OperatorError
             what: "certificate",
             source,
         })?;
-    if chain.is_empty() {
-        return Err(OperatorError::NoCertificate);
+    match chain.is_empty() {
+        true => Err(OperatorError::NoCertificate),
+        false => Ok(chain),
     }
+}
+
+fn check_order(chain: &[CertificateDer<'static>]) -> Result<(), OperatorError> {
     if chain.len() > CHAIN_LIMIT {
         return Err(OperatorError::TooMany);
     }
@@ -210,7 +226,7 @@ fn read_chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, OperatorError
         }
         signer = Some(parsed.issuer().as_raw().to_vec());
     }
-    Ok(chain)
+    Ok(())
 }
 
 fn read_key(text: &[u8]) -> Result<Zeroizing<Vec<u8>>, OperatorError> {

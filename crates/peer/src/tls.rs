@@ -3,9 +3,7 @@
 //! What must always be true: no session is resumed and no early data taken, so that every connection checks
 //! certificates anew; a renewal takes effect for the next connection and disturbs none that is open.
 
-use crate::fingerprint::Fingerprint;
 use crate::identity::{CertificateFacts, CertificateRole};
-use crate::key::PrivateKey;
 use crate::secret::GroupSecrets;
 use crate::trust_store::{Credential, Trust};
 use crate::verify::{AnswererVerifier, DiallerVerifier, PeerChecks, Revocations};
@@ -27,6 +25,7 @@ use std::time::Duration;
 use wire::hello::{ALPN_JOIN, ALPN_PEER};
 
 mod client_port;
+mod joining;
 pub use client_port::ClientPortTls;
 
 /// Why a TLS configuration cannot be built.
@@ -172,43 +171,6 @@ impl TlsBasis {
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         Ok(Arc::new(config))
-    }
-
-    /// What a server that wants to join dials with: only a member of a group whose authority has this
-    /// fingerprint may answer, with its peer certificate.
-    ///
-    /// # Errors
-    /// When the library cannot be set up.
-    pub fn joining_client(&self, authority: Fingerprint) -> Result<Arc<ClientConfig>, TlsError> {
-        let verifier = AnswererVerifier::authority(authority, self.provider.clone());
-        self.client(verifier, None, ALPN_JOIN)
-    }
-
-    /// What a member tries with whether it reaches a server that wants to join: only the holder of the key
-    /// that the request named may answer.
-    ///
-    /// # Errors
-    /// When the library cannot be set up.
-    pub fn probing_client(&self, key: Fingerprint) -> Result<Arc<ClientConfig>, TlsError> {
-        let verifier = AnswererVerifier::key(key, self.provider.clone());
-        self.client(verifier, None, ALPN_JOIN)
-    }
-
-    /// What a server that wants to join answers probes with, on its peer address.
-    ///
-    /// # Errors
-    /// When the key cannot be used.
-    pub fn probed_server(&self, key: &PrivateKey) -> Result<Arc<ServerConfig>, TlsError> {
-        let certificate = rcgen::CertificateParams::default()
-            .self_signed(key)
-            .map_err(TlsError::Certificate)?;
-        let credential = Credential {
-            certificate: certificate.into(),
-            key: key.clone(),
-        };
-        let own = certified_by(&credential, [], &self.provider)?;
-        let nobody = WebPkiClientVerifier::no_client_auth();
-        self.server(nobody, Arc::new(Always(own)), vec![ALPN_JOIN.to_vec()])
     }
 }
 

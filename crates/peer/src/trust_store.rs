@@ -8,7 +8,7 @@
 //! | `peer.pem`, `peer.key` | certificate and key for servers among themselves |
 //! | `client.pem`, `client.key` | certificate and key of the client port |
 //! | `secret` | a line `current HEX`; while the group secret rotates, `previous HEX`; then `old HEX` for each that may only fetch it |
-//! | `seal.key` | the seal key in hexadecimal, on servers that may lead only |
+//! | `seal.key` | the seal keys in hexadecimal, a line each, the newest first, on servers that may lead only |
 //!
 //! What must always be true: a crash at any point leaves a folder that loads, with the old or the new
 //! content; a file with a secret in it that others may read is refused, with the remedy.
@@ -17,7 +17,7 @@ use crate::files::{self, Privacy, ReadError, WriteError};
 use crate::fingerprint::Fingerprint;
 use crate::identity::{CertificateFacts, CertificateFactsError, CertificateRole};
 use crate::key::{KeyError, PrivateKey};
-use crate::seal::SealKey;
+use crate::seal::{KEYS_LIMIT, SealKey, SealKeys};
 use crate::secret::{GroupSecrets, OLD_SECRETS, Secret};
 use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -55,8 +55,8 @@ pub struct Trust {
     pub client: Credential,
     /// The group secret.
     pub secrets: GroupSecrets,
-    /// The seal key; only servers that may lead have it.
-    pub seal: Option<SealKey>,
+    /// The seal keys; only servers that may lead have any.
+    pub seals: SealKeys,
 }
 
 impl Trust {
@@ -157,7 +157,7 @@ impl TrustStore {
             peer: self.load_credential(CertificateRole::Peer)?,
             client: self.load_credential(CertificateRole::Client)?,
             secrets: self.load_secrets()?,
-            seal: self.load_seal_key()?,
+            seals: self.load_seal_keys()?,
         })
     }
 
@@ -175,7 +175,7 @@ impl TrustStore {
         files::make_folder(&beside.folder)?;
         beside.save_authorities(trust)?;
         beside.save_secrets(&trust.secrets)?;
-        beside.save_seal_key(trust.seal.as_ref())?;
+        beside.save_seal_keys(&trust.seals)?;
         for (role, credential) in [
             (CertificateRole::Peer, &trust.peer),
             (CertificateRole::Client, &trust.client),
@@ -268,17 +268,19 @@ impl TrustStore {
         files::write(&self.folder.join(SECRET), text.as_bytes())
     }
 
-    /// Replaces the seal key, or removes it from a server that may no longer lead.
+    /// Replaces the seal keys, or removes them from a server that may no longer lead.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn save_seal_key(&self, seal: Option<&SealKey>) -> Result<(), WriteError> {
+    pub fn save_seal_keys(&self, seals: &SealKeys) -> Result<(), WriteError> {
         let path = self.folder.join(SEAL_KEY);
-        let Some(seal) = seal else {
+        if seals.is_empty() {
             return files::remove(&path);
-        };
-        let mut text = Zeroizing::new(String::with_capacity(65));
-        push_hex_line(&mut text, seal.as_bytes());
+        }
+        let mut text = Zeroizing::new(String::with_capacity(KEYS_LIMIT * 65));
+        for seal in seals.iter() {
+            push_hex_line(&mut text, seal.as_bytes());
+        }
         files::write(&path, text.as_bytes())
     }
 
@@ -367,18 +369,23 @@ impl TrustStore {
         })
     }
 
-    fn load_seal_key(&self) -> Result<Option<SealKey>, LoadError> {
+    fn load_seal_keys(&self) -> Result<SealKeys, LoadError> {
         let path = self.folder.join(SEAL_KEY);
         let bytes = match files::read(&path, Privacy::Private) {
             Ok(bytes) => bytes,
-            Err(ReadError::Missing { .. }) => return Ok(None),
+            Err(ReadError::Missing { .. }) => return Ok(SealKeys::default()),
             Err(error) => return Err(error.into()),
         };
-        let key = parse_hex(bytes.trim_ascii()).ok_or(LoadError::Damaged {
+        let lines = bytes.trim_ascii().split(|byte| *byte == b'\n');
+        let keys: Option<Vec<_>> = lines
+            .map(|line| parse_hex(line.trim_ascii()).map(SealKey::from_bytes))
+            .collect();
+        let keys = keys.filter(|keys| keys.len() <= KEYS_LIMIT);
+        let keys = keys.ok_or(LoadError::Damaged {
             path,
-            expected: "64 hexadecimal digits",
+            expected: "lines of 64 hexadecimal digits",
         })?;
-        Ok(Some(SealKey::from_bytes(key)))
+        Ok(SealKeys::from_keys(keys))
     }
 }
 
@@ -528,7 +535,7 @@ mod tests {
             peer: credential(&authority, CertificateRole::Peer),
             client: credential(&authority, CertificateRole::Client),
             secrets: GroupSecrets::only(Secret::make().unwrap()),
-            seal: Some(SealKey::make().unwrap()),
+            seals: SealKeys::from_keys([SealKey::make().unwrap(), SealKey::make().unwrap()]),
         };
         (authority, trust)
     }
@@ -552,8 +559,7 @@ mod tests {
             )
         };
         assert_eq!(secrets(one), secrets(other));
-        let seal = |trust: &Trust| trust.seal.as_ref().map(|it| it.as_bytes().clone());
-        assert_eq!(seal(one), seal(other));
+        assert_eq!(one.seals.marks(), other.seals.marks());
     }
 
     #[test]
@@ -570,7 +576,7 @@ mod tests {
         assert_same(&store.load().unwrap(), &first);
         // Another group, without a seal key: nothing of the first is left.
         let (_, mut second) = trust();
-        second.seal = None;
+        second.seals = SealKeys::default();
         second.secrets.previous = Some(first.secrets.current.clone());
         store.replace(&second).unwrap();
         assert_same(&store.load().unwrap(), &second);

@@ -72,6 +72,12 @@ pub enum CertificateRefusal {
     /// Another key than the one that was announced.
     #[error("another server answers there: its key is not the one that was announced")]
     OtherKey,
+    /// Nobody is trusted yet: it was only looked whose server answers there.
+    #[error("the server there belongs to an authority with the fingerprint {authority}")]
+    Seen {
+        /// The fingerprint of the authority that issued the certificate.
+        authority: Fingerprint,
+    },
 }
 
 fn refused(refusal: CertificateRefusal) -> Error {
@@ -251,8 +257,10 @@ const TLS13_ONLY: Error = Error::PeerIncompatible(PeerIncompatible::Tls12NotOffe
 enum Expected {
     /// This member of the group, with its certificate for this port.
     Member(PeerChecks, ServerId, CertificateRole),
-    /// Any member of a group whose authority has this fingerprint.
-    Authority(Fingerprint),
+    /// Any member of a group whose authority has this fingerprint, with its certificate for this port.
+    Authority(Fingerprint, CertificateRole),
+    /// Nobody: whoever answers for this port is refused, with the fingerprint of its authority.
+    Nobody(CertificateRole),
     /// Whoever has the key with this fingerprint, in a certificate that it made itself.
     Key(Fingerprint),
 }
@@ -273,9 +281,20 @@ impl AnswererVerifier {
         }
     }
 
-    pub(crate) fn authority(fingerprint: Fingerprint, provider: Arc<CryptoProvider>) -> Self {
+    pub(crate) fn authority(
+        fingerprint: Fingerprint,
+        role: CertificateRole,
+        provider: Arc<CryptoProvider>,
+    ) -> Self {
         Self {
-            expected: Expected::Authority(fingerprint),
+            expected: Expected::Authority(fingerprint, role),
+            provider,
+        }
+    }
+
+    pub(crate) fn nobody(role: CertificateRole, provider: Arc<CryptoProvider>) -> Self {
+        Self {
+            expected: Expected::Nobody(role),
             provider,
         }
     }
@@ -307,7 +326,7 @@ impl AnswererVerifier {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        pinned: Fingerprint,
+        (pinned, role): (Fingerprint, CertificateRole),
         now: UnixTime,
     ) -> Result<(), Error> {
         let other = || refused(CertificateRefusal::OtherAuthority { pinned });
@@ -320,12 +339,10 @@ impl AnswererVerifier {
         self.verify_path(end_entity, intermediates, &roots, now)?;
         let facts = CertificateFacts::read(end_entity)
             .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        match facts.name.role {
-            CertificateRole::Peer => Ok(()),
-            found => {
-                let expected = CertificateRole::Peer;
-                Err(refused(CertificateRefusal::OtherRole { expected, found }))
-            }
+        let (expected, found) = (role, facts.name.role);
+        match found == expected {
+            true => Ok(()),
+            false => Err(refused(CertificateRefusal::OtherRole { expected, found })),
         }
     }
 }
@@ -348,8 +365,15 @@ impl ServerCertVerifier for AnswererVerifier {
                     return Err(refused(CertificateRefusal::OtherServer { expected, found }));
                 }
             }
-            Expected::Authority(pinned) => {
-                self.verify_pinned(end_entity, intermediates, *pinned, now)?;
+            Expected::Authority(pinned, role) => {
+                self.verify_pinned(end_entity, intermediates, (*pinned, *role), now)?;
+            }
+            Expected::Nobody(role) => {
+                let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+                let shown = intermediates.first().ok_or(unknown)?;
+                let authority = Fingerprint::of(shown);
+                self.verify_pinned(end_entity, intermediates, (authority, *role), now)?;
+                return Err(refused(CertificateRefusal::Seen { authority }));
             }
             Expected::Key(announced) => {
                 let (_, certificate) = X509Certificate::from_der(end_entity)

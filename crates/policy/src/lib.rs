@@ -6,6 +6,7 @@
 //! Every answer comes with its reasons. Start reading at [`explanation`] and [`campaign`];
 //! [`office`] puts together what one server needs.
 
+pub mod adding;
 pub mod addresses;
 pub mod advice;
 pub mod backends;
@@ -30,6 +31,7 @@ pub mod removal;
 pub mod renewal;
 pub mod reset;
 pub mod rotation;
+pub mod sealing;
 pub mod suites;
 pub mod timing;
 pub mod view;

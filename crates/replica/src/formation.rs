@@ -162,8 +162,8 @@ fn name(
         .map_err(|source| FormationError::Io { path, source })
 }
 
-/// Makes the first formation of a group: one server, the given directory. Its first change is number 2, after the
-/// entry by which the primary takes its office. It is not in force before [`select`].
+/// Makes the first formation of a group: one server, the given directory. Its first change is the second behind the directory's
+/// number, after the entry by which the primary takes its office. It is not in force before [`select`].
 ///
 /// # Errors
 /// [`FormationError`].
@@ -174,7 +174,9 @@ pub fn found(
     directory: &Directory,
     segment_size: u64,
 ) -> Result<FormationId, FormationError> {
-    let last = LogId::new(LeaderId::new(1, founder.server), 0);
+    // One that was made of a backup goes on from its place in the order of changes.
+    let number = directory.group().number;
+    let last = LogId::new(LeaderId::new(1, founder.server), number);
     let voters = BTreeSet::from([founder.server]);
     make(disk, data, founder, directory, last, &voters, segment_size)
 }

@@ -8,6 +8,7 @@ use crate::keys::{self, Pair, Reached};
 use crate::node::Node;
 use crate::peer_port::Doorman;
 use crate::random;
+use crate::reset::Progress;
 use crate::submit::SubmitError;
 use model::trust::{Invitation, Sealed};
 use model::{
@@ -42,7 +43,7 @@ impl Node {
         standing: Standing,
         author: Author,
     ) -> Result<JoinCode, SubmitError> {
-        let seal = self.trust().seal.clone().ok_or(SubmitError::NoSealKey)?;
+        let seal = self.seal_key().ok_or(SubmitError::NoSealKey)?;
         let (secret, id) = (
             random::bytes::<16>()?,
             InvitationId::from_bytes(random::bytes()?),
@@ -116,8 +117,9 @@ impl Admission for Doorman {
         invitation: InvitationId,
     ) -> Result<Zeroizing<[u8; 16]>, JoinRefusal> {
         let directory = self.node.directory();
-        let (open, seal) = self.open_invitation(&directory, invitation)?;
-        let secret = seal
+        let (open, _) = self.open_invitation(&directory, invitation)?;
+        let seals = &self.node.trust().seals;
+        let secret = seals
             .open(Sealing::Invitation, directory.group().id, &open.secret.0)
             .map_err(|_| JoinRefusal::UnknownCode)?;
         let secret: [u8; 16] = secret
@@ -133,6 +135,7 @@ impl Admission for Doorman {
         _from: SocketAddr,
     ) -> Result<Vec<Member>, JoinRefusal> {
         let directory = self.node.directory();
+        self.check_stays()?;
         check_request(request, clock::calendar())?;
         check_directory(request, &directory)?;
         if self.node.leader().is_none() {
@@ -150,6 +153,7 @@ impl Admission for Doorman {
         unreached: Vec<Unreached>,
     ) -> Result<JoinGrant, JoinRefusal> {
         let directory = self.node.directory();
+        self.check_stays()?;
         if let Some(missed) = unreached.first() {
             let server = directory.server(missed.server);
             return Err(JoinRefusal::CannotReach {
@@ -163,7 +167,7 @@ impl Admission for Doorman {
         let (open, seal) = self.open_invitation(&directory, request.invitation)?;
         let standing = open.standing;
         let now = clock::calendar();
-        let pair = self.certificates(&directory, &seal, &request, now)?;
+        let pair = self.certificates(&directory, &request, now)?;
         let server = record(&request, standing, pair.peer.expires, now);
         let command = Command::AdmitServer {
             server: Box::new(server),
@@ -197,6 +201,16 @@ impl Admission for Doorman {
 }
 
 impl Doorman {
+    /// Who is about to change its own group lets nobody into this one.
+    fn check_stays(&self) -> Result<(), JoinRefusal> {
+        match self.node.anew() {
+            Progress::Nothing => Ok(()),
+            _ => Err(JoinRefusal::Busy {
+                server: self.node.name().to_string(),
+            }),
+        }
+    }
+
     fn open_invitation<'a>(
         &self,
         directory: &'a Directory,
@@ -211,7 +225,7 @@ impl Doorman {
         if open.expires < clock::calendar() {
             return Err(JoinRefusal::ExpiredCode);
         }
-        let seal = self.node.trust().seal.clone();
+        let seal = self.node.seal_key();
         let no_key = || JoinRefusal::Invalid {
             why: "this member cannot admit: it holds no seal key".to_owned(),
         };
@@ -221,7 +235,6 @@ impl Doorman {
     fn certificates(
         &self,
         directory: &Directory,
-        seal: &SealKey,
         request: &JoinRequest,
         now: UnixMillis,
     ) -> Result<Pair, JoinRefusal> {
@@ -233,7 +246,7 @@ impl Doorman {
             request.peer_request.as_slice(),
             request.client_request.as_slice(),
         );
-        keys::open_authority(directory, seal)
+        keys::open_authority(directory, &self.node.trust().seals)
             .and_then(|authority| {
                 let whose = (directory.group().id, request.server);
                 let validity = Validity {

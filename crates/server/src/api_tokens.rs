@@ -58,22 +58,34 @@ pub(crate) fn make(
     lifetime: Duration,
 ) -> Result<Made, NoRandomness> {
     let secret = Zeroizing::new(random::bytes::<32>()?);
+    Ok(of(&secret, user, name, role, now, lifetime))
+}
+
+/// The token of a secret.
+pub(crate) fn of(
+    secret: &[u8; 32],
+    user: &UserName,
+    name: ApiTokenName,
+    role: Role,
+    now: UnixMillis,
+    lifetime: Duration,
+) -> Made {
     let mut bytes = Zeroizing::new(Vec::with_capacity(secret.len() + user.as_str().len()));
-    bytes.extend_from_slice(&*secret);
+    bytes.extend_from_slice(secret);
     bytes.extend_from_slice(user.as_str().as_bytes());
     let mut text = String::with_capacity(PREFIX.len() + BASE64URL_NOPAD.encode_len(bytes.len()));
     text.push_str(PREFIX);
     BASE64URL_NOPAD.encode_append(&bytes, &mut text);
-    Ok(Made {
+    Made {
         text: Hidden(text),
         kept: ApiToken {
             name,
-            hash: hash(&secret),
+            hash: hash(secret),
             role,
             created: now,
             expires: now.after(lifetime),
         },
-    })
+    }
 }
 
 /// What a token allows now.

@@ -12,7 +12,9 @@ use crate::submit::SubmitError;
 use crate::trusting::TakingError;
 use model::record::Group;
 use model::trust::OtherAuthority;
-use model::{Author, AuthorityChange, AuthorityMark, Command, RotationPhase, ServerId, Succession};
+use model::{
+    Author, AuthorityChange, AuthorityMark, Command, RotationPhase, SealMark, ServerId, Succession,
+};
 use peer::authority::Authority;
 use peer::identity::{CertificateFacts, authority_mark};
 use peer::trust_store::Trust;
@@ -206,11 +208,11 @@ impl Node {
         clients: Option<Duration>,
         waits: bool,
     ) -> Result<(), SubmitError> {
-        let seal = self.trust().seal.clone().ok_or(SubmitError::NoSealKey)?;
+        let seal = self.seal_key().ok_or(SubmitError::NoSealKey)?;
         let directory = self.directory();
         let (group, now) = (directory.group().id, clock::calendar());
         let clients = clients.unwrap_or(directory.settings().client_overlap());
-        let made = keys::open_authority(&directory, &seal).and_then(|present| {
+        let made = keys::open_authority(&directory, &self.trust().seals).and_then(|present| {
             let next = Authority::make(group, now)?;
             let bridge = present.bridge_to(&next, now)?;
             Ok(AuthorityChange::Begin {
@@ -323,6 +325,13 @@ impl Node {
                     unconfirmed: left,
                 };
                 self.change_authority(self.author(), change).await
+            }
+            // What he left with would open its key too.
+            (None, Some(exposed))
+                if exposed.seal == directory.group().seal.mark
+                    && exposed.seal != SealMark::default() =>
+            {
+                return;
             }
             (None, Some(exposed)) => {
                 let why = format!("{} was removed, which could open its key", exposed.by);

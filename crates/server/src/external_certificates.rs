@@ -5,14 +5,12 @@
 //! server's disk. Start at [`run`]; [`Node::put_certificate`] puts one in.
 
 use crate::clock;
-use crate::keys::KeysError;
+use crate::keys::{self, KeysError};
 use crate::node::Node;
 use crate::renewing::{self, RenewalError};
 use crate::submit::SubmitError;
-use model::trust::Sealed;
 use model::{Author, Command, Directory, ExternalCertificate, ExternalName, ServerId};
 use peer::operator::{OperatorCertificate, OperatorError, Showable, showable};
-use peer::seal::{SealError, Sealing};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -156,10 +154,10 @@ fn opened(
     node: &Node,
     directory: &Directory,
     certificate: &ExternalCertificate,
-) -> Option<Result<Zeroizing<Vec<u8>>, SealError>> {
-    let seal = node.trust().seal.clone()?;
-    let group = directory.group().id;
-    Some(seal.open(Sealing::ExternalKey, group, &certificate.key.0))
+) -> Option<Result<Zeroizing<Vec<u8>>, KeysError>> {
+    node.seal_key()?;
+    let (seals, group) = (&node.trust().seals, directory.group().id);
+    Some(keys::open_external(group, seals, &certificate.key))
 }
 
 async fn fetched(
@@ -196,7 +194,7 @@ pub(crate) fn key_for(
     match opened(node, &directory, certificate) {
         Some(Ok(key)) => Ok(CredentialsAnswer::ExternalKey(key.to_vec())),
         Some(Err(error)) => Err(CredentialsRefusal::Invalid {
-            why: error.to_string(),
+            why: peer::InFull(&error).to_string(),
         }),
         None => Err(CredentialsRefusal::NoSealKey),
     }
@@ -216,14 +214,14 @@ impl Node {
     ) -> Result<(), PutError> {
         let (now, text) = (clock::calendar(), name.as_str());
         let read = OperatorCertificate::read(chain.as_bytes(), key.as_bytes(), text, now)?;
-        let seal = self.trust().seal.clone().ok_or(SubmitError::NoSealKey)?;
+        let seal = self.seal_key().ok_or(SubmitError::NoSealKey)?;
         let group = self.directory().group().id;
-        let sealed = seal.seal(Sealing::ExternalKey, group, &read.key);
-        let sealed = sealed.map_err(|error| SubmitError::Keys(Arc::new(KeysError::Seal(error))))?;
+        let sealed = keys::seal_external(group, &seal, &read.key);
+        let key = sealed.map_err(|error| SubmitError::Keys(Arc::new(error)))?;
         let certificate = ExternalCertificate {
             name,
             chain: read.chain.iter().map(|der| der.to_vec()).collect(),
-            key: Sealed(sealed),
+            key,
             fingerprint: read.fingerprint.to_string(),
             issuer: one_line(&read.issuer),
             expires: read.expires,
@@ -232,6 +230,24 @@ impl Node {
         let certificate = Box::new(certificate);
         self.submit(None, author, Command::PutCertificate { certificate })
             .await?;
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Whether a certificate whose key is sealed already would be put in now.
+    ///
+    /// # Errors
+    /// What stands against it, or this server cannot open its key.
+    pub(crate) fn check_certificate(
+        &self,
+        certificate: &ExternalCertificate,
+    ) -> Result<(), PutError> {
+        let opened = opened(self, &self.directory(), certificate).ok_or(SubmitError::NoSealKey)?;
+        let key = opened.map_err(|error| SubmitError::Keys(Arc::new(error)))?;
+        let (now, name) = (clock::calendar(), certificate.name.as_str());
+        let chain = certificate.chain.iter().cloned().map(Into::into).collect();
+        OperatorCertificate::checked(chain, key, name, now)?;
         Ok(())
     }
 }

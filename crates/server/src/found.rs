@@ -12,12 +12,12 @@ use crate::random::NoRandomness;
 use model::record::Group;
 use model::{
     Authority as AuthorityRecord, Cause, Directory, FEATURE_LEVEL, Formation, FormationId,
-    FormationRef, GroupId, GroupName, GroupSecret, IncarnationId, Mode, Role, Server, ServerId,
-    ServerName, Standing, UnixMillis, User,
+    FormationRef, GroupId, GroupName, GroupSecret, IncarnationId, Mode, Role, SealRecord, Server,
+    ServerId, ServerName, Standing, UnixMillis, User,
 };
 use peer::authority::Validity;
 use peer::key::{KeyError, PrivateKey};
-use peer::seal::SealKey;
+use peer::seal::{SealKey, SealKeys};
 use peer::secret::{GroupSecrets, Secret};
 use peer::trust_store::{Credential, Trust, TrustStore};
 use replica::LogOptions;
@@ -138,11 +138,12 @@ pub async fn init(options: InitOptions) -> Result<InitDone, InitError> {
         version_number: 0,
         api_tokens: Vec::new(),
         lock: None,
+        origin: model::Origin::Directory,
     };
     let made = found_trust(&identity, now)?;
     let server = first_server(&identity, made.certificate_expires, now);
     let ca_fingerprint = made.authority.fingerprint.clone();
-    let group = first_group(&identity, (made.authority, made.secret), now)?;
+    let group = first_group(&identity, (made.authority, made.secret, made.seal), now)?;
     TrustStore::of(data).replace(&made.trust)?;
     found_directory(
         data,
@@ -188,7 +189,7 @@ pub fn prepare_folder(data: &Path) -> Result<(), InitError> {
     Ok(())
 }
 
-fn found_directory(
+pub(crate) fn found_directory(
     data: &Path,
     identity: &Identity,
     directory: &Directory,
@@ -218,6 +219,8 @@ pub(crate) struct Beginnings {
     pub(crate) certificate_expires: UnixMillis,
     /// The group secret, as the directory keeps it.
     pub(crate) secret: GroupSecret,
+    /// Which seal key is in force.
+    pub(crate) seal: SealRecord,
 }
 
 /// Makes the authority, keys, certificates and secret of a new group and its first server.
@@ -250,6 +253,12 @@ pub(crate) fn found_trust(identity: &Identity, now: UnixMillis) -> Result<Beginn
         sealed: keys::seal_secret(identity.group, &seal, &secret)?,
         since: now,
         rotating: false,
+        hurried: false,
+    };
+    let record_of_seal = SealRecord {
+        mark: seal.mark(),
+        since: now,
+        ..SealRecord::default()
     };
     let trust = Trust {
         authorities: vec![authority.certificate().clone()],
@@ -264,13 +273,14 @@ pub(crate) fn found_trust(identity: &Identity, now: UnixMillis) -> Result<Beginn
             key: client_key,
         },
         secrets: GroupSecrets::only(secret),
-        seal: Some(seal),
+        seals: SealKeys::only(seal),
     };
     Ok(Beginnings {
         trust,
         authority: record,
         certificate_expires,
         secret: kept,
+        seal: record_of_seal,
     })
 }
 
@@ -299,7 +309,7 @@ pub(crate) fn first_formation(
 
 fn first_group(
     identity: &Identity,
-    (authority, secret): (AuthorityRecord, GroupSecret),
+    (authority, secret, seal): (AuthorityRecord, GroupSecret, SealRecord),
     now: UnixMillis,
 ) -> Result<Group, NoRandomness> {
     Ok(Group {
@@ -320,6 +330,7 @@ fn first_group(
         last_user_change: 0,
         secret,
         succession: Arc::default(),
+        seal: Arc::new(seal),
     })
 }
 

@@ -64,6 +64,8 @@ struct Host {
     looked_at: Option<Current>,
     /// The drain of this server of which clients were told to ask; when it began.
     told_of: Option<model::UnixMillis>,
+    /// Until when clients were told that they may show tickets of a key that is replaced.
+    told_of_tickets: Option<model::UnixMillis>,
     /// When it was last looked what passes at gateways.
     traffic_seen: Duration,
 }
@@ -81,6 +83,7 @@ pub async fn run(node: Node) {
         primary_since: node.directory().group().primary_since,
         looked_at: None,
         told_of: None,
+        told_of_tickets: None,
         traffic_seen: Duration::ZERO,
         node: node.clone(),
     };
@@ -150,7 +153,7 @@ impl Host {
                 self.launching.remove(&session);
                 self.links.insert(session, commands);
                 self.node.0.hosting.arrivals.settle(session);
-                if self.told_of.is_some() {
+                if self.told_of.is_some() || self.told_of_tickets.is_some() {
                     self.order(session, Order::News).await;
                 }
             }
@@ -179,6 +182,7 @@ impl Host {
             self.execute(action).await;
         }
         self.tell_of_drain(&directory).await;
+        self.tell_of_tickets(&directory).await;
         self.looked_at = Some(directory);
     }
 
@@ -209,6 +213,23 @@ impl Host {
             return;
         }
         self.told_of = since;
+        self.tell_all().await;
+    }
+
+    /// The same when another ticket key came into force: as long as tickets of the one before hold, clients get others for them.
+    async fn tell_of_tickets(&mut self, directory: &model::Directory) {
+        let former = directory.group().seal.former_tickets(clock::calendar());
+        let until = former.map(|former| former.until);
+        if self.told_of_tickets == until {
+            return;
+        }
+        self.told_of_tickets = until;
+        if until.is_some() {
+            self.tell_all().await;
+        }
+    }
+
+    async fn tell_all(&mut self) {
         let sessions: Vec<SessionId> = self.links.keys().copied().collect();
         for session in sessions {
             self.order(session, Order::News).await;

@@ -6,7 +6,7 @@
 use crate::clock;
 use crate::endpoint::{self, EndpointError, Listen};
 use crate::found::{InitError, VERSION, prepare_folder};
-use crate::identity::{Identity, IdentityError, KnownMember};
+use crate::identity::{Endpoint, Identity, IdentityError, KnownMember};
 use crate::keys;
 use crate::random::NoRandomness;
 use model::{FEATURE_LEVEL, GroupName, IncarnationId, ServerId, ServerName, Standing};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
-use wire::join::{JoinCode, JoinRefusal};
+use wire::join::{JoinCode, JoinGrant, JoinRefusal};
 
 /// The pause before the group is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -122,6 +122,30 @@ fn patience(refused: &JoinRefusal) -> Duration {
     }
 }
 
+/// Who a server is once the group has granted that it is a member.
+pub(crate) fn identity_of(
+    applicant: Applicant,
+    grant: &JoinGrant,
+    (peer, client): (Endpoint, Endpoint),
+) -> Identity {
+    let known = grant.members.iter().map(|member| KnownMember {
+        server: member.server,
+        peer_address: member.peer_address.clone(),
+    });
+    Identity {
+        format: Identity::FORMAT,
+        name: applicant.name,
+        server: applicant.server,
+        group: grant.group,
+        group_name: grant.group_name.clone(),
+        standing: grant.standing,
+        incarnation: applicant.incarnation,
+        peer,
+        client,
+        members: known.collect(),
+    }
+}
+
 /// Joins a group.
 ///
 /// # Errors
@@ -157,25 +181,7 @@ pub async fn join(options: JoinOptions) -> Result<JoinDone, JoiningError> {
     let size = LogOptions::default().segment_size;
     formation::join(&disk, data, owner, size, None)?;
     formation::select(&disk, data, grant.formation.id)?;
-    let identity = Identity {
-        format: Identity::FORMAT,
-        name: applicant.name,
-        server: applicant.server,
-        group: grant.group,
-        group_name: grant.group_name.clone(),
-        standing: grant.standing,
-        incarnation: applicant.incarnation,
-        peer,
-        client,
-        members: grant
-            .members
-            .iter()
-            .map(|member| KnownMember {
-                server: member.server,
-                peer_address: member.peer_address.clone(),
-            })
-            .collect(),
-    };
+    let identity = identity_of(applicant, &grant, (peer, client));
     identity.save(data)?;
     Ok(JoinDone {
         group_name: grant.group_name,

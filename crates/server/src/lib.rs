@@ -6,19 +6,23 @@
 //! Start at [`start`] for how a server comes to be, [`duties`] for the loop, [`submit`] for the way of a change,
 //! [`sessions`] for what clients get, and [`api`] for what administrators and programs get.
 
+mod adding;
 mod addresses;
 mod admission;
 pub mod api;
 mod api_tokens;
 mod authorities;
 mod backends;
+pub mod backup;
 mod client_port;
 pub mod clock;
 mod control;
 mod divergence;
 mod draining;
 mod duties;
+mod elsewhere;
 mod endpoint;
+mod entering;
 mod expiring;
 mod expiry;
 mod external_certificates;
@@ -40,6 +44,7 @@ mod peer_port;
 mod peers;
 mod pins;
 mod placing;
+mod profiles;
 mod random;
 mod recovering;
 mod removing;
@@ -47,12 +52,14 @@ mod renewing;
 mod reporting;
 mod reports;
 mod reset;
+mod sealing;
 mod secrets;
 mod seen;
 mod sessions;
 mod socket;
 mod spool;
 pub mod start;
+mod stored;
 mod streams;
 pub mod submit;
 mod suites;

@@ -7,7 +7,7 @@
 use crate::clock;
 use crate::login::{Attempt, LoginError};
 use crate::node::{Consistency, Node};
-use model::{Command, Directory, UnixMillis, User, UserName};
+use model::{Command, Directory, Origin, UnixMillis, User, UserName};
 use policy::logins::{Known, Limits, Lock, Place};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -143,7 +143,7 @@ impl Node {
     ) -> Result<Arc<User>, LoginError> {
         let before = self.directory();
         let found = who(&before).and_then(|name| before.user(&name).cloned());
-        let checked = self.try_password(&who, said, password, from.ip()).await;
+        let checked = self.try_password(&who, said, password, from).await;
         if !matches!(checked, Err(LoginError::Wrong)) || self.acting() {
             return checked;
         }
@@ -169,7 +169,7 @@ impl Node {
             (_, None) => false,
         };
         match is_news {
-            true => self.try_password(&who, said, password, from.ip()).await,
+            true => self.try_password(&who, said, password, from).await,
             false => checked,
         }
     }
@@ -179,26 +179,36 @@ impl Node {
         who: &(impl Fn(&Directory) -> Option<UserName> + Sync),
         said: &str,
         password: &Hidden,
-        from: IpAddr,
+        from: SocketAddr,
     ) -> Result<Arc<User>, LoginError> {
         let directory = self.directory();
         let named = who(&directory);
         let user = named.as_ref().and_then(|name| directory.user(name));
         let name = counted_as(named.as_ref(), said);
         let is_here = || {
-            let place = from.into();
+            let place = from.ip().into();
             user.is_some_and(|user| has_client_at(&directory, &user.name, place))
         };
         let attempt = Attempt {
             is_here: &is_here,
-            ..attempt(&name, user, password, from, &directory)
+            ..attempt(&name, user, password, from.ip(), &directory)
         };
         let known = || {
             let directory = self.directory();
             let user = named.as_ref().and_then(|name| directory.user(name));
             self.known(&name, user)
         };
-        self.logins().check(attempt, known).await
+        let users = directory.settings().authenticate().origin();
+        let by = user.map_or(users, |user| directory.authenticated_by(user));
+        if by != Origin::Directory {
+            let named = named.as_ref();
+            return Box::pin(self.check_elsewhere(&attempt, named, known, from)).await;
+        }
+        let checked = self.logins().check(attempt, known).await;
+        if users != Origin::Directory && checked == Err(LoginError::Wrong) {
+            self.ask_for_nobody(&attempt, from).await?;
+        }
+        checked
     }
 
     /// What is known of a name besides the logins that failed here.

@@ -27,6 +27,8 @@ pub const PASSWORD_MIN: usize = 8;
 /// The longest password that is taken, in bytes: hashing more costs the sender nothing and the server much.
 pub const PASSWORD_LIMIT: usize = 1024;
 const HASHERS: usize = 2;
+/// How many passwords are checked elsewhere at a time: each may take as long as those who check it do.
+const ASKED: usize = 4;
 /// The most logins that wait for a place in the pool.
 const WAITING_LIMIT: usize = 4096;
 /// The most of them from one place, so that it leaves room for others.
@@ -57,6 +59,11 @@ pub enum LoginError {
         /// What it misses.
         detail: String,
     },
+    /// What checks passwords of users cannot be asked. It is said of everybody, so that nobody learns who is in the directory.
+    #[error(
+        "the login cannot be checked here now: try again, or another server; whoever logs in with a password of the directory has mistyped it"
+    )]
+    Unchecked,
     /// A password that cannot be set.
     #[error("a password has at least {PASSWORD_MIN} characters and at most {PASSWORD_LIMIT} bytes")]
     Unfit,
@@ -80,6 +87,7 @@ struct Memory {
 /// Checks passwords.
 pub struct Logins {
     pool: Arc<Semaphore>,
+    asked: Arc<Semaphore>,
     memory: Arc<Mutex<Memory>>,
     key: [u8; 32],
     nobody: PasswordHash,
@@ -93,6 +101,7 @@ impl fmt::Debug for Logins {
 }
 
 /// Somebody who tries to log in.
+#[derive(Clone, Copy)]
 pub(crate) struct Attempt<'a> {
     /// What failures are counted under: the account's name, or what was said in its place.
     pub(crate) name: &'a str,
@@ -127,6 +136,7 @@ impl Logins {
         ))?;
         Ok(Self {
             pool: Arc::new(Semaphore::new(HASHERS)),
+            asked: Arc::new(Semaphore::new(ASKED)),
             memory: Arc::default(),
             key: random::bytes()?,
             nobody,
@@ -142,7 +152,7 @@ impl Logins {
         if password.0.chars().count() < PASSWORD_MIN || password.0.len() > PASSWORD_LIMIT {
             return Err(LoginError::Unfit);
         }
-        let place = self.place().await?;
+        let place = place_in(&self.pool).await?;
         let work = move || {
             let _place = place;
             hash(&password)
@@ -162,7 +172,8 @@ impl Logins {
         attempt: Attempt<'_>,
         known: impl Fn() -> Known,
     ) -> Result<Arc<User>, LoginError> {
-        self.refuse_locked(&attempt, &known())?;
+        let attempt = &attempt;
+        self.refuse_locked(attempt, &known())?;
         let user = attempt.user.filter(|user| !user.disabled);
         let too_long = attempt.password.0.len() > PASSWORD_LIMIT;
         let user = user.filter(|_| !too_long);
@@ -171,29 +182,29 @@ impl Logins {
         if let Some(user) = user
             && self.remembers(&digest)
         {
-            return Ok(self.came_in(&attempt, user));
+            return Ok(self.came_in(attempt, user));
         }
-        if self.was_behind(&attempt, &digest) {
+        if self.was_behind(attempt, &digest) {
             return Err(LoginError::Wrong);
         }
         let place = {
             let _waiting = self.wait_at(attempt.place)?;
-            self.place().await?
+            place_in(&self.pool).await?
         };
         let known = known();
-        self.refuse_locked(&attempt, &known)?;
+        self.refuse_locked(attempt, &known)?;
         if let Some(user) = user
             && self.remembers(&digest)
         {
-            return Ok(self.came_in(&attempt, user));
+            return Ok(self.came_in(attempt, user));
         }
         let fits = self
-            .verify(place, &attempt, known, stored, password, user.is_some())
+            .verify(place, attempt, known, stored, password, user.is_some())
             .await?;
         match user {
             Some(user) if fits => {
                 self.remember(digest);
-                Ok(self.came_in(&attempt, user))
+                Ok(self.came_in(attempt, user))
             }
             _ => Err(LoginError::Wrong),
         }
@@ -257,20 +268,6 @@ impl Logins {
         let now = clock::steady();
         let memory = self.memory();
         memory.failures.of_account(name, known, limits, now).0
-    }
-
-    /// A bounded queue: everybody beyond it is told to come back instead of timing out.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, LoginError> {
-        // Whoever waits, and whoever has a place, holds the pool; so does this.
-        let waiting = Arc::strong_count(&self.pool);
-        if waiting > WAITING_LIMIT {
-            return Err(LoginError::Busy);
-        }
-        self.pool
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| LoginError::Busy)
     }
 
     fn wait_at(&self, place: Place) -> Result<Waiting<'_>, LoginError> {
@@ -358,10 +355,14 @@ impl Logins {
     }
 
     fn came_in(&self, attempt: &Attempt<'_>, user: &Arc<User>) -> Arc<User> {
+        self.succeeded(attempt);
+        Arc::clone(user)
+    }
+
+    fn succeeded(&self, attempt: &Attempt<'_>) {
         let mut memory = self.memory();
         let failures = &mut memory.failures;
         failures.succeeded(attempt.name, attempt.place, clock::steady());
-        Arc::clone(user)
     }
 
     fn refuse_locked(&self, attempt: &Attempt<'_>, known: &Known) -> Result<(), LoginError> {
@@ -382,6 +383,17 @@ impl Logins {
         };
         wait.map_or(Ok(()), |wait| Err(LoginError::Locked { wait }))
     }
+}
+
+/// A place in a pool with a bounded queue: everybody beyond it is told to come back instead of timing out.
+async fn place_in(pool: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, LoginError> {
+    // Whoever waits, and whoever has a place, holds the pool; so do its owner and this.
+    let waiting = Arc::strong_count(pool);
+    if waiting > WAITING_LIMIT {
+        return Err(LoginError::Busy);
+    }
+    let pool = Arc::clone(pool);
+    pool.acquire_owned().await.map_err(|_| LoginError::Busy)
 }
 
 /// One that waits for a place in the pool.
@@ -425,6 +437,8 @@ fn hash(password: &Hidden) -> Result<PasswordHash, LoginError> {
         .map_err(LoginError::Hash)?;
     Ok(PasswordHash(hashed.to_string()))
 }
+
+mod elsewhere;
 
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,7 @@ mod sight;
 
 pub use credentials::{AdminLogin, Bearer};
 pub use current::Current;
-pub(crate) use current::empty_directory;
-#[cfg(test)]
-pub(crate) use current::nobody_in;
+pub(crate) use current::{empty_directory, nobody_in};
 pub use sight::{Consistency, Heard};
 
 use crate::backends::Backends;
@@ -78,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) pins: crate::pins::Pins,
     pub(crate) tickets: ArcSwap<Tickets>,
     pub(crate) logins: Logins,
+    /// Those who check passwords besides the directory.
+    pub(crate) elsewhere: crate::elsewhere::Elsewhere,
     pub(crate) reports: Reports,
     pub(crate) spool: Spool,
     pub(crate) placing: Placing,
@@ -216,6 +216,7 @@ impl Node {
             .chain(self.0.gateways.troubles())
             .chain(self.0.backends.troubles())
             .chain(self.0.troubles_of_certificates.told())
+            .chain(self.0.elsewhere.told())
             .collect()
     }
 

@@ -10,6 +10,7 @@ use peer::credentials;
 use peer::hello::{Acquaintance, Met};
 use peer::listener::{Arrival, Reception};
 use peer::serve::serve;
+use wire::credentials::{CredentialsAnswer, CredentialsRefusal, CredentialsRequest};
 use wire::hello::Purpose;
 
 /// Takes connections of members.
@@ -24,6 +25,8 @@ impl Reception for Doorman {
             purpose,
             acquaintance,
             ref introduction,
+            out_of_date,
+            known_key,
             ..
         } = arrival.met;
         let (from, known) = (introduction.server, acquaintance == Acquaintance::Member);
@@ -42,7 +45,10 @@ impl Reception for Doorman {
                 }
             }
             Purpose::Credentials if known => {
-                let decide = async |request| renewing::grant(&self.node, from, &request);
+                let decide = async |request| match is_owed(&request, out_of_date, known_key) {
+                    true => renewing::grant(&self.node, from, &request).await,
+                    false => CredentialsAnswer::Refused(CredentialsRefusal::OutOfDate),
+                };
                 let answered = credentials::answer(arrival.stream, decide, renewing::LIMIT);
                 if let Err(error) = answered.await {
                     tracing::debug!(%from, %error, "a request for credentials was not answered");
@@ -52,6 +58,21 @@ impl Reception for Doorman {
                 tracing::warn!(%from, "a server that is not known here wants more than replication");
             }
         }
+    }
+}
+
+/// Whether what a server has shown is good enough for what it asks: with what is out of date it may bring itself up to date, and a seal
+/// key opens everything.
+fn is_owed(request: &CredentialsRequest, out_of_date: bool, known_key: bool) -> bool {
+    match request {
+        CredentialsRequest::Certificates { .. }
+        | CredentialsRequest::Secret
+        | CredentialsRequest::Authorities => true,
+        CredentialsRequest::ExternalKey { .. }
+        | CredentialsRequest::Seal { .. }
+        | CredentialsRequest::StoredSecret { .. }
+        | CredentialsRequest::LoginSecret { .. } => !out_of_date,
+        CredentialsRequest::SealKey { .. } => !out_of_date && known_key,
     }
 }
 
@@ -123,5 +144,30 @@ struct AbortOnDrop(tokio::task::AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::SealMark;
+
+    #[test]
+    fn what_is_out_of_date_opens_nothing_but_the_way_back() {
+        let seal = CredentialsRequest::SealKey {
+            mark: SealMark::default(),
+        };
+        let stored = CredentialsRequest::StoredSecret {
+            session: model::SessionId::default(),
+            name: "mail".parse().unwrap(),
+        };
+        let secret = CredentialsRequest::Secret;
+        assert!(is_owed(&secret, true, false));
+        assert!(is_owed(&stored, false, false) && !is_owed(&stored, true, true));
+        assert!(is_owed(&seal, false, true) && !is_owed(&seal, true, true));
+        assert!(
+            !is_owed(&seal, false, false),
+            "a certificate of nobody knows whom"
+        );
     }
 }

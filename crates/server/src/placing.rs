@@ -4,6 +4,7 @@ use crate::clock;
 use crate::node::Node;
 use crate::random;
 use crate::reports;
+use crate::reset::Progress;
 use crate::submit::{Attempt, SubmitError};
 use model::{
     AppName, Application, Applied, Author, Change, ChangeId, Command, Directory, ServerId, Session,
@@ -158,6 +159,7 @@ impl Node {
             .filter(|session| session.is_reachable());
         let host = match has {
             Some(session) => session.host,
+            None if self.anew() == Progress::Entering => return self.no_more_sessions(),
             None => {
                 let question = Question {
                     app,
@@ -197,6 +199,14 @@ impl Node {
             command,
         };
         self.propose_here(change).await
+    }
+
+    /// Sessions would be lost with the group that this server leaves.
+    fn no_more_sessions(&self) -> Attempt {
+        Attempt::Settled(Err(SubmitError::Unfit {
+            decision: format!("{} is joining another group", self.name()),
+            candidates: Vec::new(),
+        }))
     }
 
     /// Where a session goes, remembered for the next one; with all reasons when there is no server for it.

@@ -83,6 +83,7 @@ impl Node {
         }
         self.set_leaving(Some(server));
         let name = self.directory().name_of(server);
+        let leads = self.directory().server(server).map(|it| it.standing);
         let removed = self
             .leave_consensus_then_directory(server, author, reason)
             .await;
@@ -90,7 +91,9 @@ impl Node {
         removed?;
         // It knows the secret. Its certificate is refused already, so a rotation that fails leaves nothing open.
         let why = format!("{name} was removed");
-        if let Err(error) = self.rotate_secret(self.author(), Some(why)).await {
+        // Until the authority has changed too, it could make itself a certificate of any member.
+        let hurried = leads.is_some_and(|standing| standing.may_lead());
+        if let Err(error) = self.rotate_secret(self.author(), Some(why), hurried).await {
             tracing::warn!(%error, "the group secret that a removed server knows is still in force; stead trust rotate-secret");
         }
         Ok(())

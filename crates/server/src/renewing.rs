@@ -8,6 +8,8 @@ use crate::clock;
 use crate::external_certificates;
 use crate::keys::{self, Reached};
 use crate::node::Node;
+use crate::sealing;
+use crate::stored;
 use model::{Directory, EventKind, Fields, Server, ServerId, Severity};
 use peer::authority::{Validity, client_alternatives, peer_alternatives};
 use peer::credentials::AskError;
@@ -168,7 +170,7 @@ async fn ask(
     node: &Node,
     request: &CredentialsRequest,
 ) -> Result<(String, CredentialsAnswer), RenewalError> {
-    ask_those(node, request, node.trust().seal.is_some(), |_| true).await
+    ask_those(node, request, node.seal_key().is_some(), |_| true).await
 }
 
 /// The same of the others only, until somebody's answer fits.
@@ -191,7 +193,7 @@ async fn ask_those(
     for server in whom_to_ask(&directory, node.me(), node.leader(), itself) {
         let name = server.name.to_string();
         let answer = if server.id == node.me() {
-            Ok(grant(node, node.me(), request))
+            Ok(grant(node, node.me(), request).await)
         } else {
             let address = &server.peer_address;
             peer::credentials::ask(&node.0.shown.endpoint, server.id, address, request, LIMIT).await
@@ -231,7 +233,7 @@ fn whom_to_ask(
 }
 
 /// Grants what a member asks for, or says why not.
-pub(crate) fn grant(
+pub(crate) async fn grant(
     node: &Node,
     from: ServerId,
     request: &CredentialsRequest,
@@ -246,6 +248,12 @@ pub(crate) fn grant(
         CredentialsRequest::ExternalKey { name, fingerprint } => {
             external_certificates::key_for(node, from, name, fingerprint)
         }
+        CredentialsRequest::Seal { name, value } => stored::seal_for(node, from, name, value),
+        CredentialsRequest::StoredSecret { session, name } => {
+            stored::open_for(node, from, *session, name).await
+        }
+        CredentialsRequest::SealKey { mark } => sealing::key_for(node, from, *mark),
+        CredentialsRequest::LoginSecret { name } => stored::open_for_logins(node, from, name).await,
     };
     granted.unwrap_or_else(CredentialsAnswer::Refused)
 }
@@ -285,8 +293,7 @@ fn certificates_for(
     let directory = node.directory();
     let server = directory.server(from).ok_or(CredentialsRefusal::Unknown)?;
     let trust = node.trust();
-    let seal = trust.seal.clone();
-    let seal = seal.ok_or(CredentialsRefusal::NoSealKey)?;
+    node.seal_key().ok_or(CredentialsRefusal::NoSealKey)?;
     if !policy::clocks::agrees(node.me(), &node.seen()) {
         return Err(CredentialsRefusal::Clock);
     }
@@ -299,7 +306,7 @@ fn certificates_for(
         from: clock::calendar(),
         lifetime: directory.settings().certificate_lifetime(),
     };
-    let issued = keys::open_authority(&directory, &seal).and_then(|authority| {
+    let issued = keys::open_authority(&directory, &trust.seals).and_then(|authority| {
         let whose = (directory.group().id, from);
         keys::issue(&authority, whose, &Reached::of(server), requests, validity)
     });

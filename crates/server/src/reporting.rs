@@ -80,6 +80,7 @@ fn report(node: &Node, meter: &mut LoadMeter, tally: &mut Tally) -> Report {
         accepts: node.authorities_accepted(),
         shows: node.authority_shown(),
         pins: node.own_pins(),
+        seals: node.trust().seals.marks(),
         lease_ms: node.replica().timing().map_or(0, |timing| {
             timing.lease().as_millis().try_into().unwrap_or(u64::MAX)
         }),

@@ -5,10 +5,10 @@
 //! primary and no quorum is asked. Start at [`Node::reset`] for what is made, at [`steps`] for how it gets in force, at
 //! [`kept`] for what stays.
 
-mod kept;
+pub(crate) mod kept;
 mod steps;
 
-pub(crate) use steps::complete;
+pub(crate) use steps::{complete, put_on_disk};
 
 use crate::addresses::identity_at;
 use crate::clock;
@@ -18,7 +18,8 @@ use crate::keys;
 use crate::node::Node;
 use crate::random::NoRandomness;
 use kept::Told;
-use model::{Directory, GroupId, GroupName, IncarnationId, Standing};
+use model::{Directory, EventKind, FormationId, GroupId, GroupName, IncarnationId, Standing};
+use peer::seal::SealKeys;
 use peer::trust_store::Trust;
 use policy::Plan;
 use replica::State;
@@ -36,6 +37,8 @@ pub(crate) enum Progress {
     UnderWay,
     /// The new group is on disk, whole: this life of the server ends.
     Decided,
+    /// This server joins another group, and makes no more sessions.
+    Entering,
 }
 
 /// Why a server was not reset.
@@ -48,7 +51,7 @@ pub enum ResetError {
         refusals: Vec<String>,
     },
     /// Another request has begun it already.
-    #[error("this server is being reset already")]
+    #[error("this server is being reset, or joins another group, already")]
     UnderWay,
     /// A file or folder.
     #[error(transparent)]
@@ -65,6 +68,11 @@ pub enum ResetError {
     /// The identity cannot be stored.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Stored credentials or keys of operators' certificates could not be sealed for the new group.
+    #[error(
+        "the stored secrets and the keys of certificates could not be sealed for the new group"
+    )]
+    Secrets(#[source] keys::KeysError),
     /// What stays of the directory makes none.
     #[error("what stays of the directory is not usable")]
     Directory(#[from] model::directory::LoadError),
@@ -99,11 +107,19 @@ pub(crate) struct ResetDone {
     pub(crate) sessions: usize,
 }
 
-/// The new group, before it is on disk.
-struct NewGroup {
-    identity: Identity,
-    trust: Trust,
-    state: State,
+/// What a server is from its next life on, before it is on disk.
+pub(crate) struct NewGroup {
+    pub(crate) identity: Identity,
+    pub(crate) trust: Trust,
+    pub(crate) begins: Begins,
+}
+
+/// What a server's next life begins with.
+pub(crate) enum Begins {
+    /// This directory, in a group of its own.
+    With(Box<State>),
+    /// Nothing: it receives the directory of this formation, as whoever has joined.
+    Empty(FormationId),
 }
 
 /// Waits until a reset is decided.
@@ -133,22 +149,15 @@ impl Node {
         if !refusals.is_empty() {
             return Err(ResetError::Refused { refusals });
         }
-        let begun = self.0.reset.send_if_modified(|progress| {
-            let free = *progress == Progress::Nothing;
-            if free {
-                *progress = Progress::UnderWay;
-            }
-            free
-        });
-        if !begun {
+        if !self.begin_anew(Progress::UnderWay) {
             return Err(ResetError::UnderWay);
         }
         let node = self.clone();
         // Not called off half-way when whoever asked goes away.
         let making = tokio::task::spawn_blocking(move || {
             let (identity, state) = (&node.0.identity, node.replica().state());
-            let made = NewGroup::of(identity, &state, by, reason)
-                .and_then(|(new, done)| steps::put_on_disk(&node.0.data, &new).map(|()| done));
+            let made = NewGroup::of((identity, &node.trust().seals), &state, by, reason)
+                .and_then(|(new, done)| put_on_disk(&node.0.data, &new).map(|()| done));
             let progress = match made {
                 Ok(_) => Progress::Decided,
                 Err(_) => Progress::Nothing,
@@ -164,10 +173,28 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Whether this server was free to change its group, and now does, in this way.
+    pub(crate) fn begin_anew(&self, way: Progress) -> bool {
+        self.0.reset.send_if_modified(|progress| {
+            let free = *progress == Progress::Nothing;
+            if free {
+                *progress = way;
+            }
+            free
+        })
+    }
+
+    /// How far this server is with changing its group.
+    pub(crate) fn anew(&self) -> Progress {
+        *self.0.reset.borrow()
+    }
+}
+
 impl NewGroup {
     /// Makes a group of one out of what a server has.
     fn of(
-        old: &Identity,
+        (old, seals): (&Identity, &SealKeys),
         state: &State,
         by: String,
         reason: Option<String>,
@@ -176,7 +203,10 @@ impl NewGroup {
             .directory
             .as_ref()
             .ok_or(FormationError::NoDirectory)?;
-        let now = clock::calendar().max(directory.group().clock);
+        // Stamps go on from those of the group; certificates do not: where one of its clocks had been ahead, clients would be shown some
+        // that begin in the future.
+        let calendar = clock::calendar();
+        let now = calendar.max(directory.group().clock);
         let me = directory.server(old.server);
         let reached = me.map_or_else(|| old.clone(), |me| identity_at(old, me));
         let identity = Identity {
@@ -191,15 +221,29 @@ impl NewGroup {
             authority,
             certificate_expires,
             secret,
-        } = found::found_trust(&identity, now).map_err(ResetError::Keys)?;
+            seal,
+        } = found::found_trust(&identity, calendar).map_err(ResetError::Keys)?;
         let ca_fingerprint = authority.fingerprint.clone();
+        let whose = trust.seals.get(seal.mark);
+        let whose = whose.map(|seal| (identity.group, seal));
+        let before = directory;
+        let directory = &match whose {
+            Some(whose) => keys::seal_again(before, seals, whose).map_err(ResetError::Secrets)?,
+            None => before.clone(),
+        };
         let founder = found::first_server(&identity, certificate_expires, now);
         let formation = found::first_formation(identity.server, now)?;
-        let told = Told { by, reason };
+        let told = Told {
+            kind: EventKind::GroupReset,
+            name: None,
+            by,
+            reason,
+            certificates_lost: kept::certificates_lost(before, directory),
+        };
         let next = kept::alone(
             directory,
             (founder, identity.group),
-            (authority, secret),
+            (authority, secret, seal),
             formation,
             told,
         )?;
@@ -210,11 +254,10 @@ impl NewGroup {
             forgotten: kept::others(directory, identity.server),
             sessions: next.sessions_on(identity.server).count(),
         };
-        let state = with_directory(state, next);
         let new = Self {
             identity,
             trust,
-            state,
+            begins: Begins::With(Box::new(with_directory(state, next))),
         };
         Ok((new, done))
     }

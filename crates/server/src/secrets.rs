@@ -108,8 +108,8 @@ impl Node {
     async fn follow_secret(&self, step: Step) -> Result<(), SecretError> {
         let secret = match step {
             Step::Settle => return Ok(self.settle_secret().await?),
-            Step::Take => match &self.trust().seal {
-                Some(seal) => keys::open_secret(&self.directory(), seal)?,
+            Step::Take => match self.seal_key() {
+                Some(_) => keys::open_secret(&self.directory(), &self.trust().seals)?,
                 None => self.fetch_secret().await?,
             },
             Step::Fetch => self.fetch_secret().await?,
@@ -133,7 +133,8 @@ impl Node {
         secret(&answer).ok_or(SecretError::Nonsense { server })
     }
 
-    /// Has the group prove another secret; the one before is accepted until all members have confirmed it.
+    /// Has the group prove another secret; the one before is accepted until all members have confirmed it, or where it is `hurried` all
+    /// that are reached.
     ///
     /// # Errors
     /// When this server holds no seal key, or the change is not accepted.
@@ -141,8 +142,9 @@ impl Node {
         &self,
         author: Author,
         reason: Option<String>,
+        hurried: bool,
     ) -> Result<(), SubmitError> {
-        let seal = self.trust().seal.clone().ok_or(SubmitError::NoSealKey)?;
+        let seal = self.seal_key().ok_or(SubmitError::NoSealKey)?;
         let made = Secret::make().ok().and_then(|secret| {
             let group = self.directory().group().id;
             let sealed = keys::seal_secret(group, &seal, &secret).ok()?;
@@ -153,6 +155,7 @@ impl Node {
             mark,
             sealed,
             reason,
+            hurried,
         };
         self.submit(None, author, Command::ChangeSecret { change })
             .await
@@ -188,12 +191,21 @@ impl Node {
     async fn finish_secret(&self) {
         let directory = self.directory();
         let secret = &directory.group().secret;
-        if !secret.rotating || !self.acting() || !self.unconfirmed().is_empty() {
+        if !secret.rotating || !self.acting() {
+            return;
+        }
+        let unconfirmed = self.unconfirmed();
+        let hears = self.hears();
+        // Who is away then fetches this one with the one before.
+        if unconfirmed
+            .iter()
+            .any(|it| !secret.hurried || hears.contains(it))
+        {
             return;
         }
         let change = SecretChange::Finish {
             mark: secret.mark,
-            unconfirmed: Vec::new(),
+            unconfirmed,
         };
         let command = Command::ChangeSecret { change };
         if let Err(error) = self.submit(None, self.author(), command).await {

@@ -6,9 +6,10 @@ use crate::clock;
 use crate::login::LoginError;
 use crate::node::{Consistency, Current, Node};
 use crate::placing::{Whose, Wish};
+use crate::profiles;
 use crate::streams::StreamError;
 use crate::submit::SubmitError;
-use crate::tickets::{Issued, TicketError};
+use crate::tickets::{ForSession, Issued, TicketError};
 use crate::tunnels::Through;
 use model::{
     AppName, Author, AuthorityMark, ChangeId, Directory, EndReason, Mode, Outcome, Refusal,
@@ -56,7 +57,7 @@ impl GroupSessions {
         let token = admitted(&directory, &request.token, &user.name).map_err(refuse)?;
         let app = match &request.app {
             Some(app) => app.clone(),
-            None => usual_app(&directory, &token, &user).map_err(refuse)?,
+            None => profiles::usual_app(&directory, &token, &user).map_err(refuse)?,
         };
         // What a gateway's client claimed becomes the user's who logs in, which is a change.
         let found = directory
@@ -90,6 +91,7 @@ impl GroupSessions {
             ticket: issued.ticket,
             expires: issued.expires,
             servers: addresses(&directory, host, request.from.ip()),
+            said: profiles::said(&directory, directory.session(session).map(|one| &**one)),
         })))
     }
 
@@ -130,15 +132,17 @@ impl GroupSessions {
                 checked.await.map_err(|error| match error {
                     LoginError::Busy => Answer::ComeBack { after_ms: BUSY_MS },
                     LoginError::Locked { .. } => Answer::Refused(Refused::Locked),
-                    LoginError::Behind { .. } => Answer::Refused(Refused::NoPrimary {
-                        detail: error.to_string(),
-                    }),
+                    LoginError::Behind { .. } | LoginError::Unchecked => {
+                        Answer::Refused(Refused::NoPrimary {
+                            detail: error.to_string(),
+                        })
+                    }
                     _ => Answer::Refused(Refused::Login),
                 })
             }
             Credential::Ticket(ticket) => {
                 let directory = self.node.directory();
-                let (user, token) = self
+                let ForSession { user, token, .. } = self
                     .check_ticket(&directory, ticket)
                     .map_err(Answer::Refused)?;
                 if token == *directory.canonical(&request.token) {
@@ -150,11 +154,7 @@ impl GroupSessions {
         }
     }
 
-    fn check_ticket(
-        &self,
-        directory: &Directory,
-        ticket: &Hidden,
-    ) -> Result<(Arc<User>, Token), Refused> {
+    fn check_ticket(&self, directory: &Directory, ticket: &Hidden) -> Result<ForSession, Refused> {
         self.node
             .tickets()
             .check_session(ticket, directory)
@@ -214,7 +214,13 @@ impl GroupSessions {
         }
     }
 
+    /// A ticket for somebody who may have one. A server that was removed signs with a key that is worth nothing to the others.
     async fn ticket(&self, user: &UserName, token: &Token) -> Result<Issued, Answer> {
+        if self.node.was_removed() {
+            return Err(Answer::Refused(Refused::NoPrimary {
+                detail: "this server was removed from the group".to_owned(),
+            }));
+        }
         self.node.issue_ticket(user, token).await.map_err(|error| {
             Answer::Refused(Refused::NoPrimary {
                 detail: format!("no ticket can be signed now: {error}"),
@@ -224,7 +230,7 @@ impl GroupSessions {
 
     async fn renew_ticket(&self, ticket: Hidden, from: SocketAddr) -> Result<Answer, Answer> {
         let directory = self.node.directory();
-        let (user, token) = self
+        let ForSession { user, token, .. } = self
             .check_ticket(&directory, &ticket)
             .map_err(Answer::Refused)?;
         let token = admitted(&directory, &token, &user.name).map_err(Answer::Refused)?;
@@ -238,7 +244,7 @@ impl GroupSessions {
 
     fn news(&self, session: SessionId, ticket: &Hidden) -> Result<SessionNews, Refused> {
         let directory = self.node.directory();
-        let (user, _) = self.check_ticket(&directory, ticket)?;
+        let ForSession { user, former, .. } = self.check_ticket(&directory, ticket)?;
         let known = directory
             .session(session)
             .filter(|known| known.user == user.name);
@@ -250,12 +256,13 @@ impl GroupSessions {
             host_heard: known.is_some_and(|known| self.node.is_heard(known.host)),
             reason: known.and_then(|known| known.reason.as_deref().cloned()),
             leave: known.and_then(|known| leave(&directory, known)),
+            renew: former,
         })
     }
 
     fn attach(&self, session: SessionId, ticket: &Hidden) -> Result<AttachTarget, Refused> {
         let directory = self.node.directory();
-        let (user, token) = self.check_ticket(&directory, ticket)?;
+        let ForSession { user, token, .. } = self.check_ticket(&directory, ticket)?;
         let token = admitted(&directory, &token, &user.name)?;
         let known = directory.session(session).ok_or(Refused::NoSession)?;
         if known.token != token || known.user != user.name {
@@ -318,28 +325,6 @@ fn admitted(directory: &Directory, token: &Token, user: &UserName) -> Result<Tok
     })
 }
 
-/// The application of a client that names none: the token's, or the only one that the user may use.
-fn usual_app(directory: &Directory, token: &Token, user: &User) -> Result<AppName, Refused> {
-    let registered = directory.registered(token);
-    let usual = registered.and_then(|known| known.app.as_ref());
-    if let Some(app) = usual.filter(|app| directory.app(app).is_some()) {
-        return Ok(app.clone());
-    }
-    let usable = directory.apps().filter(|app| app.admits(user));
-    let usable: Vec<&AppName> = usable.map(|app| &app.name).collect();
-    match usable.as_slice() {
-        [app] => Ok((*app).clone()),
-        [] => Err(Refused::NotAllowed {
-            detail: "there is no application that this user may use".to_owned(),
-        }),
-        several => {
-            let names: Vec<&str> = several.iter().take(20).map(|app| app.as_str()).collect();
-            let detail = format!("say which application: {}", names.join(", "));
-            Err(Refused::NotAllowed { detail })
-        }
-    }
-}
-
 fn refused(error: &StreamError, host: &ServerName) -> Refused {
     match error {
         StreamError::NotHere => Refused::NoSession,
@@ -399,8 +384,8 @@ impl Sessions for GroupSessions {
         let directory = self.node.directory();
         let token = directory.canonical(token);
         let checked = self.check_ticket(&directory, ticket);
-        let allowed = checked.and_then(|(user, bound)| match bound == *token {
-            true => admitted(&directory, token, &user.name),
+        let allowed = checked.and_then(|ticket| match ticket.token == *token {
+            true => admitted(&directory, token, &ticket.user.name),
             false => Err(Refused::Ticket),
         });
         match allowed {

@@ -115,7 +115,7 @@ pub enum ServeError {
 enum Ending {
     /// It was told to stop.
     Told,
-    /// It was reset: the next life is in a group of its own.
+    /// It was reset, or has joined another group: the next life is there.
     Reset,
 }
 
@@ -135,7 +135,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     host::descriptors::take_all();
     host::core_dumps::leave_none();
     while live(&data, &options.listen).await? == Ending::Reset {
-        tracing::info!("this server begins anew, in a group of its own");
+        tracing::info!("this server begins anew, in another group");
     }
     Ok(())
 }
@@ -280,6 +280,7 @@ async fn start(
         renewed: Notify::new(),
         pins: crate::pins::Pins::default(),
         logins: Logins::new()?,
+        elsewhere: Default::default(),
         reports: Reports::default(),
         spool: Spool::default(),
         placing: Placing::default(),
@@ -397,8 +398,10 @@ impl Server {
         tokio::spawn(reporting::run(node.clone()));
         tokio::spawn(renewing::run(node.clone()));
         tokio::spawn(crate::secrets::run(node.clone()));
+        tokio::spawn(crate::sealing::run(node.clone()));
         tokio::spawn(crate::authorities::run(node.clone()));
         tokio::spawn(crate::suites::run(node.clone()));
+        tokio::spawn(crate::elsewhere::run(node.clone()));
         tokio::spawn(crate::external_certificates::run(node.clone()));
         tokio::spawn(draining::run(node.clone()));
         tokio::spawn(spool::run(node.clone()));

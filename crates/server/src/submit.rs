@@ -66,6 +66,12 @@ pub enum SubmitError {
     /// This server lacks the key for it.
     #[error("this server does not hold the seal key: ask one that may become primary")]
     NoSealKey,
+    /// A value that is to be kept could not be sealed.
+    #[error("the value could not be sealed: {why}")]
+    NotSealed {
+        /// Why, in words.
+        why: String,
+    },
     /// Randomness.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),

@@ -5,8 +5,9 @@
 //! until when it holds is looked at each time. Only that its signature was verified is remembered ([`Verified`]).
 
 use crate::clock;
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use model::{Directory, GroupId, Role, Token, UnixMillis, User, UserName};
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,9 @@ pub enum TicketError {
     /// It may be valid: this server has no change since it was issued, and does not know its user.
     #[error("this server is behind: it may not have what the ticket speaks of yet")]
     Behind,
+    /// It was signed with the ticket key before the one in force, and is for the API.
+    #[error("the group has another ticket key now: log in again")]
+    FormerKey,
     /// This server holds no key to sign with.
     #[error("this server does not hold the ticket key")]
     NoKey,
@@ -93,12 +97,25 @@ pub struct Issued {
     pub expires: UnixMillis,
 }
 
+/// What a ticket for a token's sessions says.
+#[derive(Debug)]
+pub struct ForSession {
+    /// Whose it is.
+    pub user: Arc<User>,
+    /// For which token.
+    pub token: Token,
+    /// Whether the ticket key before the one in force signed it: the client should get itself another now.
+    pub former: bool,
+}
+
 /// Signs and checks tickets.
 pub struct Tickets {
     group: GroupId,
     /// Read once: that takes longer than to sign.
     signing: Option<Ed25519KeyPair>,
     verified: Mutex<Verified>,
+    /// The same for the ticket key before the one in force.
+    verified_before: Mutex<Verified>,
 }
 
 /// What verified tickets say: a client shows its ticket with every request, and verifying it takes longer than answering.
@@ -181,12 +198,19 @@ impl Tickets {
             group,
             signing: pkcs8.and_then(read),
             verified: Mutex::default(),
+            verified_before: Mutex::default(),
         }
     }
 
     /// Whether this server can sign.
     pub fn can_sign(&self) -> bool {
         self.signing.is_some()
+    }
+
+    /// Whether this server can sign with the key whose public half that is.
+    pub fn signs_as(&self, public: &[u8]) -> bool {
+        let own = self.signing.as_ref().map(|key| key.public_key().as_ref());
+        own == Some(public)
     }
 
     /// A ticket for the sessions of a token.
@@ -248,7 +272,7 @@ impl Tickets {
         })
     }
 
-    /// Checks a ticket for the sessions of a token; gives the user and the token.
+    /// Checks a ticket for the sessions of a token.
     ///
     /// # Errors
     /// Why it does not hold.
@@ -256,10 +280,24 @@ impl Tickets {
         &self,
         ticket: &Hidden,
         directory: &Directory,
-    ) -> Result<(Arc<User>, Token), TicketError> {
-        let claims = self.verify(&ticket.0, directory)?;
+    ) -> Result<ForSession, TicketError> {
+        let verified = self.verify(&ticket.0, directory);
+        let (claims, former) = verified.map_err(|error| match &error {
+            // A key that came into force since may have signed it. Whoever forges one has nothing of that but to ask again.
+            TicketError::Verify(source)
+                if *source.kind() == ErrorKind::InvalidSignature
+                    && is_after(&ticket.0, directory.group().clock) =>
+            {
+                TicketError::Behind
+            }
+            _ => error,
+        })?;
         match (claims.r#use, &claims.tok) {
-            (Use::Session, Some(token)) => Ok((live_user(&claims, directory)?, token.clone())),
+            (Use::Session, Some(token)) => Ok(ForSession {
+                user: live_user(&claims, directory)?,
+                token: token.clone(),
+                former,
+            }),
             _ => Err(TicketError::OtherUse),
         }
     }
@@ -273,7 +311,11 @@ impl Tickets {
         ticket: &str,
         directory: &Directory,
     ) -> Result<(UserName, Role), TicketError> {
-        let claims = self.verify(ticket, directory)?;
+        let (claims, former) = self.verify(ticket, directory)?;
+        // Whoever administers logs in again: these may do more than to see one session.
+        if former {
+            return Err(TicketError::FormerKey);
+        }
         if claims.r#use != Use::Api {
             return Err(TicketError::OtherUse);
         }
@@ -281,7 +323,12 @@ impl Tickets {
         Ok((user.name.clone(), user.role))
     }
 
-    fn verify(&self, ticket: &str, directory: &Directory) -> Result<Arc<Claims>, TicketError> {
+    /// What a ticket says; and whether the ticket key before the one in force signed it.
+    fn verify(
+        &self,
+        ticket: &str,
+        directory: &Directory,
+    ) -> Result<(Arc<Claims>, bool), TicketError> {
         if ticket.len() > TICKET_LIMIT {
             return Err(TicketError::TooLong(ticket.len()));
         }
@@ -289,8 +336,28 @@ impl Tickets {
         if public.is_empty() {
             return Err(TicketError::Behind);
         }
+        let now = clock::calendar();
+        let error = match self.verify_with(&self.verified, public, ticket) {
+            Ok(claims) => return Ok((claims, false)),
+            Err(error) => error,
+        };
+        if let Some(former) = directory.group().seal.former_tickets(now)
+            && let Ok(claims) = self.verify_with(&self.verified_before, &former.public, ticket)
+        {
+            return Ok((claims, true));
+        }
+        Err(error)
+    }
+
+    fn verify_with(
+        &self,
+        verified: &Mutex<Verified>,
+        public: &[u8],
+        ticket: &str,
+    ) -> Result<Arc<Claims>, TicketError> {
+        let verified = || verified.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = (clock::calendar().0 / 1000).saturating_sub(LEEWAY.as_secs());
-        if let Some(claims) = self.verified().find(public, ticket)
+        if let Some(claims) = verified().find(public, ticket)
             && claims.exp >= oldest
         {
             return Ok(claims);
@@ -300,16 +367,18 @@ impl Tickets {
         validation.set_issuer(&[self.group.to_string()]);
         validation.validate_aud = false;
         let key = DecodingKey::from_ed_der(public);
-        let verified = jsonwebtoken::decode::<Claims>(ticket, &key, &validation)
+        let decoded = jsonwebtoken::decode::<Claims>(ticket, &key, &validation)
             .map_err(|error| TicketError::Verify(Arc::new(error)))?;
-        let claims = Arc::new(verified.claims);
-        self.verified().put(public, ticket, Arc::clone(&claims));
+        let claims = Arc::new(decoded.claims);
+        verified().put(public, ticket, Arc::clone(&claims));
         Ok(claims)
     }
+}
 
-    fn verified(&self) -> std::sync::MutexGuard<'_, Verified> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Whether a ticket, whoever signed it, says that it was signed after that.
+fn is_after(ticket: &str, clock: UnixMillis) -> bool {
+    let said = jsonwebtoken::dangerous::insecure_decode::<Claims>(ticket);
+    said.is_ok_and(|said| said.claims.at > clock.0)
 }
 
 fn live_user(claims: &Claims, directory: &Directory) -> Result<Arc<User>, TicketError> {
@@ -354,6 +423,7 @@ mod tests {
             version_number: 0,
             api_tokens: Vec::new(),
             lock: None,
+            origin: model::Origin::Directory,
         }
     }
 
@@ -393,10 +463,14 @@ mod tests {
             .for_token(&ann().name, &token, now, LIFETIME)
             .unwrap();
         for _ in 0..2 {
-            let (user, bound) = tickets
+            let found = tickets
                 .check_session(&issued.ticket, &directory(&public, Some(ann())))
                 .unwrap();
-            assert_eq!((user.name.as_str(), bound), ("ann", token.clone()));
+            assert_eq!(
+                (found.user.name.as_str(), found.token),
+                ("ann", token.clone())
+            );
+            assert!(!found.former);
         }
         let disabled = User {
             disabled: true,
@@ -452,6 +526,50 @@ mod tests {
     }
 
     #[test]
+    fn tickets_of_the_key_before_hold_for_a_while_and_only_for_sessions() {
+        let ((before, old), (private, public)) = (keys(), keys());
+        let (then, now) = (tickets(&before), tickets(&private));
+        let token: Token = "card.1".parse().unwrap();
+        let at = clock::calendar();
+        let old_ticket = then.for_token(&ann().name, &token, at, LIFETIME).unwrap();
+        let with = |until: u64| {
+            let directory = directory(&public, Some(ann()));
+            let mut group = directory.group().clone();
+            group.clock = at;
+            group.seal = Arc::new(model::SealRecord {
+                tickets: Some(model::trust::FormerTickets {
+                    public: old.clone(),
+                    until: UnixMillis(until),
+                }),
+                ..Default::default()
+            });
+            Directory::from_records([
+                Record::Group(Arc::new(group)),
+                Record::User(Arc::new(ann())),
+            ])
+            .unwrap()
+        };
+        let (holds, over) = (with(at.0 + 60_000), with(at.0 - 1));
+        for _ in 0..2 {
+            let found = now.check_session(&old_ticket.ticket, &holds).unwrap();
+            assert!(found.former);
+        }
+        let refused = now.check_session(&old_ticket.ticket, &over).unwrap_err();
+        assert!(matches!(refused, TicketError::Verify(_)), "{refused:?}");
+        let api = then.for_api(&ann().name, at, LIFETIME).unwrap();
+        let refused = now.check_api(&api.ticket.0, &holds).unwrap_err();
+        assert_eq!(refused, TicketError::FormerKey);
+        // Of a key that this server does not know yet.
+        let (newer, _) = keys();
+        let later = at.after(Duration::from_secs(1));
+        let issued = tickets(&newer)
+            .for_token(&ann().name, &token, later, LIFETIME)
+            .unwrap();
+        let refused = now.check_session(&issued.ticket, &holds).unwrap_err();
+        assert_eq!(refused, TicketError::Behind);
+    }
+
+    #[test]
     fn a_verified_ticket_expires() {
         let (private, public) = keys();
         let tickets = tickets(&private);
@@ -467,8 +585,10 @@ mod tests {
             exp: issued.expires.0 / 1000,
         };
         // As if it had been verified while it held.
-        tickets
-            .verified()
+        let verified = &tickets.verified;
+        verified
+            .lock()
+            .unwrap()
             .put(&public, &issued.ticket.0, Arc::new(claims));
         let refused = tickets.check_api(&issued.ticket.0, &directory);
         assert!(matches!(refused, Err(TicketError::Verify(_))));
@@ -495,7 +615,7 @@ mod tests {
                 Err(TicketError::Verify(_))
             ));
         }
-        assert!(tickets.verified().newer.is_empty());
+        assert!(tickets.verified.lock().unwrap().newer.is_empty());
     }
 
     #[test]

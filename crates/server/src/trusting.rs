@@ -5,10 +5,12 @@ use crate::identity::Identity;
 use crate::node::Node;
 use crate::peers::Sight;
 use arc_swap::ArcSwap;
+use model::SealMark;
 use peer::files::WriteError;
 use peer::granted::Granted;
 use peer::hello::Endpoint;
 use peer::identity::CertificateRole;
+use peer::seal::SealKey;
 use peer::secret::Secret;
 use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError, supported_suites};
 use peer::trust_store::{Trust, TrustStore};
@@ -96,6 +98,19 @@ impl Node {
         self.change_trust(move |store, trust| {
             trust.secrets.adopt(secret);
             store.save_secrets(&trust.secrets)
+        })
+        .await
+    }
+
+    /// Has another seal key; of those that are not needed any more, a few are kept.
+    pub(crate) async fn take_seal_key(
+        &self,
+        key: SealKey,
+        needed: Vec<SealMark>,
+    ) -> Result<(), TakingError> {
+        self.change_trust(move |store, trust| {
+            trust.seals.add(key, &needed);
+            store.save_seal_keys(&trust.seals)
         })
         .await
     }

@@ -37,6 +37,7 @@ fn user(name: UserName, role: Role) -> User {
         version_number: 0,
         api_tokens: Vec::new(),
         lock: None,
+        origin: model::Origin::Directory,
     }
 }
 
@@ -116,6 +117,7 @@ fn group(members: &[(u8, Standing)]) -> model::record::Group {
         last_user_change: 0,
         secret: model::trust::GroupSecret::default(),
         succession: Default::default(),
+        seal: Default::default(),
     }
 }
 

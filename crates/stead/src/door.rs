@@ -5,7 +5,7 @@
 
 use crate::cli::{Context, Place};
 use crate::errors::{Exit, Failure, chain};
-use client::api::EventStream;
+use client::api::{Download, EventStream};
 use client::{Api, ApiError, Call, Fingerprint, Logins, Reply, Target};
 use hyper::Method as HttpMethod;
 use serde::Serialize;
@@ -176,6 +176,26 @@ impl Door {
     async fn ask(&self, what: &str, call: Call<'_>) -> Result<Reply, Failure> {
         let reply = self.api.call(call).await;
         reply.map_err(|error| unreached(what, &error))
+    }
+
+    /// Asks for something that is taken piece by piece.
+    ///
+    /// # Errors
+    /// `what` failed, why, and what would help.
+    pub(crate) async fn download(
+        &self,
+        what: &str,
+        path: &str,
+        body: serde_json::Value,
+    ) -> Result<Download, Failure> {
+        let call = Call {
+            method: HttpMethod::POST,
+            path,
+            body: Some(body),
+            headers: Vec::new(),
+        };
+        let begun = self.api.download(&call).await;
+        begun.map_err(|error| unreached(what, &error))
     }
 
     /// Follows the journal.

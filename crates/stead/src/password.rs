@@ -65,11 +65,7 @@ pub(crate) fn read_file(file: &Path, whose: &str) -> Result<Hidden, Failure> {
     } else {
         std::fs::File::open(file).and_then(|opened| opened.take(LIMIT + 2).read_to_end(&mut bytes))
     };
-    let shown = if file == Path::new("-") {
-        "stdin".to_owned()
-    } else {
-        file.display().to_string()
-    };
+    let shown = shown(file);
     read.map_err(|error| Failure::failed(not_read(whose), format!("{shown}: {error}")))?;
     let line = bytes
         .split(|byte| *byte == b'\n')
@@ -91,6 +87,68 @@ pub(crate) fn read_file(file: &Path, whose: &str) -> Result<Hidden, Failure> {
         ));
     }
     Ok(Hidden(text.to_owned()))
+}
+
+/// A passphrase that is typed without being shown.
+///
+/// # Errors
+/// There is no terminal, or nothing was typed.
+pub(crate) fn typed(of: &str, prompt: &str) -> Result<Hidden, Failure> {
+    if !std::io::stdin().is_terminal() {
+        let what = format!("the passphrase of {of} was not read");
+        let failure = Failure::usage(what, "there is no terminal to ask on");
+        return Err(failure.remedy(
+            "give --passphrase-file FILE, or `--passphrase-file -` to read it from stdin",
+        ));
+    }
+    Ok(Hidden(ask(of, prompt)?.to_string()))
+}
+
+/// All that a file holds, at most `limit` bytes and at least one; `-` is stdin.
+///
+/// # Errors
+/// In words: the file cannot be read, is empty, or holds more.
+pub(crate) fn read_bytes(file: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, String> {
+    let shown = shown(file);
+    // Made as long as it may be, so that no copy is left behind by growing.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+    let most = limit as u64 + 1;
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|opened| opened.take(most).read_to_end(&mut bytes))
+    };
+    match read {
+        Err(error) => Err(format!("{shown}: {error}")),
+        Ok(0) => Err(format!("{shown} is empty")),
+        Ok(length) if length > limit => Err(format!("{shown} has more than {limit} bytes")),
+        Ok(_) => Ok(bytes),
+    }
+}
+
+/// A value that is typed twice without being shown.
+///
+/// # Errors
+/// There is no terminal, nothing was typed, or the two differ.
+pub(crate) fn new_value(of: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let what = format!("the value of {of} was not read");
+    if !std::io::stdin().is_terminal() {
+        let failure = Failure::usage(what, "there is no terminal to ask on");
+        return Err(failure.remedy("give --file FILE, or `--file -` to read it from stdin"));
+    }
+    let first = ask(of, &format!("Value of {of}: "))?;
+    let second = ask(of, "The same again: ")?;
+    match *first == *second {
+        true => Ok(Zeroizing::new(first.as_bytes().to_vec())),
+        false => Err(Failure::failed(what, "the two are not the same")),
+    }
+}
+
+fn shown(file: &Path) -> String {
+    match file == Path::new("-") {
+        true => "stdin".to_owned(),
+        false => file.display().to_string(),
+    }
 }
 
 fn not_read(whose: &str) -> String {

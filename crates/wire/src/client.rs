@@ -9,6 +9,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::SocketAddr;
 
 /// ALPN of the client's protocol.
 pub const ALPN: &[u8] = b"stead-client/1";
@@ -204,6 +205,17 @@ pub struct Opened {
     pub expires: UnixMillis,
     /// All servers of the group and where this client reaches them, the host first.
     pub servers: Vec<ServerAddress>,
+    /// What profiles and preferences say to the client.
+    pub said: Said,
+}
+
+/// What profiles and preferences say to a client.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Where it listens for viewers when its user did not say; on its own machine.
+    pub listen: Option<SocketAddr>,
+    /// What its user is told.
+    pub notice: Option<String>,
 }
 
 /// Where a client reaches a server.
@@ -234,6 +246,8 @@ pub struct SessionNews {
     pub reason: Option<EndReason>,
     /// What its client is asked to do, because its host is being drained.
     pub leave: Option<Leave>,
+    /// Whether the client should get itself another ticket now: the one that it showed is of a key that is replaced.
+    pub renew: bool,
 }
 
 /// A session is to go on elsewhere; until it is moved its user chooses the moment.

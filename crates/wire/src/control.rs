@@ -2,8 +2,8 @@
 
 use model::{
     AppName, Applied, Author, AuthorityMark, ChangeId, ChangeName, Command, FormationId,
-    FormationRef, Reason, Record, SecretMark, ServerId, SessionId, Side, Token, UnixMillis,
-    UserName,
+    FormationRef, Reason, Record, SealMark, SecretMark, ServerId, SessionId, Side, Token,
+    UnixMillis, UserName,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -301,6 +301,8 @@ pub struct Report {
     pub supported_suites: Vec<String>,
     /// Those that it speaks now.
     pub suites: Vec<String>,
+    /// The seal keys that it has.
+    pub seals: Vec<SealMark>,
 }
 
 /// A client or a program, and the authority that it knows the group by.

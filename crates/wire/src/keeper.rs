@@ -6,7 +6,8 @@
 //! [`Notice`]s the other.
 
 use crate::client::{ClientId, StreamSecret};
-use model::{Application, EndReason, SessionId, StreamId, Token, UnixMillis, UserName};
+use crate::credentials::SecretBytes;
+use model::{Application, EndReason, SecretName, SessionId, StreamId, Token, UnixMillis, UserName};
 use serde::{Deserialize, Serialize};
 
 /// The protocol that this version speaks.
@@ -48,6 +49,16 @@ pub struct Spec {
     pub dead_after_ms: u64,
     /// How long a stream is kept without a client, in milliseconds.
     pub retain_ms: u64,
+}
+
+/// The values of the secrets that a session's application is given: what the keeper's standard input holds when it starts, encoded as any
+/// message but without a frame. Never on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handed(pub Vec<(SecretName, SecretBytes)>);
+
+impl Handed {
+    /// The most bytes of it, encoded.
+    pub const LIMIT: u64 = 1024 * 1024;
 }
 
 /// What a keeper leaves in [`ENDED`] when the session is over, as JSON.

@@ -9,7 +9,7 @@ use crate::tidy::edges::Floors;
 pub(crate) const CLIPPY: &str = "xtask/pure.clippy.toml";
 
 /// Libraries that compute and do nothing else, as they are used here.
-const PURE_LIBRARIES: [&str; 11] = [
+const PURE_LIBRARIES: [&str; 12] = [
     "bytes",
     "crc32fast",
     "data-encoding",
@@ -21,6 +21,7 @@ const PURE_LIBRARIES: [&str; 11] = [
     "serde",
     "serde_json",
     "thiserror",
+    "zeroize",
 ];
 
 /// Checks every crate that the table calls pure.

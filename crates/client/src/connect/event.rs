@@ -83,6 +83,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// What the group's administrators say to whoever logs in.
+    Notice {
+        /// What they say.
+        text: String,
+    },
 }
 
 #[cfg(test)]
@@ -162,6 +167,10 @@ mod tests {
             text(&Event::TakenOver { session }),
             r#"{"event":"taken-over","session":"00aa"}"#
         );
+        let notice = Event::Notice {
+            text: "hello".to_owned(),
+        };
+        assert_eq!(text(&notice), r#"{"event":"notice","text":"hello"}"#);
         let ended = Event::Ended {
             reason: "done".to_owned(),
         };

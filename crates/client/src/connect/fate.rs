@@ -90,6 +90,7 @@ mod tests {
             host_heard: true,
             reason,
             leave: None,
+            renew: false,
         }
     }
 

@@ -176,7 +176,10 @@ impl Shared {
             ticket: self.ticket(),
         };
         match conversation.ask(&request, limit).await? {
-            Answer::State(news) if news.session == standing.session => Ok(news),
+            Answer::State(news) if news.session == standing.session => {
+                self.hear_of_ticket(news.renew);
+                Ok(news)
+            }
             _ => Err(AskError::Unexpected),
         }
     }

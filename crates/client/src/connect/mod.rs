@@ -126,10 +126,22 @@ impl Connect {
             local,
             patience,
         } = self;
-        let doors = Doors::open(&local).await?;
+        // Where nobody said where, the group may.
+        let doors = match &local {
+            Local::Usual => None,
+            said => Some(Doors::open(said).await?),
+        };
         let (shared, signals) = Shared::new(Trust::new(ca), token, app, servers);
         let patience = Patience::of_user(patience);
         let opened = open(&shared, credential, patience, Shared::anybody).await?;
+        let doors = match doors {
+            Some(doors) => doors,
+            None => Doors::open(&Local::usual(opened.said.listen)).await?,
+        };
+        if let Some(text) = opened.said.notice.clone() {
+            // Whoever does not listen any more is not to be told.
+            let _ = events.send(Event::Notice { text });
+        }
         let engine = Engine::new(shared, signals, events, doors, &opened);
         if local != Local::Stdio {
             return engine.run(None).await;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::{AppName, ServerId, SessionId, Token};
 use rand::RngExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use wire::client::{
     Answer, ClientId, Hidden, Leave, Opened, Refused, Request, ServerAddress, SessionNews,
@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) client: ClientId,
     servers: Mutex<Servers>,
     ticket: watch::Sender<Ticket>,
+    /// A server said that the ticket should be renewed now.
+    renew: Notify,
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) signals: mpsc::UnboundedSender<Signal>,
     /// How often all paths to the host were tried in vain.
@@ -72,6 +74,15 @@ pub(crate) struct Shared {
     host_met: AtomicU64,
     /// The server that was asked last does not hear the host itself.
     host_unheard: AtomicBool,
+}
+
+/// Who is asked for news of a session first.
+#[derive(Debug, Clone, Copy)]
+enum Who {
+    /// Its host: it said that there is something to ask for, and the others may not have heard of that.
+    Host,
+    /// Anybody else: the host may be lost.
+    Others,
 }
 
 /// While a server says that it does not hear the host, one round in so many tries every path, as the first two do, and the others the
@@ -105,6 +116,7 @@ impl Shared {
             client: ClientId(rand::rng().random()),
             servers: Mutex::new(Servers::new(servers)),
             ticket: watch::Sender::new(ticket),
+            renew: Notify::new(),
             standing: watch::Sender::new(standing),
             signals,
             in_vain: AtomicU64::new(0),
@@ -182,31 +194,60 @@ impl Shared {
         });
     }
 
-    /// Renews the ticket at half its life, and learns which servers there are, for ever.
+    /// A server says whether the ticket that it was shown should be renewed now.
+    pub(crate) fn hear_of_ticket(&self, renew: bool) {
+        if renew {
+            self.renew.notify_one();
+        }
+    }
+
+    /// Renews the ticket at half its life or when a server asks for it, and learns which servers there are, for ever.
     pub(crate) async fn keep_fresh(&self) {
         let mut tickets = self.ticket.subscribe();
         let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
         loop {
             let ticket = tickets.borrow_and_update().clone();
             let due = ticket.received + ticket.lifetime / 2;
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
+            let is_asked_for = tokio::select! {
+                () = tokio::time::sleep_until(due) => false,
+                () = self.renew.notified() => true,
                 // The sender is a part of `self`: this is never an error.
                 _ = tickets.changed() => continue,
-            }
-            if let Err(error) = self.renew(ticket.ticket).await {
-                tracing::debug!(%error, "the ticket was not renewed yet");
-                let wait = backoff.wait(&mut rand::rng());
-                tokio::time::sleep(wait).await;
-            } else {
-                backoff.reset();
+            };
+            let renewed = match is_asked_for {
+                true => self.renew_as_asked(ticket.ticket).await,
+                false => self.renew(ticket.ticket, self.anybody()).await,
+            };
+            match renewed {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    tracing::debug!(%error, "the ticket was not renewed yet");
+                    if is_asked_for {
+                        self.renew.notify_one();
+                    }
+                    let wait = backoff.wait(&mut rand::rng());
+                    tokio::time::sleep(wait).await;
+                }
             }
         }
     }
 
-    async fn renew(&self, ticket: Hidden) -> Result<(), AskError> {
+    /// Renews the ticket where a server said that it is signed with a key of before, at the host first, which heard of the other key;
+    /// a server that did not, or that has left the group, signs with the same one again.
+    async fn renew_as_asked(&self, ticket: Hidden) -> Result<(), AskError> {
+        let standing = *self.standing.borrow();
+        self.renew(ticket, self.paths_to(standing.host)).await?;
+        match self.news(&mut None, standing, Who::Host).await {
+            Ok(news) if news.renew => Err(AskError::Unexpected),
+            Err(error @ AskError::Refused(Refused::Ticket)) => Err(error),
+            // What nobody can be asked now is heard when somebody can.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn renew(&self, ticket: Hidden, candidates: Vec<Candidate>) -> Result<(), AskError> {
         let request = Request::Renew { ticket };
-        let mut dialing = Dialing::new(self.anybody(), &self.trust);
+        let mut dialing = Dialing::new(candidates, &self.trust);
         let mut last = AskError::Unexpected;
         while let Some(mut conversation) = dialing.next().await {
             match conversation.ask(&request, QUESTION_LIMIT).await {
@@ -275,7 +316,7 @@ impl Shared {
         };
         loop {
             let asking = Instant::now();
-            let news = self.news(&mut conversation, standing).await;
+            let news = self.news(&mut conversation, standing, Who::Others).await;
             let answered_after = asking.elapsed();
             let mut told = None;
             match news {
@@ -311,7 +352,7 @@ impl Shared {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         loop {
             let told;
-            match self.news(&mut conversation, standing).await {
+            match self.news(&mut conversation, standing, Who::Host).await {
                 Ok(news) => return news.leave,
                 Err(AskError::Refused(_)) => return None,
                 Err(error) => {
@@ -329,11 +370,16 @@ impl Shared {
         &self,
         kept: &mut Option<Conversation>,
         standing: Standing,
+        who: Who,
     ) -> Result<SessionNews, AskError> {
         let conversation = match kept {
             Some(conversation) => conversation,
             None => {
-                let mut dialing = Dialing::new(self.anybody_but(standing.host), &self.trust);
+                let candidates = match who {
+                    Who::Host => self.paths_to(standing.host),
+                    Who::Others => self.anybody_but(standing.host),
+                };
+                let mut dialing = Dialing::new(candidates, &self.trust);
                 let nobody = |dialing: &Dialing| match dialing.come_back() {
                     Some(after) => AskError::ComeBack {
                         after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),

@@ -20,10 +20,21 @@ use super::stream::BoxedViewer;
 pub enum Local {
     /// By connecting to this address; port 0 for any. Each connection is a stream of its own.
     Listen(SocketAddr),
+    /// By connecting to where profiles and preferences say, or else to a free port of 127.0.0.1.
+    Usual,
     /// There is one: standard input and output.
     Stdio,
     /// By running this program, with `{port}`, `{host}` or `{socket}` in its arguments replaced.
     Program(Vec<String>),
+}
+
+impl Local {
+    /// Where it listens when its user did not say, and what is said of it.
+    pub(crate) fn usual(said: Option<SocketAddr>) -> Self {
+        // Servers say where on this machine, and nothing else is believed.
+        let said = said.filter(|address| address.ip().is_loopback());
+        Self::Listen(said.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()))
+    }
 }
 
 /// Why viewers cannot come.
@@ -80,6 +91,7 @@ impl Doors {
                 listen: "stdio".to_owned(),
                 program: None,
             }),
+            Local::Usual => Box::pin(Self::open(&Local::usual(None))).await,
             Local::Listen(address) => {
                 let (tcp, listen) = listen(*address).await?;
                 Ok(Self {

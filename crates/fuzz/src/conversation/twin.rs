@@ -180,6 +180,7 @@ pub(super) mod answer {
             ticket: Hidden("a ticket".to_owned()),
             expires: UnixMillis(1),
             servers: Vec::new(),
+            said: Default::default(),
         }))
     }
 
@@ -200,6 +201,7 @@ pub(super) mod answer {
             host_heard: false,
             reason: None,
             leave: None,
+            renew: false,
         };
         if_holds(ticket, Answer::State(news))
     }

@@ -5,8 +5,8 @@ use model::{
     ServerId, SessionId, SessionState, Standing, StreamId, UnixMillis,
 };
 use wire::client::{
-    Answer, ClientId, Credential, Hidden, Leave, Opened, Refused, Request, Resume, ServerAddress,
-    SessionNews, StreamSecret,
+    Answer, ClientId, Credential, Hidden, Leave, Opened, Refused, Request, Resume, Said,
+    ServerAddress, SessionNews, StreamSecret,
 };
 use wire::hello::{Hello, HelloAnswer, HelloRefusal, Introduction, Purpose};
 use wire::join::{
@@ -114,6 +114,10 @@ pub(crate) fn client_answer_seeds() -> Vec<Vec<u8>> {
             ticket: hidden("a ticket"),
             expires: UnixMillis(1_700_000_000_000),
             servers: vec![address(), address()],
+            said: Said {
+                listen: Some(([127, 0, 0, 1], 5900).into()),
+                notice: Some("hello".to_owned()),
+            },
         })),
         Answer::Found {
             session: Some((SESSION, SERVER, SessionState::Suspended)),
@@ -134,6 +138,7 @@ pub(crate) fn client_answer_seeds() -> Vec<Vec<u8>> {
                 by: "root".to_owned(),
                 reason: Some("new disks".to_owned()),
             }),
+            renew: true,
         }),
         Answer::Attached {
             stream: StreamId::from_bytes([6; 16]),

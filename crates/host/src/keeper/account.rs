@@ -224,6 +224,11 @@ impl Account {
         Ok(rustix::fs::chown(folder, Some(self.uid), Some(self.gid))?)
     }
 
+    /// Lets it, and nobody else, open what is in memory.
+    pub(crate) fn own_file(&self, file: impl AsFd) -> io::Result<()> {
+        Ok(rustix::fs::fchown(file, Some(self.uid), Some(self.gid))?)
+    }
+
     /// Gives it a terminal, as a login does: its own, and writable for the group of terminals.
     pub(crate) fn own_terminal(&self, terminal: impl AsFd) -> io::Result<()> {
         let group = Group::from_name(TERMINALS).ok().flatten();

@@ -1,6 +1,6 @@
 //! Starting an application's command.
 //!
-//! Always true: no shell sees the command; it leads a process session of its own, in a control group of its own where one can be made,
+//! Always true: no shell sees the command; secrets reach it by descriptors that it alone inherits; it leads a process session of its own, in a control group of its own where one can be made,
 //! and dies with the keeper if somebody kills that; it runs as the account that the application names, or as the keeper's own.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use wire::keeper::{OUTPUT, Spec};
 
 use super::account::{self, Account, AccountError};
+use super::handed::Handed;
 use super::output::Output;
 use super::places::{Places, UnknownPlaceholder};
 use super::processes::Processes;
@@ -97,6 +98,9 @@ pub(crate) enum CommandError {
         /// Why.
         source: io::Error,
     },
+    /// The account could not be given what the command is given in secret.
+    #[error("the secrets could not be given to the account of the command: {0}")]
+    Handed(#[source] io::Error),
     /// No terminal could be made.
     #[error("no terminal could be made: {0}")]
     Terminal(#[source] io::Error),
@@ -126,10 +130,14 @@ pub(crate) fn start(
     let Some((text, on_terminal)) = spec.app.command() else {
         return Ok(None);
     };
+    let handed = places.take_handed();
+    if let Some(account) = account.filter(|account| !account.is_own) {
+        handed.give_to(account).map_err(CommandError::Handed)?;
+    }
     let words = shlex::split(text).ok_or(CommandError::Words)?;
     let words: Vec<String> = words
         .iter()
-        .map(|word| places.fill(word))
+        .map(|word| places.fill_with(word, &handed))
         .collect::<Result<_, _>>()?;
     let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
     let folder = match &spec.app.dir {
@@ -141,7 +149,7 @@ pub(crate) fn start(
     }
     let mut command = Command::new(program);
     command.args(arguments);
-    environment(&mut command, spec, places, on_terminal, account)?;
+    environment(&mut command, spec, (places, &handed), on_terminal, account)?;
     let group = Group::inside_own(&group_name(spec.session)).ok();
     note_group(dir, group.as_ref());
     let keeper_end = if on_terminal {
@@ -156,9 +164,15 @@ pub(crate) fn start(
             .stderr(Stdio::piped());
         None
     };
-    before_it_runs(&mut command, group.as_ref(), on_terminal, &folder, account);
+    before_it_runs(
+        &mut command,
+        group.as_ref(),
+        handed,
+        on_terminal,
+        (&folder, account),
+    );
     let spawned = command.spawn();
-    // Its copies of the terminal would keep the terminal open.
+    // Its copies of the terminal would keep the terminal open, and secrets are the command's alone from now on.
     drop(command);
     if let (Err(_), Some(group)) = (&spawned, &group) {
         group.clear();
@@ -234,7 +248,7 @@ async fn collect(pipe: Option<impl tokio::io::AsyncRead + Unpin>, output: Output
 fn environment(
     command: &mut Command,
     spec: &Spec,
-    places: &Places,
+    (places, handed): (&Places, &Handed),
     on_terminal: bool,
     account: Option<&Account>,
 ) -> Result<(), UnknownPlaceholder> {
@@ -257,7 +271,7 @@ fn environment(
         added.insert(name.to_owned(), value);
     }
     for (name, value) in &spec.app.env {
-        added.insert(name.clone(), places.fill(value)?);
+        added.insert(name.clone(), places.fill_with(value, handed)?);
     }
     command.envs(added);
     Ok(())
@@ -305,9 +319,9 @@ fn note_group(dir: &Path, group: Option<&Group>) {
 fn before_it_runs(
     command: &mut Command,
     group: Option<&Group>,
+    handed: Handed,
     on_terminal: bool,
-    folder: &Path,
-    account: Option<&Account>,
+    (folder, account): (&Path, Option<&Account>),
 ) {
     let procs = group.and_then(|group| fs::OpenOptions::new().write(true).open(group.procs()).ok());
     let descriptors = crate::descriptors::to_give();
@@ -323,6 +337,7 @@ fn before_it_runs(
     };
     let work = move || {
         rustix::process::setsid()?;
+        handed.leave_open()?;
         if let Some(limit) = descriptors {
             rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?;
         }

@@ -1,8 +1,8 @@
 //! The placeholders of an application's command, backends and environment, and what they stand for in one session.
 //!
 //! `{session} {user} {token} {socket} {port} {dir}` are replaced inside of words that were already split, so no value can become a word of
-//! its own. A brace that is not followed by a name and a closing brace is left alone, and so is `${name}`, which a shell may be
-//! meant to see.
+//! its own; what is a placeholder [`model::placeholder`] says. `{secret:NAME}` is a path at which the command, and nobody else, reads the
+//! secret.
 
 use std::fs;
 use std::io;
@@ -10,10 +10,13 @@ use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use model::placeholder::{Piece, pieces};
 use wire::keeper::Spec;
 
 use super::account::Account;
+use super::handed::Handed;
 use crate::socket::PATH_LIMIT;
 
 /// What the placeholders stand for.
@@ -32,12 +35,14 @@ pub(crate) struct Places {
     owner: Option<u32>,
     /// Which of several running backends accepted last, where the session stays with it; beyond their number: none.
     accepted: Option<AtomicUsize>,
+    /// What the command is given in secret, until it runs.
+    handed: Mutex<Handed>,
 }
 
 /// A name in braces that stands for nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{{{name}}} is no placeholder; there are {{session}} {{user}} {{token}} {{socket}} {{port}} {{dir}}"
+    "{{{name}}} stands for nothing here; there are {{session}} {{user}} {{token}} {{socket}} {{port}} {{dir}}, and in a command and its environment {{secret:NAME}}"
 )]
 pub(crate) struct UnknownPlaceholder {
     /// The name.
@@ -65,7 +70,14 @@ impl Places {
             private,
             owner: None,
             accepted: spec.app.is_balanced().then(|| AtomicUsize::new(usize::MAX)),
+            handed: Mutex::default(),
         })
+    }
+
+    /// The same with what the command is given in secret.
+    pub(crate) fn with(mut self, handed: Handed) -> Self {
+        self.handed = Mutex::new(handed);
+        self
     }
 
     /// For a backend that runs already. It has no port of the session's own: port 0 is none.
@@ -80,6 +92,7 @@ impl Places {
             private: None,
             owner: None,
             accepted: None,
+            handed: Mutex::default(),
         }
     }
 
@@ -123,26 +136,35 @@ impl Places {
         self.owner
     }
 
+    /// What the command is given in secret; only the first who asks gets it.
+    pub(crate) fn take_handed(&self) -> Handed {
+        std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Replaces the placeholders of one text.
     pub(crate) fn fill(&self, text: &str) -> Result<String, UnknownPlaceholder> {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, from)) = rest.split_once('{') {
-            filled.push_str(before);
-            let name = from.split_once('}').filter(|(name, _)| is_name(name));
-            match name {
-                Some((name, after)) if !before.ends_with('$') => {
-                    filled.push_str(&self.value(name)?);
-                    rest = after;
+        self.fill_with(text, &Handed::default())
+    }
+
+    /// The same for a command that is given something in secret.
+    pub(crate) fn fill_with(
+        &self,
+        text: &str,
+        handed: &Handed,
+    ) -> Result<String, UnknownPlaceholder> {
+        let filled = pieces(text).into_iter().map(|piece| match piece {
+            Piece::Text(text) => Ok(text.to_owned()),
+            Piece::Name(name) => match model::secret::named(name) {
+                Some(secret) => {
+                    let place = secret.ok().and_then(|secret| handed.place(&secret));
+                    place.ok_or_else(|| UnknownPlaceholder {
+                        name: name.to_owned(),
+                    })
                 }
-                _ => {
-                    filled.push('{');
-                    rest = from;
-                }
-            }
-        }
-        filled.push_str(rest);
-        Ok(filled)
+                None => self.value(name),
+            },
+        });
+        filled.collect()
     }
 
     fn value(&self, name: &str) -> Result<String, UnknownPlaceholder> {
@@ -170,18 +192,6 @@ impl Drop for Places {
             tracing::debug!(folder = %folder.display(), %error, "the folder of the application's socket stays");
         }
     }
-}
-
-/// Lower-case letters, and for kinds of placeholders with an argument a colon and more.
-fn is_name(text: &str) -> bool {
-    let (name, argument) = text.split_once(':').unwrap_or((text, "x"));
-    let letter = |c: char| c.is_ascii_lowercase();
-    !name.is_empty()
-        && name.chars().all(letter)
-        && !argument.is_empty()
-        && argument
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// Where private folders are made: the first that can be used.
@@ -238,6 +248,7 @@ mod tests {
             private: None,
             owner: None,
             accepted: None,
+            handed: Mutex::default(),
         }
     }
 
@@ -249,21 +260,7 @@ mod tests {
 
     #[test]
     fn other_braces_stay() {
-        for text in [
-            "",
-            "{",
-            "}",
-            "{}",
-            "{ user }",
-            "{User}",
-            "${user}",
-            "a{b c}",
-            "{a,b}",
-            "'{\"x\":1}'",
-            "{{",
-            "{:x}",
-            "{user:}",
-        ] {
+        for text in ["", "{", "{ user }", "${user}", "'{\"x\":1}'"] {
             assert_eq!(places().fill(text).unwrap(), text);
         }
         assert_eq!(places().fill("{{user}}").unwrap(), "{ann}");

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 use tunnel::{Config, EpochCounter, Event, Stream};
 use wire::client::{ClientId, StreamSecret};
-use wire::keeper::{FILE_FORMAT, Opening, OpeningAnswer, OpeningRefusal, Spec};
+use wire::keeper::{FILE_FORMAT, Handed, Opening, OpeningAnswer, OpeningRefusal, Spec};
 
 /// No test waits longer for anything.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -82,7 +82,12 @@ impl Place {
 
     /// Starts a keeper of a session.
     pub(crate) async fn launch_spec(&mut self, spec: Spec) -> Launched {
-        let launched = launch(program(), &self.sessions, &spec).await;
+        self.launch_with(spec, Handed::default()).await
+    }
+
+    /// The same for an application that is given something in secret.
+    pub(crate) async fn launch_with(&mut self, spec: Spec, handed: Handed) -> Launched {
+        let launched = launch(program(), &self.sessions, &spec, &handed).await;
         let launched = launched.unwrap_or_else(|error| panic!("no keeper: {error:?}"));
         self.pids.push(launched.status.pid);
         launched

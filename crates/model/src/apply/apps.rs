@@ -2,7 +2,7 @@
 
 use super::{Applying, bounds};
 use crate::application::{Application, Backend, WEIGHT_LIMIT};
-use crate::change::{Kind, Outcome, Refusal};
+use crate::change::{Command, Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::name::{AppName, NAME_LIMIT, UserName};
 use crate::run_as::{ACCOUNT_LIMIT, RunAs};
@@ -19,6 +19,14 @@ const USERS: usize = 1_000;
 const VARIABLES: usize = 256;
 
 impl Applying<'_> {
+    pub(super) fn about_apps(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::PutApp { app, expect } => self.put_app(app, *expect),
+            Command::RemoveApp { name } => self.remove_app(name),
+            other => unreachable!("invariant: only applications come here, not {other:?}"),
+        }
+    }
+
     pub(super) fn put_app(
         &mut self,
         app: &Application,
@@ -36,6 +44,7 @@ impl Applying<'_> {
             bounds::room(Kind::Application, self.directory.apps.len(), bounds::APPS)?;
         }
         check(app)?;
+        self.check_secrets(app)?;
         if app.launch.is_some() {
             self.check_no_gateway(&app.name)?;
         }
@@ -71,6 +80,7 @@ impl Applying<'_> {
             });
         }
         self.directory.apps.remove(name);
+        self.remove_profile_of_app(name);
         self.event(
             EventKind::AppChanged,
             Severity::Info,

@@ -38,8 +38,8 @@ impl Applying<'_> {
 
     /// A server leaves that could open the authority's key.
     pub(super) fn expose_authority(&mut self, by: String) {
-        let at = self.at;
-        self.succession().exposed = Some(Exposed { by, at });
+        let (at, seal) = (self.at, self.directory.group.seal.mark);
+        self.succession().exposed = Some(Exposed { by, at, seal });
     }
 
     fn begin_authority(&mut self, change: &AuthorityChange) -> Result<Outcome, Refusal> {
@@ -59,6 +59,7 @@ impl Applying<'_> {
             reason.as_deref().unwrap_or_default(),
             bounds::REMARK,
         )?;
+        self.sealed_under_one_in_force("the next authority's key", &next.key)?;
         let group = &self.directory.group;
         if next.fingerprint == group.authority.fingerprint {
             return Err(bounds::invalid(

@@ -15,6 +15,10 @@ pub(super) const TOKENS: usize = 2_000_000;
 pub(super) const GATEWAYS: usize = 1_000;
 /// The most certificates for external names.
 pub(super) const CERTIFICATES: usize = 256;
+/// The most profiles.
+pub(super) const PROFILES: usize = 100_000;
+/// The most stored credentials.
+pub(super) const SECRETS: usize = 1_000;
 /// The most applications.
 pub(super) const APPS: usize = 10_000;
 /// The most sessions, the history included.

@@ -35,6 +35,10 @@ impl Applying<'_> {
         let length = wanted.chain.iter().map(Vec::len).sum();
         bounds::size("certificate", length, bounds::DOCUMENT)?;
         bounds::size("key", wanted.key.0.len(), KEY)?;
+        self.sealed_under_one_in_force("key", &wanted.key)?;
+        if wanted.key.0.is_empty() {
+            return Err(bounds::invalid("key", "there is none"));
+        }
         bounds::line("fingerprint", &wanted.fingerprint, NAME_LIMIT)?;
         bounds::line("issuer", &wanted.issuer, bounds::REMARK)?;
         let record = ExternalCertificate {

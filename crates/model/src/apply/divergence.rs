@@ -222,6 +222,9 @@ impl Applying<'_> {
             let before = done.len();
             let mut next = Vec::new();
             for record in waiting {
+                // What was put in place before it may have told something of it.
+                let told = self.directory.diverged_record(id, &record.subject);
+                let record = told.cloned().unwrap_or(record);
                 match self.put_in_place(&record, reason) {
                     Ok(()) => done.push(record),
                     Err(refusal) => {
@@ -256,34 +259,6 @@ impl Applying<'_> {
                 self.set_setting(key, &value, *on)
             }
             (Subject::Setting(key, on), _) => self.unset_setting(key, *on),
-            (Subject::User(_), Some(Content::User(user))) => {
-                let held = self.directory.users.get(&user.name);
-                let version = held.map(|held| held.version_number);
-                self.put_user(&user, version)
-            }
-            (Subject::User(name), _) => self.remove_user(name),
-            (Subject::Application(_), Some(Content::Application(app))) => {
-                let held = self.directory.apps.get(&app.name);
-                let version = held.map(|held| held.version_number);
-                self.put_app(&app, version)
-            }
-            (Subject::Application(name), _) => self.remove_app(name),
-            (Subject::Token(_), Some(Content::Token(token))) => {
-                let held = self.directory.tokens.get(&token.token);
-                let version = held.map(|held| held.version_number);
-                self.put_token(&token, version)
-            }
-            (Subject::Token(token), _) => self.remove_token(token),
-            (Subject::Gateway(_), Some(Content::Gateway(gateway))) => {
-                let held = self.directory.gateways.get(&gateway.name);
-                let version = held.map(|held| held.version_number);
-                self.put_gateway(&gateway, version)
-            }
-            (Subject::Gateway(name), _) => self.remove_gateway(name),
-            (Subject::Certificate(_), Some(Content::Certificate(one))) => {
-                self.put_certificate(&one)
-            }
-            (Subject::Certificate(name), _) => self.remove_certificate(name),
             (Subject::Server(id), Some(Content::Server(server))) => {
                 return self.edit_server(*id, &server);
             }
@@ -296,21 +271,80 @@ impl Applying<'_> {
             }
             (Subject::Backups, Some(Content::Backups(list))) => self.set_backups(&list, reason),
             (Subject::Pause, Some(Content::Pause(pause))) => {
-                self.put_pause(pause);
-                return Ok(());
+                return self.take_pause(pause);
             }
             (Subject::Pause, _) => {
                 self.leave_pause(reason);
                 return Ok(());
             }
-            (subject, _) => {
-                return Err(bounds::invalid(
-                    &subject.to_string(),
-                    "the side that gave way has nothing to put in its place",
-                ));
-            }
+            (_, Some(content)) => self.put_content(&content),
+            (subject, None) => self.remove_content(subject),
         };
         done.map(|_| ())
+    }
+
+    /// Puts a record that has a name in place of the one that there is.
+    fn put_content(&mut self, content: &Content) -> Result<Outcome, Refusal> {
+        let here = &*self.directory;
+        match content {
+            Content::User(user) => {
+                let held = here.users.get(&user.name).map(|held| held.version_number);
+                self.put_user(user, held)
+            }
+            Content::Application(app) => {
+                let held = here.apps.get(&app.name).map(|held| held.version_number);
+                self.put_app(app, held)
+            }
+            Content::Token(token) => {
+                let held = here.tokens.get(&token.token);
+                let held = held.map(|held| held.version_number);
+                self.put_token(token, held)
+            }
+            Content::Gateway(gateway) => {
+                let held = here.gateways.get(&gateway.name);
+                let held = held.map(|held| held.version_number);
+                self.put_gateway(gateway, held)
+            }
+            Content::Secret(secret) => {
+                let held = here.secrets.get(&secret.name);
+                let held = held.map(|held| held.version_number);
+                self.take_secret(secret, held)
+            }
+            Content::Profile(profile) => {
+                let held = here.profiles.get(&profile.audience);
+                let held = held.map(|held| held.version_number);
+                self.put_profile(profile, held)
+            }
+            Content::Preferences(preferences) => {
+                let held = here.preferences.get(&preferences.user);
+                let held = held.map(|held| held.version_number);
+                self.put_preferences(preferences, held)
+            }
+            Content::Certificate(one) => self.put_certificate(one),
+            Content::Removed(_)
+            | Content::Server(_)
+            | Content::Setting(_)
+            | Content::Backups(_)
+            | Content::Pause(_) => Err(bounds::invalid("record", "it is of something else")),
+        }
+    }
+
+    /// Removes a record that has a name, because the side that gave way has none.
+    fn remove_content(&mut self, subject: &Subject) -> Result<Outcome, Refusal> {
+        match subject {
+            Subject::User(name) => self.remove_user(name),
+            Subject::Application(name) => self.remove_app(name),
+            Subject::Token(token) => self.remove_token(token),
+            Subject::Gateway(name) => self.remove_gateway(name),
+            Subject::Secret(name) => self.remove_secret(name),
+            Subject::Profile(audience) => self.remove_profile(audience),
+            Subject::Preferences(user) => self.remove_preferences(user),
+            Subject::Certificate(name) => self.remove_certificate(name),
+            other => Err(bounds::invalid(
+                &other.to_string(),
+                "the side that gave way has nothing to put in its place",
+            )),
+        }
     }
 
     /// Records that are decided on go.

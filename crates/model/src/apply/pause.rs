@@ -21,13 +21,10 @@ impl Applying<'_> {
 
     /// Begins a pause now, in place of the one that there may be.
     fn begin_pause(&mut self, reason: &str, span_ms: u64) -> Result<Outcome, Refusal> {
-        bounds::line("reason", reason, bounds::REMARK)?;
-        if reason.trim().is_empty() {
-            return Err(bounds::invalid("reason", "a pause has one"));
-        }
         let span = Duration::from_millis(span_ms);
-        if !Pause::SPAN_RANGE.contains(&span) {
-            return Err(bounds::invalid("span", "a pause lasts from 1m to 7d"));
+        check(reason, span)?;
+        if span < *Pause::SPAN_RANGE.start() {
+            return Err(too_short_or_long());
         }
         let pause = Pause {
             by: self.author_in_words(),
@@ -39,7 +36,15 @@ impl Applying<'_> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn put_pause(&mut self, pause: Pause) {
+    /// Puts a pause in place that another side of a split had begun, with what is left of it.
+    pub(super) fn take_pause(&mut self, pause: Pause) -> Result<(), Refusal> {
+        check(&pause.reason, pause.until.since(self.at))?;
+        bounds::line("by", &pause.by, bounds::REMARK)?;
+        self.put_pause(pause);
+        Ok(())
+    }
+
+    fn put_pause(&mut self, pause: Pause) {
         let fields = [
             ("by", pause.by.clone()),
             ("reason", pause.reason.clone()),
@@ -94,4 +99,20 @@ impl Applying<'_> {
             _ => self.by().unwrap_or_default(),
         }
     }
+}
+
+/// It has a reason, and is over soon enough.
+fn check(reason: &str, span: Duration) -> Result<(), Refusal> {
+    bounds::line("reason", reason, bounds::REMARK)?;
+    if reason.trim().is_empty() {
+        return Err(bounds::invalid("reason", "a pause has one"));
+    }
+    match span > *Pause::SPAN_RANGE.end() {
+        true => Err(too_short_or_long()),
+        false => Ok(()),
+    }
+}
+
+fn too_short_or_long() -> Refusal {
+    bounds::invalid("span", "a pause lasts from 1m to 7d")
 }

@@ -60,7 +60,18 @@ impl Applying<'_> {
         }
     }
 
-    pub(super) fn admit_server(
+    /// Who is a member.
+    pub(super) fn about_members(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::AdmitServer { server, invitation } => self.admit_server(server, *invitation),
+            Command::RemoveServer { server, reason } => {
+                self.remove_server(*server, reason.as_deref())
+            }
+            other => unreachable!("invariant: only who is a member comes here, not {other:?}"),
+        }
+    }
+
+    fn admit_server(
         &mut self,
         server: &Server,
         invitation: InvitationId,
@@ -208,6 +219,8 @@ impl Applying<'_> {
         self.remember_removed(id);
         self.level_up();
         let mut fields = vec![("sessions_ended", count.to_string())];
+        let exposed = self.expose_secrets(&server);
+        fields.extend((exposed > 0).then(|| ("secrets_to_change", exposed.to_string())));
         fields.extend(reason.map(|reason| ("reason", reason.to_owned())));
         self.event(
             EventKind::ServerRemoved,
@@ -217,6 +230,7 @@ impl Applying<'_> {
         );
         if server.standing.may_lead() {
             self.expose_authority(server.name.to_string());
+            self.expose_seal();
         }
         if self.directory.group.backups.contains(&id) {
             Arc::make_mut(&mut self.directory.group)

@@ -18,6 +18,22 @@ use std::sync::Arc;
 const TOLD_ONE_BY_ONE: usize = 100;
 
 impl Applying<'_> {
+    /// What hosts say of their sessions, and what is said of theirs when they are lost.
+    pub(super) fn of_hosts(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::ObserveSessions { host, observations } => {
+                self.observe_sessions(*host, observations)
+            }
+            Command::RegisterSessions {
+                host,
+                sessions,
+                complete_to,
+            } => self.register_sessions(*host, sessions, *complete_to),
+            Command::OrphanSessions { host, reasons } => self.orphan_sessions(*host, reasons),
+            other => unreachable!("invariant: only what hosts say comes here, not {other:?}"),
+        }
+    }
+
     pub(super) fn create_session(
         &mut self,
         id: SessionId,

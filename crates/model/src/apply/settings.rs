@@ -1,6 +1,7 @@
 //! Changes of settings: one value is read and checked, then the whole set.
 
 use super::Applying;
+use super::secrets::no_secret;
 use crate::change::{Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::id::ServerId;
@@ -26,6 +27,18 @@ impl Applying<'_> {
         self.change_setting(key, on, |settings| settings.unset(key, on))
     }
 
+    /// A secret that a setting begins to name must be there.
+    fn check_bind_secret(&self, settings: &Settings) -> Result<(), Refusal> {
+        let named = settings.bind_secret();
+        if named == self.directory.settings.bind_secret() {
+            return Ok(());
+        }
+        match named.filter(|name| self.directory.secret(name).is_none()) {
+            Some(missing) => Err(no_secret(&missing)),
+            None => Ok(()),
+        }
+    }
+
     fn change_setting(
         &mut self,
         key: &str,
@@ -44,6 +57,7 @@ impl Applying<'_> {
         change(&mut settings)
             .and_then(|_| settings.check())
             .map_err(Refusal::Setting)?;
+        self.check_bind_secret(&settings)?;
         let after = settings.explicit(setting, on).cloned();
         self.directory.settings = settings;
         self.strengthen();

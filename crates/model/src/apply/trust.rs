@@ -14,8 +14,12 @@ impl Applying<'_> {
     pub(super) fn about_trust(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         match command {
             Command::Invite { invitation } => self.invite(invitation),
+            Command::WithdrawInvitation { invitation, reason } => {
+                self.withdraw_invitation(*invitation, reason)
+            }
             Command::ChangeAuthority { change } => self.change_authority(change),
             Command::ChangeSecret { change } => self.change_secret(change),
+            Command::ChangeSeal { change } => self.change_seal(change),
             Command::RevokeCertificates {
                 server,
                 key,
@@ -48,6 +52,7 @@ impl Applying<'_> {
             });
         }
         bounds::size("secret", invitation.secret.0.len(), SECRET)?;
+        self.sealed_under_one_in_force("secret", &invitation.secret)?;
         bounds::line("by", &invitation.by, bounds::REMARK)?;
         if invitation.expires <= self.at {
             return Err(bounds::invalid("expires", "that time has passed already"));
@@ -82,6 +87,20 @@ impl Applying<'_> {
         Ok(Outcome::Done)
     }
 
+    /// One that has expired, or that was withdrawn already, is not there to be withdrawn; one that was used made a member.
+    fn withdraw_invitation(&mut self, id: InvitationId, reason: &str) -> Result<Outcome, Refusal> {
+        bounds::line("reason", reason, bounds::REMARK)?;
+        self.usable_invitation(id)?;
+        self.directory.invitations.remove(&id);
+        self.event(
+            EventKind::InvitationWithdrawn,
+            Severity::Info,
+            id,
+            [("reason", reason)],
+        );
+        Ok(Outcome::Done)
+    }
+
     /// Used and expired invitations are kept for a day after their end, so that who uses one again is told why not.
     fn forget_invitations(&mut self) {
         const KEPT_MS: u64 = 86_400_000;
@@ -102,7 +121,8 @@ impl Applying<'_> {
                 mark,
                 sealed,
                 reason,
-            } => self.begin_secret(*mark, sealed, reason.as_deref()),
+                hurried,
+            } => self.begin_secret(*mark, sealed, reason.as_deref(), *hurried),
             SecretChange::Finish { mark, unconfirmed } => self.finish_secret(*mark, unconfirmed),
         }
     }
@@ -112,8 +132,10 @@ impl Applying<'_> {
         mark: SecretMark,
         sealed: &Sealed,
         reason: Option<&str>,
+        hurried: bool,
     ) -> Result<Outcome, Refusal> {
         bounds::size("secret", sealed.0.len(), SECRET)?;
+        self.sealed_under_one_in_force("secret", sealed)?;
         bounds::line("reason", reason.unwrap_or_default(), bounds::REMARK)?;
         if self.directory.group.secret.mark == mark {
             return Err(bounds::invalid("secret", "it is in force already"));
@@ -123,6 +145,7 @@ impl Applying<'_> {
             sealed: sealed.clone(),
             since: self.at,
             rotating: true,
+            hurried,
         };
         let reason = reason.map(|reason| ("reason", reason.to_owned()));
         let fields = [("phase", "begun".to_owned()), ("secret", mark.to_string())];

@@ -1,6 +1,7 @@
 //! Changes of accounts. There is always an administrator who can log in.
 
 use super::{Applying, bounds};
+use crate::authentication::Origin;
 use crate::change::{Command, Kind, Outcome, Refusal};
 use crate::event::{EventKind, Severity};
 use crate::name::UserName;
@@ -67,18 +68,18 @@ impl Applying<'_> {
             password_set,
             version_number: self.number,
             lock: old.as_ref().and_then(|old| old.lock),
+            origin: old.as_ref().map_or(user.origin, |old| old.origin),
             ..user.clone()
         };
         let what = if old.is_none() { "added" } else { "changed" };
+        let mut fields = vec![("change", what.to_owned())];
+        if old.is_none() && record.origin != Origin::Directory {
+            fields.push(("origin", record.origin.as_str().to_owned()));
+        }
         self.directory
             .users
             .insert(record.name.clone(), Arc::new(record));
-        self.event(
-            EventKind::UserChanged,
-            Severity::Info,
-            &user.name,
-            [("change", what.to_owned())],
-        );
+        self.event(EventKind::UserChanged, Severity::Info, &user.name, fields);
         Ok(Outcome::Done)
     }
 
@@ -92,6 +93,7 @@ impl Applying<'_> {
         self.keep_an_administrator(name)?;
         self.directory.users.remove(name);
         self.remove_tokens_of(name);
+        self.remove_documents_of(name);
         self.event(
             EventKind::UserChanged,
             Severity::Info,
@@ -185,6 +187,7 @@ impl Applying<'_> {
     }
 }
 
+/// Whoever is checked elsewhere does not count: what is elsewhere may be out of reach.
 fn administers(user: &User) -> bool {
-    user.role == Role::Admin && !user.disabled
+    user.role == Role::Admin && !user.disabled && user.has_password()
 }

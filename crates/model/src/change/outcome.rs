@@ -35,7 +35,7 @@ pub enum Outcome {
         done: u32,
         /// How many are left.
         left: u32,
-        /// Those that could not be applied and why, the first [`Command::REFUSED_LIMIT`](super::Command::REFUSED_LIMIT) of them.
+        /// Those that could not be applied and why, the first [`REFUSED_LIMIT`](super::Command::REFUSED_LIMIT) of them.
         refused: Vec<(Subject, Refusal)>,
     },
 }

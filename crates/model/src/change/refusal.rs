@@ -3,7 +3,7 @@
 //! Answers are remembered with their refusals: entries are only ever added, at the end.
 
 use crate::id::ServerId;
-use crate::name::{AppName, ServerName, Token, UserName};
+use crate::name::{AppName, SecretName, ServerName, Token, UserName};
 use crate::settings::SettingError;
 use serde::{Deserialize, Serialize};
 
@@ -207,6 +207,22 @@ pub enum Refusal {
         /// How many.
         sessions: u64,
     },
+    /// Applications are given it.
+    #[error("secret {secret:?} is given to {apps}: change them first")]
+    SecretInUse {
+        /// Which.
+        secret: SecretName,
+        /// The applications, by name.
+        apps: String,
+    },
+    /// A setting names it.
+    #[error("secret {secret:?} is named by {key}: change or unset that first")]
+    SecretInSetting {
+        /// Which.
+        secret: SecretName,
+        /// The setting.
+        key: String,
+    },
 }
 
 /// Kinds of records, for messages.
@@ -236,6 +252,12 @@ pub enum Kind {
     ApiToken,
     /// An operator's certificate.
     Certificate,
+    /// A stored credential.
+    Secret,
+    /// A profile.
+    Profile,
+    /// A user's preferences.
+    Preferences,
 }
 
 impl std::fmt::Display for Kind {
@@ -253,6 +275,9 @@ impl std::fmt::Display for Kind {
             Self::Gateway => "gateway",
             Self::ApiToken => "API token",
             Self::Certificate => "certificate",
+            Self::Secret => "secret",
+            Self::Profile => "profile",
+            Self::Preferences => "preferences",
         })
     }
 }

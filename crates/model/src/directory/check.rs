@@ -2,6 +2,7 @@
 
 use super::Directory;
 use super::index::mark;
+use crate::profile::Audience;
 use crate::server::Standing;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,8 @@ impl Directory {
         self.check_tokens(&mut found);
         self.check_gateways(&mut found);
         self.check_certificates(&mut found);
+        self.check_secrets(&mut found);
+        self.check_profiles(&mut found);
         found
     }
 
@@ -171,6 +174,39 @@ impl Directory {
             let app = self.apps.get(&gateway.app);
             if app.is_none_or(|app| app.launch.is_some()) {
                 found.push(format!("gateway {name} leads nowhere"));
+            }
+        }
+    }
+
+    fn check_secrets(&self, found: &mut Vec<String>) {
+        for (name, secret) in &self.secrets {
+            if *name != secret.name {
+                found.push(format!("secret {} is kept under {name}", secret.name));
+            }
+        }
+        for app in self.apps.values() {
+            let given = app.secrets().unwrap_or_default();
+            let missing = given.iter().find(|name| !self.secrets.contains_key(*name));
+            found.extend(
+                missing.map(|name| format!("{} is given {name}, which is not there", app.name)),
+            );
+        }
+    }
+
+    fn check_profiles(&self, found: &mut Vec<String>) {
+        for (audience, profile) in &self.profiles {
+            let there = match audience {
+                Audience::App(name) => self.apps.contains_key(name),
+                Audience::User(name) => self.users.contains_key(name),
+                Audience::Group | Audience::Token(_) => true,
+            };
+            if *audience != profile.audience || !there {
+                found.push(format!("profile {audience} is of {}", profile.audience));
+            }
+        }
+        for (user, preferences) in &self.preferences {
+            if *user != preferences.user || !self.users.contains_key(user) {
+                found.push(format!("{user} has preferences of {}", preferences.user));
             }
         }
     }

@@ -76,6 +76,13 @@ impl Directory {
                     .values()
                     .map(|r| Record::Certificate(r.clone())),
             )
+            .chain(self.secrets.values().map(|r| Record::Secret(r.clone())))
+            .chain(self.profiles.values().map(|r| Record::Profile(r.clone())))
+            .chain(
+                self.preferences
+                    .values()
+                    .map(|r| Record::Preferences(r.clone())),
+            )
     }
 
     /// About how many records it consists of: what taking it apart costs. Settings, which are few, are not counted.
@@ -95,6 +102,9 @@ impl Directory {
             + self.gateways.len()
             + self.audit.len()
             + self.certificates.len()
+            + self.secrets.len()
+            + self.profiles.len()
+            + self.preferences.len()
     }
 
     /// Puts a directory together from its records, in any order, with its indexes.
@@ -163,6 +173,15 @@ impl Directory {
             }
             Record::Certificate(record) => {
                 self.certificates.insert(record.name.clone(), record);
+            }
+            Record::Secret(record) => {
+                self.secrets.insert(record.name.clone(), record);
+            }
+            Record::Profile(record) => {
+                self.profiles.insert(record.audience.clone(), record);
+            }
+            Record::Preferences(record) => {
+                self.preferences.insert(record.user.clone(), record);
             }
         }
         Ok(())

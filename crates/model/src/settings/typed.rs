@@ -180,6 +180,11 @@ impl Settings {
         self.duration("trust.client-overlap", None)
     }
 
+    /// `trust.ticket-overlap`; none where tickets of a key that is replaced do not hold.
+    pub fn ticket_overlap(&self) -> Duration {
+        self.duration("trust.ticket-overlap", None)
+    }
+
     /// `trust.cipher-suites`: at least one.
     pub fn cipher_suites(&self) -> &[String] {
         match self.known("trust.cipher-suites", None) {
@@ -228,7 +233,11 @@ mod tests {
 
     #[test]
     fn every_setting_has_an_accessor_and_every_accessor_its_setting() {
-        let sources = concat!(include_str!("typed.rs"), include_str!("choices.rs"));
+        let sources = concat!(
+            include_str!("typed.rs"),
+            include_str!("choices.rs"),
+            include_str!("authentication.rs")
+        );
         for setting in CATALOGUE {
             let quoted = format!("\"{}\"", setting.key);
             assert!(sources.contains(&quoted), "nobody asks for {}", setting.key);

@@ -17,6 +17,10 @@ fn masked(content: Option<Content>) -> Option<Content> {
             key: Default::default(),
             ..(*one).clone()
         })),
+        Content::Secret(secret) => Content::Secret(Arc::new(StoredSecret {
+            sealed: Default::default(),
+            ..(*secret).clone()
+        })),
         other => other,
     })
 }
@@ -34,6 +38,9 @@ fn edited(before: &Directory, after: &Directory) -> Vec<Subject> {
         Key::Token(token) => Some(Subject::Token(token)),
         Key::Gateway(name) => Some(Subject::Gateway(name)),
         Key::Certificate(name) => Some(Subject::Certificate(name)),
+        Key::Secret(name) => Some(Subject::Secret(name)),
+        Key::Profile(audience) => Some(Subject::Profile(audience)),
+        Key::Preferences(user) => Some(Subject::Preferences(user)),
         Key::Setting(key, on) => Some(Subject::Setting(key, on)),
         _ => None,
     };

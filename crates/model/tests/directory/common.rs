@@ -77,6 +77,7 @@ pub(crate) fn user(name: &str, role: Role) -> User {
         version_number: 0,
         api_tokens: Vec::new(),
         lock: None,
+        origin: Origin::Directory,
     }
 }
 
@@ -147,6 +148,7 @@ pub(crate) fn founded() -> Directory {
         last_user_change: 0,
         secret: GroupSecret::default(),
         succession: Default::default(),
+        seal: Default::default(),
     };
     Directory::founded(
         group,
@@ -304,6 +306,32 @@ pub(crate) fn put_user(user: User, expect: Option<u64>) -> Command {
     }
 }
 
+pub(crate) fn put_profile(profile: Profile, expect: Option<u64>) -> Command {
+    let profile = Box::new(profile);
+    Command::ChangeProfile {
+        change: ProfileChange::Put { profile, expect },
+    }
+}
+
+pub(crate) fn prefer(preferences: Preferences, expect: Option<u64>) -> Command {
+    let preferences = Box::new(preferences);
+    Command::ChangeProfile {
+        change: ProfileChange::Prefer {
+            preferences,
+            expect,
+        },
+    }
+}
+
+pub(crate) fn put_secret(secret: StoredSecret, expect: Option<u64>) -> Command {
+    Command::ChangeStoredSecret {
+        change: StoredSecretChange::Put {
+            secret: Box::new(secret),
+            expect,
+        },
+    }
+}
+
 pub(crate) fn put_app(app: Application, expect: Option<u64>) -> Command {
     Command::PutApp {
         app: Box::new(app),
@@ -347,5 +375,18 @@ pub(crate) fn registration(session: u8, of: &str, user: &str, app: &str) -> Regi
         created: START,
         client: None,
         last_attached: None,
+    }
+}
+
+/// An operator's certificate whose sealed key begins with this byte.
+pub(crate) fn certificate(name: ExternalName, key: u8) -> ExternalCertificate {
+    ExternalCertificate {
+        name,
+        chain: vec![vec![1]],
+        key: trust::Sealed(vec![key; 60]),
+        fingerprint: "sha256:00".to_owned(),
+        issuer: "CN=Example".to_owned(),
+        expires: START,
+        version_number: 0,
     }
 }

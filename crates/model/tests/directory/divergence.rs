@@ -6,6 +6,7 @@ use model::divergence::{DIVERGENCES, EditedServer, RECORDS};
 use model::server::Offline;
 use model::*;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn formation(number: u8) -> FormationRef {
     FormationRef {
@@ -168,10 +169,7 @@ fn a_side_that_changed_nothing_that_people_edit_has_nothing_to_keep() {
             invitation: Box::new(invitation(
                 20,
                 Standing::Voter,
-                split
-                    .winner
-                    .now()
-                    .after(std::time::Duration::from_secs(900)),
+                split.winner.now().after(Duration::from_secs(900)),
             )),
         },
     ]);
@@ -243,7 +241,7 @@ fn only_what_the_losing_side_changed_and_the_winner_has_not_is_found() {
 #[test]
 fn what_ended_by_itself_is_nobodys_change() {
     let mut split = Split::now();
-    let soon = split.winner.now().after(std::time::Duration::from_secs(90));
+    let soon = split.winner.now().after(Duration::from_secs(90));
     let both = [pause(60_000), offline(NEWYORK, Some(soon))];
     split.winner.all(both.clone());
     split.fork = split.winner.directory.clone();
@@ -363,6 +361,93 @@ fn labels_and_power_are_put_in_place_and_checked() {
     );
     let boston = split.winner.directory.server(BOSTON).unwrap();
     assert_eq!((boston.power, boston.labels.len()), (2_000, 1));
+}
+
+/// What another side reports is held to what people are held to.
+#[test]
+fn what_an_ordinary_change_may_not_say_is_refused() {
+    let mut split = Split::now();
+    let of = |subject: Subject, content| Diverged {
+        formation: formation(2).id,
+        subject,
+        fork: None,
+        loser: Some(content),
+        number: 50,
+    };
+    let pause = |reason: &str, days: u64| Pause {
+        by: "ann".to_owned(),
+        reason: reason.to_owned(),
+        since: START,
+        until: START.after(Duration::from_hours(24 * days)),
+    };
+    let portal = ExternalName::new("portal.example").unwrap();
+    let lost = ExternalCertificate {
+        key: trust::Sealed::default(),
+        ..certificate(portal.clone(), 1)
+    };
+    let lost = Content::Certificate(lost.into());
+    for (pause, why) in [
+        (pause(" ", 2), "reason: a pause has one"),
+        (pause("new disks", 30), "span: a pause lasts from 1m to 7d"),
+    ] {
+        let records = vec![
+            of(Subject::Pause, Content::Pause(pause)),
+            of(Subject::Certificate(portal.clone()), lost.clone()),
+        ];
+        let divergence = Divergence::of(&split.loser.directory, 40, true);
+        split = Split::now();
+        split.winner.all([keep(divergence, records, true)]);
+        let refused = |told: &mut Told, subject| {
+            let outcome = told.tell(apply(&[subject])).outcome;
+            outcome.unwrap_err().to_string()
+        };
+        assert_eq!(refused(&mut split.winner, Subject::Pause), why);
+        let key = refused(&mut split.winner, Subject::Certificate(portal.clone()));
+        assert_eq!(key, "key: there is none");
+    }
+}
+
+/// A value that waits for a decision was in the directory of a server that has left since.
+#[test]
+fn a_secret_that_is_put_in_place_is_still_to_be_changed() {
+    let mut split = Split::now();
+    let secret = |name: &str, exposed| StoredSecret {
+        name: name.parse().unwrap(),
+        description: None,
+        sealed: trust::Sealed(vec![1]),
+        created: START,
+        set: START,
+        by: "ann".to_owned(),
+        exposed,
+        version_number: 3,
+    };
+    let before = secret::Exposed {
+        server: "chicago".to_owned(),
+        at: START,
+    };
+    let of = |secret: StoredSecret| Diverged {
+        formation: formation(2).id,
+        subject: Subject::Secret(secret.name.clone()),
+        fork: None,
+        loser: Some(Content::Secret(secret.into())),
+        number: 50,
+    };
+    let records = vec![of(secret("mail", None)), of(secret("shop", Some(before)))];
+    let divergence = Divergence::of(&split.loser.directory, 40, true);
+    split.winner.all([keep(divergence, records, true)]);
+    split.winner.all([Command::RemoveServer {
+        server: NEWYORK,
+        reason: None,
+    }]);
+    split.winner.all([apply(&[])]);
+    let directory = &split.winner.directory;
+    let exposed = directory.secrets().map(|secret| {
+        let exposed = secret.exposed.as_ref().unwrap();
+        (secret.name.to_string(), exposed.server.clone())
+    });
+    let expected = [("mail", "newyork"), ("shop", "chicago")];
+    let expected = expected.map(|(name, server)| (name.to_owned(), server.to_owned()));
+    assert_eq!(exposed.collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn whoever_edits_an_account_neither_locks_nor_unlocks_it() {
     let edited = User {
         role: Role::Viewer,
         lock: None,
+        origin: Origin::Directory,
         ..before.clone()
     };
     let put = put_user(edited, Some(before.version_number));

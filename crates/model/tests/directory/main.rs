@@ -9,9 +9,12 @@
 mod audit;
 mod common;
 mod divergence;
+mod elsewhere;
 mod locks;
 mod memory;
 mod plain;
+mod profiles;
+mod secrets;
 mod servers;
 mod stories;
 mod twin;

@@ -5,16 +5,21 @@
 pub(crate) use authority::Authorities;
 use model::change::SessionLimit;
 use model::*;
+pub(crate) use seal::Seals;
 use std::collections::BTreeMap;
 
 mod addresses;
 mod authority;
+mod backups;
 mod certificates;
 mod divergence;
 mod gateways;
 mod locks;
 mod moving;
 mod of_group;
+mod profiles;
+mod seal;
+mod secrets;
 mod tokens;
 
 /// What came of a change: the outcome, or the word of the refusal.
@@ -53,6 +58,8 @@ pub(crate) fn word(refusal: &Refusal) -> &'static str {
         Refusal::TokenOfAnother { .. } => "token of another",
         Refusal::TokenUnknown { .. } => "token unknown",
         Refusal::TokenInUse { .. } => "token in use",
+        Refusal::SecretInUse { .. } => "secret in use",
+        Refusal::SecretInSetting { .. } => "secret in setting",
         Refusal::Full { .. } | Refusal::TooLarge { .. } | Refusal::StructureBusy { .. } => "bounds",
     }
 }
@@ -67,12 +74,16 @@ pub(crate) struct Plain {
     /// The mark of the group secret, and whether it rotates.
     pub(crate) secret: (SecretMark, bool),
     pub(crate) authorities: Authorities,
+    pub(crate) seals: Seals,
     pub(crate) mode: ResilienceMode,
     pub(crate) users: Vec<User>,
     pub(crate) apps: Vec<Application>,
     pub(crate) tokens: Vec<RegisteredToken>,
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) certificates: Vec<ExternalCertificate>,
+    pub(crate) secrets: Vec<StoredSecret>,
+    pub(crate) profiles: Vec<Profile>,
+    pub(crate) preferences: Vec<Preferences>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) invitations: Vec<Invitation>,
     pub(crate) settings: BTreeMap<(String, Option<ServerId>), String>,
@@ -83,6 +94,8 @@ pub(crate) struct Plain {
     pub(crate) last_user_change: u64,
     formation: FormationId,
     clock: UnixMillis,
+    /// Who makes the change, in words.
+    author: String,
     answered: Vec<(ChangeId, Answer)>,
 }
 
@@ -100,12 +113,16 @@ impl Plain {
             pause: None,
             secret: Default::default(),
             authorities: Authorities::of(directory),
+            seals: Seals::of(directory),
             mode: directory.group().mode,
             users: directory.users().map(|user| (**user).clone()).collect(),
             apps: Vec::new(),
             tokens: Vec::new(),
             gateways: Vec::new(),
             certificates: Vec::new(),
+            secrets: Vec::new(),
+            profiles: Vec::new(),
+            preferences: Vec::new(),
             sessions: Vec::new(),
             invitations: Vec::new(),
             settings: BTreeMap::new(),
@@ -115,6 +132,7 @@ impl Plain {
             last_user_change: 0,
             formation: directory.group().formation.this.id,
             clock: directory.group().clock,
+            author: String::new(),
             answered: Vec::new(),
         }
     }
@@ -127,6 +145,10 @@ impl Plain {
         }
         let sessions = self.sessions.clone();
         self.refused.clear();
+        self.author = match &change.author {
+            Author::User { name, .. } => name.to_string(),
+            _ => String::new(),
+        };
         let answer = self.carry_out(number, &change.command);
         if answer.is_ok() && self.by_people(&change.command, &sessions, &answer) {
             self.last_user_change = number;
@@ -192,6 +214,13 @@ impl Plain {
             Command::RemoveGateway { name } => self.remove_gateway(name),
             Command::PutCertificate { certificate } => self.put_certificate(number, certificate),
             Command::RemoveCertificate { name } => self.remove_certificate(name),
+            Command::ChangeStoredSecret {
+                change: StoredSecretChange::Put { secret, expect },
+            } => self.put_secret(number, secret, *expect),
+            Command::ChangeStoredSecret {
+                change: StoredSecretChange::Remove { name },
+            } => self.remove_secret(name),
+            Command::ChangeProfile { change } => self.change_profile(number, change),
             Command::BindToken {
                 session,
                 token,
@@ -225,6 +254,7 @@ impl Plain {
                 by,
             } => self.move_on(number, *session, *new, *to, by),
             Command::Invite { invitation } => self.invite(invitation),
+            Command::WithdrawInvitation { invitation, .. } => self.withdraw(*invitation),
             Command::AdmitServer { server, invitation } => self.admit(number, server, *invitation),
             Command::SetVoting { server, voting } => self.set_voting(number, *server, *voting),
             Command::RemoveServer { server, .. } => self.remove_server(number, *server),
@@ -244,6 +274,7 @@ impl Plain {
             Command::TakePrimary { server, .. } => self.take_primary(*server),
             Command::ChangePause { change } => self.change_pause(change),
             Command::ChangeSecret { change } => self.change_secret(change),
+            Command::ChangeSeal { change } => self.change_seal(change),
             Command::ChangeAuthority { change } => self.change_authority(change),
             Command::RevokeCertificates { server, key, .. } => self.revoke(number, *server, *key),
             Command::KeepDivergence {
@@ -272,7 +303,6 @@ impl Plain {
     fn put_user(&mut self, number: u64, user: &User, expect: Option<u64>) -> Answer {
         let old = self.users.iter().find(|old| old.name == user.name).cloned();
         versions(old.as_ref().map(|old| old.version_number), expect)?;
-        let admin = |user: &User| user.role == Role::Admin && !user.disabled;
         let mut next: Vec<User> = self
             .users
             .iter()
@@ -280,12 +310,14 @@ impl Plain {
             .cloned()
             .collect();
         let lock = old.as_ref().and_then(|old| old.lock);
+        let origin = old.as_ref().map_or(user.origin, |old| old.origin);
         let same = old.filter(|old| old.password == user.password);
         let password_set = same.map_or(self.clock, |old| old.password_set);
         next.push(User {
             password_set,
             version_number: number,
             lock,
+            origin,
             ..user.clone()
         });
         if !next.iter().any(admin) {
@@ -302,18 +334,26 @@ impl Plain {
         if !self
             .users
             .iter()
-            .any(|user| user.name != *name && user.role == Role::Admin && !user.disabled)
+            .any(|user| user.name != *name && admin(user))
         {
             return Err("last administrator");
         }
         self.users.retain(|user| user.name != *name);
         self.tokens.retain(|token| token.user != *name);
+        let of_user = |one: &Profile| one.audience == profile::Audience::User(name.clone());
+        self.profiles.retain(|one| !of_user(one));
+        self.preferences.retain(|one| one.user != *name);
         Ok(Outcome::Done)
     }
 
     fn put_app(&mut self, number: u64, app: &Application, expect: Option<u64>) -> Answer {
         let old = self.apps.iter().find(|old| old.name == app.name);
         versions(old.map(|old| old.version_number), expect)?;
+        for name in secrets::given(app) {
+            if !self.secrets.iter().any(|one| one.name.as_str() == name) {
+                return Err("not found");
+            }
+        }
         if app.launch.is_some() && self.gateways.iter().any(|one| one.app == app.name) {
             return Err("invalid");
         }
@@ -340,6 +380,8 @@ impl Plain {
             return Err("in use");
         }
         self.apps.retain(|app| app.name != *name);
+        let of_app = |one: &Profile| one.audience == profile::Audience::App(name.clone());
+        self.profiles.retain(|one| !of_app(one));
         Ok(Outcome::Done)
     }
 
@@ -768,20 +810,6 @@ impl Plain {
             .ok_or("not found")
     }
 
-    fn invite(&mut self, invitation: &Invitation) -> Answer {
-        if self.invitations.iter().any(|one| one.id == invitation.id) {
-            return Err("exists");
-        }
-        if invitation.expires <= self.clock {
-            return Err("invalid");
-        }
-        self.invitations.push(Invitation {
-            made: self.clock,
-            ..invitation.clone()
-        });
-        Ok(Outcome::Done)
-    }
-
     fn admit(&mut self, number: u64, server: &Server, code: InvitationId) -> Answer {
         let clock = self.clock;
         let invitation = self
@@ -870,7 +898,8 @@ impl Plain {
     }
 
     fn remove_server(&mut self, number: u64, id: ServerId) -> Answer {
-        let voting = self.known(id)?.voting;
+        let gone = self.known(id)?.clone();
+        let voting = gone.voting;
         if self.primary == Some(id) {
             return Err("primary");
         }
@@ -893,10 +922,12 @@ impl Plain {
             self.end(number, session, EndReason::HostRemoved);
         }
         self.authorities.exposed |= leads;
+        self.expose_seal(leads);
         self.servers.retain(|server| server.id != id);
         self.backups.retain(|backup| *backup != id);
         self.settings.retain(|(_, on), _| *on != Some(id));
         self.removed.push(id);
+        self.expose(number, &gone);
         Ok(Outcome::Done)
     }
 
@@ -925,56 +956,6 @@ impl Plain {
         }
         Ok(Outcome::Done)
     }
-
-    fn set_backups(&mut self, backups: &[ServerId]) -> Answer {
-        for (place, id) in backups.iter().enumerate() {
-            if self.known(*id)?.standing != Standing::Voter {
-                return Err("unfit");
-            }
-            if backups[..place].contains(id) {
-                return Err("invalid");
-            }
-        }
-        self.backups = backups.to_vec();
-        Ok(Outcome::Done)
-    }
-
-    fn edit_backups(&mut self, edit: BackupEdit) -> Answer {
-        self.known(edit.server())?;
-        let listed = self.backups.contains(&edit.server());
-        let mut next = self.backups.clone();
-        next.retain(|id| *id != edit.server());
-        let place = match edit {
-            BackupEdit::Add { place, .. } if !listed => {
-                place.map_or(next.len(), |place| place as usize)
-            }
-            BackupEdit::Move { place, .. } if listed => place as usize,
-            BackupEdit::Remove { .. } if listed => {
-                self.backups = next;
-                return Ok(Outcome::Done);
-            }
-            _ => return Err("unfit"),
-        };
-        let place = if place > next.len() {
-            next.len()
-        } else {
-            place.max(1) - 1
-        };
-        let last = matches!(edit, BackupEdit::Add { place: None, .. });
-        let place = if last { next.len() } else { place };
-        next.insert(place, edit.server());
-        self.set_backups(&next)
-    }
-
-    fn take_primary(&mut self, id: ServerId) -> Answer {
-        let standing = self.known(id)?.standing;
-        if standing != Standing::Voter || (self.primary != Some(id) && !self.backups.contains(&id))
-        {
-            return Err("unfit");
-        }
-        self.primary = Some(id);
-        Ok(Outcome::Done)
-    }
 }
 
 /// A session of an application that launches nothing runs at once.
@@ -997,4 +978,9 @@ fn versions(found: Option<u64>, expect: Option<u64>) -> Result<(), &'static str>
         (Some(_), None) => Err("exists"),
         (None, Some(_)) => Err("not found"),
     }
+}
+
+/// Somebody who can log in and change everything, whatever is out of reach.
+fn admin(user: &User) -> bool {
+    user.role == Role::Admin && !user.disabled && !user.password.0.is_empty()
 }

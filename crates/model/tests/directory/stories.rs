@@ -121,6 +121,30 @@ fn admit(id: ServerId, name: &str, standing: Standing, code: u8) -> Command {
 }
 
 #[test]
+fn an_invitation_is_taken_back_once_and_not_after_it_was_used() {
+    let mut told = Told::founded();
+    let withdraw = |number: u8| Command::WithdrawInvitation {
+        invitation: invitation_id(number),
+        reason: "detroit did not come".to_owned(),
+    };
+    told.all([
+        invite(1, Standing::Voter, START),
+        invite(2, Standing::Voter, START),
+        admit(NEWYORK, "newyork", Standing::Voter, 1),
+        withdraw(2),
+    ]);
+    let used = told.tell(withdraw(1)).outcome;
+    assert!(
+        matches!(used, Err(Refusal::InvitationUsed { .. })),
+        "{used:?}"
+    );
+    for gone in [withdraw(2), admit(DETROIT, "detroit", Standing::Voter, 2)] {
+        let gone = told.tell(gone).outcome;
+        assert!(matches!(gone, Err(Refusal::NotFound { .. })), "{gone:?}");
+    }
+}
+
+#[test]
 fn joining() {
     let mut story = Transcript::of(Told::founded());
     story.tell("ann invites a voter", invite(1, Standing::Voter, START));

@@ -4,14 +4,20 @@
 //! must survive being taken apart and put together, a second replica must be equal, and the difference of any two of its
 //! states must be what the obvious comparison finds.
 
+mod documents;
+mod seals;
+
 use crate::audit::assert_audited;
 use crate::common::*;
 use crate::plain::{Plain, word};
+use documents::*;
 use model::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use seals::seal_command;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A random change. Versions are not drawn but taken from the directory, else hardly one would fit.
 #[derive(Debug, Clone)]
@@ -47,6 +53,7 @@ const HOSTS: [ServerId; 9] = [
     SEATTLE,
     ServerId::from_bytes([5; 16]),
 ];
+const SECRETS: [&str; 2] = ["key", "pass.word"];
 const APPS: [&str; 3] = ["shell", "desktop", "vnc"];
 const TOKENS: [&str; 3] = ["card.1", "card.2", "pseudo.3"];
 /// Names that clients present: tokens, and what may be an alias of one or a user's own.
@@ -132,12 +139,24 @@ fn any_app() -> impl Strategy<Value = Application> {
         BTreeMap::new(),
         BTreeMap::from([("rack".to_owned(), "a".to_owned())]),
     ]);
-    let launches = select(&[true, true, false][..]);
+    let launches = select(
+        &[
+            Some(""),
+            Some(""),
+            Some(" {secret:key}"),
+            Some(" {secret:pass.word}{secret:key}"),
+            None,
+            None,
+        ][..],
+    );
     (select(&APPS[..]), limits, users, hosts, launches).prop_map(
         |(name, (max_per_user, max_per_server), users, hosts, launches)| {
             let kind = match launches {
-                true => shell(name),
-                false => running(name),
+                Some(given) => Application {
+                    launch: Some(format!("@pty /bin/bash -l{given}")),
+                    ..shell(name)
+                },
+                None => running(name),
             };
             Application {
                 max_per_user,
@@ -159,28 +178,6 @@ fn any_gateway() -> impl Strategy<Value = Gateway> {
         token_from: TokenFrom::Sni,
         version_number: 0,
     })
-}
-
-fn any_certificate() -> impl Strategy<Value = ExternalCertificate> {
-    let name = select(&["www.example", "WWW.example", "portal.example"][..]);
-    let chain = vec(vec(1..3u8, 1..3), 0..2);
-    (name, chain, any::<u8>()).prop_map(|(name, chain, key)| ExternalCertificate {
-        name: ExternalName::new(name).unwrap(),
-        chain,
-        key: trust::Sealed(vec![key; 60]),
-        fingerprint: "sha256:00".to_owned(),
-        issuer: "CN=Example".to_owned(),
-        expires: START,
-        version_number: 0,
-    })
-}
-
-fn certificate_command() -> impl Strategy<Value = Command> {
-    let put = any_certificate().prop_map(|one| Command::PutCertificate {
-        certificate: Box::new(one),
-    });
-    let remove = any_certificate().prop_map(|one| Command::RemoveCertificate { name: one.name });
-    prop_oneof![2 => put, 1 => remove]
 }
 
 fn any_setting() -> impl Strategy<Value = Command> {
@@ -290,8 +287,9 @@ fn secret_command() -> impl Strategy<Value = Command> {
         match begin {
             true => SecretChange::Begin {
                 mark,
-                sealed: trust::Sealed(vec![number; 60]),
+                sealed: seals::sealed(number, 1),
                 reason: None,
+                hurried: number == 3,
             },
             false => SecretChange::Finish {
                 mark,
@@ -318,7 +316,7 @@ fn authority_command() -> impl Strategy<Value = Command> {
                 next: trust::OtherAuthority {
                     certificate: other(number).into_bytes(),
                     fingerprint: other(number),
-                    key: trust::Sealed(vec![number; 60]),
+                    key: seals::sealed(number, 1),
                     expires: START,
                 },
                 bridge: vec![number],
@@ -404,6 +402,10 @@ fn group_command() -> impl Strategy<Value = Command> {
                 }
             }
         ),
+        (1..6u8).prop_map(|code| Command::WithdrawInvitation {
+            invitation: invitation_id(code),
+            reason: "nobody came".to_owned(),
+        }),
         (any_server(), any::<bool>())
             .prop_map(|(server, voting)| Command::SetVoting { server, voting }),
         any_server().prop_map(|server| Command::RemoveServer {
@@ -464,6 +466,9 @@ fn any_content() -> impl Strategy<Value = (Subject, Content)> {
             (Subject::Application(app.name.clone()), Content::Application(app.into()))
         }),
         3 => any_token().prop_map(|token| (Subject::Token(token.token.clone()), Content::Token(token.into()))),
+        2 => any_profile().prop_map(|one| (Subject::Profile(one.audience.clone()), Content::Profile(one.into()))),
+        2 => any_preferences().prop_map(|one| (Subject::Preferences(one.user.clone()), Content::Preferences(one.into()))),
+        2 => any_secret().prop_map(|one| (Subject::Secret(one.name.clone()), Content::Secret(one.into()))),
         2 => any_gateway().prop_map(|one| (Subject::Gateway(one.name.clone()), Content::Gateway(one.into()))),
         1 => any_certificate().prop_map(|one| (Subject::Certificate(one.name.clone()), Content::Certificate(one.into()))),
         2 => servers.prop_map(|(id, power, label)| {
@@ -476,12 +481,14 @@ fn any_content() -> impl Strategy<Value = (Subject, Content)> {
         }),
         1 => any_server().prop_map(|id| (Subject::Removed(id), Content::Removed(START))),
         1 => vec(any_server(), 0..3).prop_map(|list| (Subject::Backups, Content::Backups(list))),
-        1 => any_time().prop_map(|until| {
+        1 => (any_time(), 0..5u8).prop_map(|(until, kind)| {
+            let reason = if kind == 0 { "" } else { "new disks" };
+            let days = if kind == 1 { 8 } else { 0 };
             let pause = Pause {
                 by: "ann".to_owned(),
-                reason: "new disks".to_owned(),
+                reason: reason.to_owned(),
                 since: START,
-                until,
+                until: until.after(Duration::from_hours(24 * days)),
             };
             (Subject::Pause, Content::Pause(pause))
         }),
@@ -555,6 +562,9 @@ fn any_step() -> impl Strategy<Value = Step> {
             gateway: Box::new(gateway),
             expect: None,
         }),
+        any_secret().prop_map(|secret| put_secret(secret, None)),
+        any_profile().prop_map(|profile| put_profile(profile, None)),
+        any_preferences().prop_map(|preferences| prefer(preferences, None)),
     ];
     let removal = prop_oneof![
         select(&USERS[..]).prop_map(|name| Command::RemoveUser {
@@ -565,6 +575,19 @@ fn any_step() -> impl Strategy<Value = Step> {
         }),
         select(&NAMES[..]).prop_map(|name| Command::RemoveToken { token: token(name) }),
         any_gateway().prop_map(|gateway| Command::RemoveGateway { name: gateway.name }),
+        any_profile().prop_map(|profile| Command::ChangeProfile {
+            change: ProfileChange::Remove {
+                audience: profile.audience
+            },
+        }),
+        any_preferences().prop_map(|preferences| Command::ChangeProfile {
+            change: ProfileChange::Forget {
+                user: preferences.user
+            },
+        }),
+        any_secret().prop_map(|secret| Command::ChangeStoredSecret {
+            change: StoredSecretChange::Remove { name: secret.name },
+        }),
     ];
     let complete = proptest::option::of(0..6u64);
     prop_oneof![
@@ -576,6 +599,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => any_setting().prop_map(|command| Step::Tell(Box::new(command))),
         2 => pause_command().prop_map(|command| Step::Tell(Box::new(command))),
         1 => secret_command().prop_map(|command| Step::Tell(Box::new(command))),
+        1 => seal_command().prop_map(|command| Step::Tell(Box::new(command))),
         2 => authority_command().prop_map(|command| Step::Tell(Box::new(command))),
         1 => revocation().prop_map(|command| Step::Tell(Box::new(command))),
         1 => lock_command().prop_map(|command| Step::Tell(Box::new(command))),
@@ -630,6 +654,27 @@ fn command_of(step: &Step, directory: &Directory) -> Command {
                     expect: expected(found, *which),
                 }
             }
+            Command::ChangeStoredSecret {
+                change: StoredSecretChange::Put { secret, .. },
+            } => {
+                let found = directory.secret(&secret.name);
+                let found = found.map(|one| one.version_number);
+                put_secret(*secret, expected(found, *which))
+            }
+            Command::ChangeProfile {
+                change: ProfileChange::Put { profile, .. },
+            } => {
+                let found = directory.profile(&profile.audience);
+                let found = found.map(|one| one.version_number);
+                put_profile(*profile, expected(found, *which))
+            }
+            Command::ChangeProfile {
+                change: ProfileChange::Prefer { preferences, .. },
+            } => {
+                let found = directory.preferences(&preferences.user);
+                let found = found.map(|one| one.version_number);
+                prefer(*preferences, expected(found, *which))
+            }
             other => other,
         },
         Step::Register(host, found, ago) => Command::RegisterSessions {
@@ -671,6 +716,18 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
         sorted(&plain.certificates, |one| one.name.clone())
     );
     prop_assert_eq!(
+        owned(directory.profiles()),
+        sorted(&plain.profiles, |profile| profile.audience.clone())
+    );
+    prop_assert_eq!(
+        owned(directory.all_preferences()),
+        sorted(&plain.preferences, |one| one.user.clone())
+    );
+    prop_assert_eq!(
+        owned(directory.secrets()),
+        sorted(&plain.secrets, |secret| secret.name.clone())
+    );
+    prop_assert_eq!(
         owned(directory.tokens()),
         sorted(&plain.tokens, |token| token.token.clone())
     );
@@ -693,6 +750,8 @@ fn assert_same(directory: &Directory, plain: &Plain) -> Result<(), TestCaseError
     prop_assert_eq!((secret.mark, secret.rotating), plain.secret);
     let authorities = crate::plain::Authorities::of(directory);
     prop_assert_eq!(&authorities, &plain.authorities);
+    let seals = crate::plain::Seals::of(directory);
+    prop_assert_eq!(&seals, &plain.seals);
     prop_assert_eq!(directory.group().mode, plain.mode);
     prop_assert_eq!(directory.group().last_user_change, plain.last_user_change);
     assert_same_divergences(directory, plain)?;

@@ -4,7 +4,7 @@ mod authorities;
 
 use super::*;
 use crate::dial::{DialError, PeerStream, dial};
-use crate::identity::CertificateRole;
+use crate::identity::{CertificateFacts, CertificateRole};
 use crate::kit::{Group, PATIENCE, Port, Server, StoppedClock, introduction, now, server_id};
 use crate::listener::ListenerLimits;
 use crate::socket::Socket;
@@ -184,6 +184,33 @@ async fn an_expired_certificate_gives_another_one_and_nothing_else() {
     two.outlook.knows(1, Acquaintance::Unknown);
     let error = asks(&one, Purpose::Credentials).await.unwrap_err();
     assert_eq!(error.refusal(), Some(&HelloRefusal::Unknown), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_out_of_date_is_known_where_it_is_shown() {
+    let group = Group::new(1);
+    let two = group.server(2);
+    let mut port = Port::open(&two, ListenerLimits::default()).await;
+    let mut trust = group.trust(server_id(1));
+    let key = |trust: &Trust| CertificateFacts::read(&trust.peer.certificate).unwrap().key;
+    let now_key = key(&trust);
+    let mut shows = async |trust: &Trust, standing| {
+        let one = group.server_with(1, trust, Arc::new(NoRevocations), TlsBasis::default());
+        two.outlook.knows_key(one.id, key(trust), standing);
+        let (_, stream) = dial_for(&one, two.id, &port, Purpose::Credentials)
+            .await
+            .unwrap();
+        let met = port.arrival().await.met;
+        drop(stream);
+        (met.out_of_date, met.known_key)
+    };
+    assert_eq!(shows(&trust, KeyStanding::Newest).await, (false, true));
+    assert_eq!(shows(&trust, KeyStanding::Unknown).await, (false, false));
+    assert_eq!(shows(&trust, KeyStanding::Revoked).await, (true, false));
+    let expired = UnixMillis(now().0 - 91 * 24 * 3_600_000);
+    trust.peer = group.credential_at(server_id(1), CertificateRole::Peer, expired);
+    assert_ne!(key(&trust), now_key);
+    assert_eq!(shows(&trust, KeyStanding::Newest).await, (true, true));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity::CertificateRole;
+use crate::key::PrivateKey;
 use crate::kit::{Group, PATIENCE, StoppedClock, now, server_id};
 use model::UnixMillis;
 use rustls::client::WebPkiServerVerifier;

@@ -51,5 +51,8 @@ pub fn is_edited(record: &Record) -> bool {
             | Record::Application(_)
             | Record::Token(_)
             | Record::Gateway(_)
+            | Record::Secret(_)
+            | Record::Profile(_)
+            | Record::Preferences(_)
     )
 }

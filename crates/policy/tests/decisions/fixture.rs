@@ -174,6 +174,7 @@ pub(crate) fn made() -> Made {
             last_user_change: 0,
             secret: model::trust::GroupSecret::default(),
             succession: Default::default(),
+            seal: Default::default(),
         },
         servers: vec![
             server(BOSTON, Standing::Voter),

@@ -55,6 +55,7 @@ impl World {
             version_number: 0,
             api_tokens: Vec::new(),
             lock: None,
+            origin: model::Origin::Directory,
         };
         let mut app = Application::named(AppName::new("desktop").unwrap());
         app.launch = Some("desk".to_owned());

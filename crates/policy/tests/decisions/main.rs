@@ -6,6 +6,7 @@
     reason = "a test that meets what it did not expect is to fail there"
 )]
 
+mod adding;
 mod addresses;
 mod advice;
 mod campaign;

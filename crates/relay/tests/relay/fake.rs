@@ -64,6 +64,7 @@ impl Sessions for House {
                 ticket: Hidden(TICKET.to_owned()),
                 expires: number_of(request.attempt),
                 servers: Vec::new(),
+                said: Default::default(),
             }))
         })
     }
@@ -88,6 +89,7 @@ impl Sessions for House {
                 host_heard: true,
                 reason: None,
                 leave: None,
+                renew: false,
             }),
             Err(refused) => Answer::Refused(refused),
         }

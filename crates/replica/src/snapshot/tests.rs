@@ -85,6 +85,7 @@ pub(crate) fn directory() -> Directory {
         last_user_change: 0,
         secret: model::trust::GroupSecret::default(),
         succession: Default::default(),
+        seal: Default::default(),
     };
     let admin = model::User {
         name: model::UserName::new("admin").expect("a name"),
@@ -96,6 +97,7 @@ pub(crate) fn directory() -> Directory {
         version_number: 0,
         api_tokens: Vec::new(),
         lock: None,
+        origin: model::Origin::Directory,
     };
     let mut directory = Directory::founded(group, server(), admin.clone());
     for number in 1..200u64 {

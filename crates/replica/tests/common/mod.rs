@@ -47,6 +47,7 @@ fn user(name: UserName, role: UserRole) -> User {
         version_number: 0,
         api_tokens: Vec::new(),
         lock: None,
+        origin: model::Origin::Directory,
     }
 }
 
@@ -114,6 +115,7 @@ pub(crate) fn directory() -> Directory {
         last_user_change: 0,
         secret: model::trust::GroupSecret::default(),
         succession: Default::default(),
+        seal: Default::default(),
     };
     let admin = user(UserName::new("admin").expect("a name"), UserRole::Admin);
     Directory::founded(group, server(1), admin)

@@ -6,7 +6,7 @@ use super::extract::{Body, IfMatch, MaybeBody, Named, tagged};
 use super::problem::Problem;
 use super::retry::edit;
 use super::show;
-use crate::node::Node;
+use crate::node::{Consistency, Node};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -66,6 +66,11 @@ pub(super) async fn add(
     MaybeBody(request): MaybeBody<AppChange>,
 ) -> Result<Response, Problem> {
     let app = changed(Application::named(name.clone()), &request)?;
+    if super::secrets::check(&node.directory(), &app).is_err() {
+        // Others may have been told of it before this server was.
+        node.catch_up(Consistency::Linearizable).await?;
+        super::secrets::check(&node.directory(), &app)?;
+    }
     caller
         .change(
             &node,
@@ -93,6 +98,7 @@ pub(super) async fn change(
         let app = found(directory, &name)?;
         let expect = app.version_number;
         let app = changed(app.clone(), &request)?;
+        super::secrets::check(directory, &app)?;
         Ok((
             expect,
             Command::PutApp {

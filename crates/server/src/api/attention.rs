@@ -132,6 +132,7 @@ fn about_group(
     items.extend(moment.paused().map(paused));
     items.extend(node.formations_waiting().into_iter().map(waits));
     items.extend(moment.directory.divergences().map(|one| diverged(one)));
+    items.extend(secrets_to_change(&moment.directory));
     items.extend(expiry(
         notice(group.authority.expires, None, node.now()),
         group.authority.expires,
@@ -197,6 +198,30 @@ fn diverged(divergence: &Divergence) -> Attention {
         _ => format!("{records} records of formation {number} diverged"),
     };
     warning(what).remedy("look with `stead group divergence list`; apply or discard each")
+}
+
+/// Values that should be set again.
+fn secrets_to_change(directory: &Directory) -> Option<Attention> {
+    /// So many are called by their names.
+    const NAMED: usize = 5;
+    let to_change: Vec<_> = (directory.secrets())
+        .filter(|secret| secret.is_to_change())
+        .map(|secret| secret.name.as_str())
+        .collect();
+    let more = to_change.len().saturating_sub(NAMED);
+    let mut names = to_change.get(..NAMED).unwrap_or(&to_change).join(", ");
+    if more > 0 {
+        names = format!("{names} and {more} more");
+    }
+    let what = match to_change.len() {
+        0 => return None,
+        1 => format!("stored secret {names} is to be changed"),
+        _ => format!("stored secrets are to be changed: {names}"),
+    };
+    Some(
+        warning(what)
+            .remedy("`stead secret list` says why; `stead secret set NAME` sets a new value"),
+    )
 }
 
 fn no_primary(node: &Node, moment: &Moment) -> Attention {

@@ -158,7 +158,7 @@ pub(crate) fn identify(
     Ok(Some(Caller { author, role, key }))
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Ok(None);
     };
@@ -175,7 +175,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };

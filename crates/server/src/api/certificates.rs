@@ -80,11 +80,16 @@ pub(super) async fn put(
     let CertificateUpload { certificate, key } = &upload;
     node.put_certificate(caller.author, name.clone(), certificate, &key.0)
         .await
-        .map_err(|error| match error {
-            PutError::Unfit(error) => Problem::invalid(error.in_full()),
-            PutError::Submit(error) => error.into(),
-        })?;
+        .map_err(unfit)?;
     shown(&node, &name)
+}
+
+/// What stands against a certificate.
+pub(super) fn unfit(error: PutError) -> Problem {
+    match error {
+        PutError::Unfit(error) => Problem::invalid(error.in_full()),
+        PutError::Submit(error) => error.into(),
+    }
 }
 
 /// Takes the operator's certificate for a name out: the group's own is shown again.

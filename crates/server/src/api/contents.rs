@@ -1,6 +1,6 @@
 //! What people edit, as people read it: shown where it diverged, and in the audit log.
 //!
-//! Always true: no hash of a password goes out, and servers are called by their names.
+//! Always true: no hash of a password and no value of a secret goes out, and servers are called by their names.
 
 use super::bodies::{self, rfc3339};
 use super::show;
@@ -22,6 +22,9 @@ pub(super) fn value(directory: &Directory, content: &Content) -> Value {
         Content::Token(token) => json(serde_json::to_value(show::token(token))),
         Content::Gateway(gateway) => json(serde_json::to_value(show::gateway(gateway, None))),
         Content::Certificate(one) => json(serde_json::to_value(show::certificate(one))),
+        Content::Secret(secret) => json(serde_json::to_value(show::secret(directory, secret))),
+        Content::Profile(one) => json(serde_json::to_value(show::profile(one))),
+        Content::Preferences(one) => json(serde_json::to_value(show::preferences(one))),
         Content::Backups(list) => list.iter().map(|id| directory.name_of(*id)).collect(),
         Content::Pause(pause) => json(serde_json::to_value(bodies::Pause::from(pause))),
     }

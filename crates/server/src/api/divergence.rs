@@ -1,6 +1,9 @@
 //! `/v1/group/divergences`: what formations that gave way had changed; shown three ways, applied or discarded by record.
 //!
-//! Always true: no password's hash goes out. A formation is named by its number, its id, or the beginning of its id.
+//! Always true: no password's hash goes out; what is applied passes the checks of the ordinary request too ([`checks`]). A formation is
+//! named by its number, its id, or the beginning of its id.
+
+mod checks;
 
 use super::bodies::{
     self, DivergedRecord, DivergenceDecision, DivergenceRequest, RefusedRecord, rfc3339,
@@ -133,34 +136,78 @@ async fn decide(
         left: divergence.records,
         refused: Vec::new(),
     };
+    let named = |subject: &Subject| name_of(&before, divergence.formation.id, subject);
     let whole = parts.len() == 1;
-    for subjects in parts {
+    let parts = match apply {
+        false => parts.into_iter().map(|part| (part, false)).collect(),
+        true => {
+            let asked = checks::Asked {
+                node,
+                caller,
+                directory: &before,
+                formation: divergence.formation.id,
+                reason: reason.as_deref(),
+                dry_run,
+            };
+            let (fit, against) = checks::sift(&asked, parts).await?;
+            let against = against.into_iter().map(|(subject, problem)| RefusedRecord {
+                name: named(&subject),
+                reason: in_words(problem),
+            });
+            decision.refused.extend(against);
+            fit
+        }
+    };
+    for (subjects, narrowed) in parts {
+        let only = subjects.first().filter(|_| narrowed && subjects.len() == 1);
+        let only = only.map(named);
         let command = command(divergence.formation.id, subjects, reason.clone(), apply);
         let outcome = match &mut trial {
-            Some(trial) => tried(trial, node, caller, command)?,
+            Some(trial) => tried(trial, node, caller, command),
             None => {
                 // Part of a whole must not be answered with what another part came to when it is asked for again.
                 let key = caller.change_id(0).filter(|_| whole);
-                let applied = node.submit(key, caller.author.clone(), command).await?;
-                applied.outcome.map_err(SubmitError::Refused)?
+                made(node, key, caller, command).await
             }
         };
-        if let Outcome::Divergence {
-            done,
-            left,
-            refused,
-        } = outcome
-        {
+        note(&mut decision, outcome, only, named)?;
+    }
+    Ok(Json(decision))
+}
+
+/// Notes what came of a part; `only` is the one record that was left of it.
+fn note(
+    decision: &mut DivergenceDecision,
+    outcome: Result<Outcome, SubmitError>,
+    only: Option<String>,
+    named: impl Fn(&Subject) -> String,
+) -> Result<(), Problem> {
+    match (outcome, only) {
+        // It was not asked for alone: the others are told of too.
+        (Err(SubmitError::Refused(refusal)), Some(name)) => {
+            let reason = refusal.to_string();
+            decision.refused.push(RefusedRecord { name, reason });
+        }
+        (Err(error), _) => return Err(error.into()),
+        (
+            Ok(Outcome::Divergence {
+                done,
+                left,
+                refused,
+            }),
+            _,
+        ) => {
             decision.done += done;
             decision.left = left;
             let refused = refused.into_iter().map(|(subject, refusal)| RefusedRecord {
-                name: name_of(&before, divergence.formation.id, &subject),
+                name: named(&subject),
                 reason: refusal.to_string(),
             });
             decision.refused.extend(refused);
         }
+        (Ok(_), _) => {}
     }
-    Ok(Json(decision))
+    Ok(())
 }
 
 fn command(
@@ -189,16 +236,35 @@ fn tried(
     node: &Node,
     caller: &Caller,
     command: Command,
-) -> Result<Outcome, Problem> {
+) -> Result<Outcome, SubmitError> {
     let change = Change {
-        id: ChangeId::from_bytes(crate::random::bytes().map_err(SubmitError::from)?),
+        id: ChangeId::from_bytes(crate::random::bytes()?),
         at: node.now(),
         author: caller.author.clone(),
         command,
     };
     let number = trial.group().number + 1;
-    let outcome = trial.apply(number, &change).outcome;
-    Ok(outcome.map_err(SubmitError::Refused)?)
+    trial
+        .apply(number, &change)
+        .outcome
+        .map_err(SubmitError::Refused)
+}
+
+async fn made(
+    node: &Node,
+    key: Option<ChangeId>,
+    caller: &Caller,
+    command: Command,
+) -> Result<Outcome, SubmitError> {
+    let applied = node.submit(key, caller.author.clone(), command).await?;
+    applied.outcome.map_err(SubmitError::Refused)
+}
+
+fn in_words(problem: Problem) -> String {
+    match problem.remedy {
+        Some(remedy) => format!("{} ({remedy})", problem.detail),
+        None => problem.detail,
+    }
 }
 
 /// The subjects that are meant, in pieces that fit into one change; an empty piece stands for all that are left.
@@ -258,6 +324,9 @@ fn subject(
         Some(("token", text)) => text.parse().ok().map(Subject::Token),
         Some(("gateway", text)) => text.parse().ok().map(Subject::Gateway),
         Some(("certificate", text)) => text.parse().ok().map(Subject::Certificate),
+        Some(("secret", text)) => text.parse().ok().map(Subject::Secret),
+        Some(("profile", text)) => text.parse().ok().map(Subject::Profile),
+        Some(("preferences", text)) => text.parse().ok().map(Subject::Preferences),
         Some(("server", text)) => server(text).map(Subject::Server),
         Some(("removed", text)) => server(text).map(Subject::Removed),
         _ => None,
@@ -407,6 +476,7 @@ mod tests {
             version_number: 0,
             api_tokens: Vec::new(),
             lock: None,
+            origin: model::Origin::Directory,
         }
     }
 

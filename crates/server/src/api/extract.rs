@@ -36,7 +36,7 @@ pub(crate) struct NamedIn<O, T>(pub(crate) O, pub(crate) T);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IfMatch(pub(crate) Option<u64>);
 
-async fn read(request: Request) -> Result<Bytes, Problem> {
+pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
     let length = request
         .headers()
         .get(header::CONTENT_LENGTH)

@@ -74,7 +74,7 @@ pub(super) async fn invite(
     Ok((StatusCode::CREATED, Json(invitation)).into_response())
 }
 
-fn read_standing(word: &str) -> Result<Standing, Problem> {
+pub(super) fn read_standing(word: &str) -> Result<Standing, Problem> {
     let all = [Standing::Voter, Standing::NonVoter, Standing::Witness];
     all.into_iter()
         .find(|candidate| standing(*candidate) == word)

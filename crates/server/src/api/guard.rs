@@ -120,7 +120,7 @@ fn enough(caller: &Caller, least: Role) -> Result<(), Problem> {
 }
 
 /// How fresh the answer must be, as the request says.
-fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Vec<Consistency>, Problem> {
+pub(super) fn asked(query: Option<&str>, headers: &HeaderMap) -> Result<Vec<Consistency>, Problem> {
     let mut asked = Vec::new();
     if let Some(value) = headers.get(CHANGE_HEADER) {
         let name = value.to_str().ok().and_then(parse_change);

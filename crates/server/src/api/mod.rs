@@ -4,11 +4,13 @@
 //! answers are JSON with stable names ([`bodies`]), errors are problem documents ([`problem`]); sizes and times of
 //! requests are bounded. Start at [`table`].
 
+mod adding;
 mod advice;
 mod api_tokens;
 mod apps;
 mod attention;
 mod audit;
+mod backup;
 mod backups;
 pub mod bodies;
 mod caller;
@@ -22,15 +24,18 @@ mod gateways;
 mod group;
 mod guard;
 mod health;
+pub mod hostile;
 mod login;
 mod metrics;
 mod openapi;
 mod pages;
 mod pause;
 pub mod problem;
+mod profiles;
 mod recovery;
 mod reset;
 mod retry;
+mod secrets;
 mod serve;
 mod servers;
 mod sessions;

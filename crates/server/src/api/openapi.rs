@@ -2,9 +2,9 @@
 
 use super::table::routes;
 use super::{
-    advice, api_tokens, apps, audit, backups, bodies, certificates, divergence, events, explain,
-    gateways, group, health, login, metrics, pause, problem, recovery, reset, servers, sessions,
-    settings, status, tokens, trust, users,
+    adding, advice, api_tokens, apps, audit, backup, backups, bodies, certificates, divergence,
+    events, explain, gateways, group, health, login, metrics, pause, problem, profiles, recovery,
+    reset, secrets, servers, sessions, settings, status, tokens, trust, users,
 };
 use axum::Json;
 use axum::http::Method;
@@ -37,14 +37,19 @@ const ROLE: &str = "x-stead-role";
         api_tokens::list, api_tokens::add, api_tokens::remove,
         tokens::list, tokens::show, tokens::add, tokens::change, tokens::remove,
         gateways::list, gateways::show, gateways::add, gateways::remove,
+        backup::make,
+        profiles::list, profiles::effective, profiles::show, profiles::remove, profiles::set, profiles::unset,
+        profiles::list_preferences, profiles::show_preferences, profiles::prefer, profiles::forget,
+        secrets::list, secrets::show, secrets::set, secrets::remove,
         apps::list, apps::show, apps::add, apps::change, apps::remove,
         sessions::list, sessions::open, sessions::show, sessions::end, sessions::select, sessions::move_to,
         events::list, events::kinds, audit::list,
+        adding::look, adding::add, adding::candidate, adding::join,
         group::members, group::remove, group::invite, group::promote,
         backups::list, backups::add, backups::place, backups::remove,
         divergence::list, divergence::show, divergence::records, divergence::apply, divergence::discard,
         pause::pause, pause::resume, recovery::recover, reset::reset,
-        trust::show, trust::rotate_secret, trust::rotate_authority, trust::revoke,
+        trust::show, trust::rotate_secret, trust::rotate_seal, trust::rotate_authority, trust::revoke,
         certificates::list, certificates::show, certificates::put, certificates::remove
     ),
     components(schemas(problem::Problem, bodies::Plan)),

@@ -8,6 +8,7 @@ use crate::tickets::TicketError;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
+use model::profile::ProfileError;
 use model::settings::SettingError;
 use model::{Refusal, ServerName};
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,17 @@ impl Problem {
             "The change was refused",
             StatusCode::CONFLICT,
             4,
+            detail,
+        )
+    }
+
+    /// It did not come about, and may at another time.
+    pub(crate) fn later(detail: impl Into<String>) -> Self {
+        Self::new(
+            "not-now",
+            "It did not come about",
+            StatusCode::GATEWAY_TIMEOUT,
+            3,
             detail,
         )
     }
@@ -266,6 +278,11 @@ impl From<SubmitError> for Problem {
             SubmitError::Invalid { .. } => Self::invalid(detail),
             SubmitError::NoSealKey => Self::new("no-seal-key", "This server lacks a key", StatusCode::CONFLICT, 4, detail)
                 .remedy("ask a server that may become primary"),
+            SubmitError::NotSealed { .. } => {
+                Self::new("no-seal-key", "No server could seal it", StatusCode::SERVICE_UNAVAILABLE, 3, detail)
+                    .remedy("ask again when a server that may become primary is reached")
+                    .retry_after(1)
+            }
             SubmitError::Randomness(_) | SubmitError::Keys(_) => Self::internal(detail),
         }
     }
@@ -310,6 +327,10 @@ impl From<Refusal> for Problem {
             }
             Refusal::InUse { .. } => conflict("in-use", "It is in use")
                 .remedy("`stead session list --app` shows them, `stead session end` ends them"),
+            Refusal::SecretInUse { .. } => conflict("in-use", "It is in use")
+                .remedy("`stead app set APP --launch` and --env change what an application is given"),
+            Refusal::SecretInSetting { key, .. } => conflict("in-use", "It is in use")
+                .remedy(format!("stead config unset {key}")),
             Refusal::IsPrimary { name } => conflict("is-primary", "The primary cannot be removed")
                 .remedy(format!(
                     "promote a server other than {name} first: stead group promote SERVER"
@@ -332,6 +353,21 @@ impl From<Refusal> for Problem {
 
 fn wait_for(server: &ServerName) -> String {
     format!("wait until `stead group list` shows {server} settled")
+}
+
+impl From<ProfileError> for Problem {
+    fn from(error: ProfileError) -> Self {
+        let problem = Self::invalid(error.to_string());
+        match error {
+            ProfileError::Unknown { nearest, .. } => problem.remedy(format!(
+                "the nearest is {nearest}; `stead profile set --help` shows all"
+            )),
+            ProfileError::Value { .. } => problem,
+            ProfileError::NotPreferable { .. } => {
+                problem.remedy("an administrator says it with `stead profile set`")
+            }
+        }
+    }
 }
 
 impl From<SettingError> for Problem {
@@ -395,6 +431,15 @@ impl From<LoginError> for Problem {
             )
             .remedy("log in at another server, or try again")
             .retry_after(1),
+            LoginError::Unchecked => Self::new(
+                "unchecked",
+                "Logins cannot be checked",
+                StatusCode::SERVICE_UNAVAILABLE,
+                3,
+                detail,
+            )
+            .remedy("`stead status` on a server says what is in the way")
+            .retry_after(5),
             LoginError::Unfit => Self::invalid(detail).remedy("choose another password"),
             LoginError::Randomness(_) | LoginError::Hash(_) => Self::internal(detail),
         }

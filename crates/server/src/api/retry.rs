@@ -8,7 +8,7 @@ use super::extract::IfMatch;
 use super::problem::Problem;
 use crate::node::{Consistency, Node};
 use crate::submit::SubmitError;
-use model::{Applied, Command, Directory, Refusal};
+use model::{Applied, Command, Directory, ProfileChange, Refusal, StoredSecretChange};
 
 /// How often a request without a version is done over again.
 const ATTEMPTS: u32 = 16;
@@ -81,6 +81,27 @@ fn at_version(command: Command, version: u64) -> Command {
         Command::PutGateway { gateway, .. } => Command::PutGateway {
             gateway,
             expect: Some(version),
+        },
+        Command::ChangeStoredSecret {
+            change: StoredSecretChange::Put { secret, .. },
+        } => Command::ChangeStoredSecret {
+            change: StoredSecretChange::Put {
+                secret,
+                expect: Some(version),
+            },
+        },
+        Command::ChangeProfile { change } => Command::ChangeProfile {
+            change: match change {
+                ProfileChange::Put { profile, .. } => ProfileChange::Put {
+                    profile,
+                    expect: Some(version),
+                },
+                ProfileChange::Prefer { preferences, .. } => ProfileChange::Prefer {
+                    preferences,
+                    expect: Some(version),
+                },
+                other => other,
+            },
         },
         Command::PutToken { token, .. } => Command::PutToken {
             token,

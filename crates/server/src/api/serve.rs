@@ -114,7 +114,7 @@ fn origin_of(stream: &UnixStream) -> Origin {
     }
 }
 
-async fn converse<IO>(io: IO, origin: Origin, app: Router, mut stop: Stop)
+pub(super) async fn converse<IO>(io: IO, origin: Origin, app: Router, mut stop: Stop)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -14,6 +14,9 @@ use model::{Command, Directory, ServerId};
 use policy::suites::SuitesRefusal;
 use serde::Deserialize;
 
+/// Settings that say where passwords are checked: whether it can be asked there is no reason to refuse them, but is told.
+const ELSEWHERE: [&str; 3] = ["users.authenticate", "users.ldap-", "users.pam-"];
+
 /// Whose value is meant.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default)]
@@ -91,11 +94,15 @@ pub(super) async fn set(
             },
         )
         .await?;
-    shown(&node.directory(), &key, on)
+    let Json(mut setting) = shown(&node.directory(), &key, on)?;
+    if ELSEWHERE.iter().any(|prefix| key.starts_with(prefix)) {
+        setting.warning = node.look_elsewhere().await;
+    }
+    Ok(Json(setting))
 }
 
 /// Whether no member would be shut out by these cipher suites.
-fn check_suites(node: &Node, wanted: &[String]) -> Result<(), Problem> {
+pub(super) fn check_suites(node: &Node, wanted: &[String]) -> Result<(), Problem> {
     node.check_suites(wanted).map_err(|refusal| {
         let remedy = match refusal {
             SuitesRefusal::Unsupported { .. } => {

@@ -1,5 +1,9 @@
 //! Records of the directory as the API shows them.
 
+mod documents;
+
+pub(super) use documents::{effective, no_preferences, preferences, profile, secret};
+
 use super::bodies::{self, rfc3339};
 use super::problem::Problem;
 use crate::backends::BackendState;
@@ -255,6 +259,16 @@ pub(super) fn token(token: &RegisteredToken) -> bodies::Token {
     }
 }
 
+/// An account as it is in this directory.
+pub(super) fn user_of(directory: &Directory, one: &User) -> bodies::User {
+    let by = directory.authenticated_by(one).as_str().to_owned();
+    bodies::User {
+        authenticated_by: Some(by),
+        ..user(one)
+    }
+}
+
+/// An account, whatever directory it is or was in.
 pub(super) fn user(user: &User) -> bodies::User {
     let locked = user.locked_until(crate::clock::calendar());
     bodies::User {
@@ -269,6 +283,8 @@ pub(super) fn user(user: &User) -> bodies::User {
         version_number: user.version_number,
         locked_until: locked.map(rfc3339),
         failed_logins: locked.and(user.lock).map(|lock| lock.failures),
+        authenticated_by: None,
+        origin: user.origin.as_str().to_owned(),
     }
 }
 
@@ -465,5 +481,6 @@ pub(super) fn setting(
         help: setting.help.to_owned(),
         per_server: setting.per_server,
         overrides,
+        warning: None,
     }
 }

@@ -5,9 +5,9 @@
 
 use super::guard::{Gate, Need, guard};
 use super::{
-    advice, api_tokens, apps, audit, backups, certificates, divergence, events, explain, gateways,
-    group, health, login, metrics, openapi, pause, recovery, reset, servers, sessions, settings,
-    status, tokens, trust, users,
+    adding, advice, api_tokens, apps, audit, backup, backups, certificates, divergence, events,
+    explain, gateways, group, health, login, metrics, openapi, pause, profiles, recovery, reset,
+    secrets, servers, sessions, settings, status, tokens, trust, users,
 };
 use crate::node::Node;
 use axum::Router;
@@ -58,7 +58,7 @@ where
 
 /// Every route there is.
 pub(crate) fn routes() -> Vec<Route> {
-    [about_servers(), of_records(), of_group()]
+    [about_servers(), of_records(), of_documents(), of_group()]
         .into_iter()
         .flatten()
         .collect()
@@ -81,6 +81,7 @@ fn about_servers() -> Vec<Route> {
         to("/v1/audit", GET, VIEWER, audit::list),
         to("/v1/trust", GET, VIEWER, trust::show),
         to("/v1/trust/secret", POST, ADMIN, trust::rotate_secret),
+        to("/v1/trust/seal", POST, ADMIN, trust::rotate_seal),
         to("/v1/trust/authority", POST, ADMIN, trust::rotate_authority),
         to("/v1/servers/{name}/revoke", POST, ADMIN, trust::revoke),
         to("/v1/trust/certificates", GET, VIEWER, certificates::list),
@@ -157,6 +158,38 @@ fn of_records() -> Vec<Route> {
     ]
 }
 
+/// Profiles, preferences and stored secrets.
+fn of_documents() -> Vec<Route> {
+    vec![
+        to("/v1/backup", POST, ADMIN, backup::make),
+        to("/v1/profiles", GET, VIEWER, profiles::list),
+        to("/v1/profiles/effective", GET, VIEWER, profiles::effective),
+        to("/v1/profiles/{name}", GET, VIEWER, profiles::show),
+        to("/v1/profiles/{name}", DELETE, ADMIN, profiles::remove),
+        to("/v1/profiles/{name}/{key}", PUT, ADMIN, profiles::set),
+        to("/v1/profiles/{name}/{key}", DELETE, ADMIN, profiles::unset),
+        to("/v1/preferences", GET, VIEWER, profiles::list_preferences),
+        // One's own, or with a role anybody's: the handlers look at whose they are.
+        to(
+            "/v1/preferences/{name}",
+            GET,
+            USER,
+            profiles::show_preferences,
+        ),
+        to("/v1/preferences/{name}/{key}", PUT, USER, profiles::prefer),
+        to(
+            "/v1/preferences/{name}/{key}",
+            DELETE,
+            USER,
+            profiles::forget,
+        ),
+        to("/v1/secrets", GET, VIEWER, secrets::list),
+        to("/v1/secrets/{name}", GET, VIEWER, secrets::show),
+        to("/v1/secrets/{name}", PUT, ADMIN, secrets::set),
+        to("/v1/secrets/{name}", DELETE, ADMIN, secrets::remove),
+    ]
+}
+
 /// Servers and the group's shape.
 fn of_group() -> Vec<Route> {
     vec![
@@ -171,6 +204,10 @@ fn of_group() -> Vec<Route> {
             servers::offline,
         ),
         to("/v1/group/members", GET, VIEWER, group::members),
+        to("/v1/group/members", POST, ADMIN, adding::add),
+        to("/v1/group/look", POST, ADMIN, adding::look),
+        to("/v1/group/candidate", GET, VIEWER, adding::candidate),
+        to("/v1/group/join", POST, ADMIN, adding::join),
         to("/v1/group/members/{name}", DELETE, ADMIN, group::remove),
         to("/v1/group/invitations", POST, ADMIN, group::invite),
         to("/v1/group/promote", POST, OPERATOR, group::promote),
@@ -264,11 +301,13 @@ mod tests {
                 route.method,
                 route.path
             );
-            if route.method == Method::GET && !expected_open {
+            let preferences = route.path.starts_with("/v1/preferences/");
+            if route.method == Method::GET && !expected_open && !preferences {
                 assert_eq!(route.need, Need::Role(Role::Viewer), "{}", route.path);
             }
-            // One's own password and tokens: the handlers look at whose they are.
-            let own = route.path.ends_with("/password") || route.path.contains("/api-tokens/");
+            // One's own password, tokens and preferences: the handlers look at whose they are.
+            let login = route.path.ends_with("/password") || route.path.contains("/api-tokens/");
+            let own = login || preferences;
             if own {
                 assert_eq!(route.need, Need::Role(Role::User), "{}", route.path);
             } else if route.method != Method::GET && !expected_open {

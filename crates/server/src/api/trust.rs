@@ -2,7 +2,7 @@
 
 use super::bodies::{
     AuthorityRotation, Certificate, OpenInvitation, PinnedClient, Revocation, RotationState,
-    SecretRotation, SecretState, Trust, rfc3339,
+    SealRotation, SealState, SecretRotation, SecretState, Trust, rfc3339,
 };
 use super::caller::Caller;
 use super::extract::{Asked, Body};
@@ -38,7 +38,29 @@ pub(super) async fn rotate_secret(
     let author = caller.author.clone();
     let done = match request.finish {
         true => node.force_secret(author).await,
-        false => node.rotate_secret(author, reason).await,
+        false => node.rotate_secret(author, reason, false).await,
+    };
+    done?;
+    Ok(Json(shown(&node)))
+}
+
+/// Has another key seal, once all who may lead have it, and another one sign tickets. Or puts it in force without those who have not.
+#[utoipa::path(post, path = "/v1/trust/seal", tag = "trust", params(DryRun), request_body = SealRotation,
+    responses((status = 200, body = Trust, description = "Begun, or gone on; with dry_run as it is"), (status = 409, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn rotate_seal(
+    State(node): State<Node>,
+    caller: Caller,
+    Asked(asked): Asked<DryRun>,
+    Body(request): Body<SealRotation>,
+) -> Result<Json<Trust>, Problem> {
+    let reason = checked_reason(request.reason)?;
+    if asked.dry_run {
+        return Ok(Json(shown(&node)));
+    }
+    let author = caller.author.clone();
+    let done = match request.finish {
+        true => node.force_seal(author).await,
+        false => node.rotate_seal(author, reason, true).await,
     };
     done?;
     Ok(Json(shown(&node)))
@@ -135,6 +157,7 @@ fn shown(node: &Node) -> Trust {
         },
         certificates: by_name(&directory).into_iter().map(certificate).collect(),
         external_certificates: super::certificates::all(&directory),
+        seal: seal(node),
         invitations: open
             .map(|open| OpenInvitation {
                 id: open.id.to_string(),
@@ -143,6 +166,26 @@ fn shown(node: &Node) -> Trust {
                 expires: rfc3339(open.expires),
             })
             .collect(),
+    }
+}
+
+fn seal(node: &Node) -> SealState {
+    let directory = node.directory();
+    let seal = &directory.group().seal;
+    let former = seal.former_tickets(node.now());
+    SealState {
+        key: seal.mark.to_string(),
+        since: rfc3339(seal.since),
+        phase: seal
+            .rotation
+            .as_ref()
+            .map(|it| it.phase.as_str().to_owned()),
+        unconfirmed: node
+            .seal_unconfirmed()
+            .into_iter()
+            .map(|id| directory.name_of(id))
+            .collect(),
+        former_tickets_until: former.map(|former| rfc3339(former.until)),
     }
 }
 

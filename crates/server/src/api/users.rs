@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use model::settings::value::nearest;
 use model::user::PasswordHash;
-use model::{Command, Directory, Role, User as Account, UserName};
+use model::{Command, Directory, Origin, Role, User as Account, UserName};
 use wire::client::Hidden;
 
 /// The step of a request that unlocks; the others are those of [`edit`].
@@ -22,12 +22,9 @@ const UNLOCKING: u32 = 1000;
 /// Lists the accounts.
 #[utoipa::path(get, path = "/v1/users", tag = "users", responses((status = 200, body = Vec<User>)))]
 pub(super) async fn list(State(node): State<Node>) -> Json<Vec<User>> {
-    Json(
-        node.directory()
-            .users()
-            .map(|user| show::user(user))
-            .collect(),
-    )
+    let directory = node.directory();
+    let users = directory.users();
+    Json(users.map(|user| show::user_of(&directory, user)).collect())
 }
 
 /// Shows an account.
@@ -43,7 +40,11 @@ pub(super) async fn show(
 fn shown(node: &Node, status: StatusCode, name: &UserName) -> Result<Response, Problem> {
     let directory = node.directory();
     let user = account(&directory, name)?;
-    Ok(tagged(status, user.version_number, &show::user(user)))
+    Ok(tagged(
+        status,
+        user.version_number,
+        &show::user_of(&directory, user),
+    ))
 }
 
 pub(super) fn account<'a>(
@@ -123,6 +124,7 @@ pub(super) async fn add(
         version_number: 0,
         api_tokens: Vec::new(),
         lock: None,
+        origin: Origin::Directory,
     };
     caller
         .change(
@@ -190,6 +192,7 @@ pub(super) async fn set_password(
     Body(request): Body<PasswordRequest>,
 ) -> Result<Response, Problem> {
     may_change_login(&node, &caller, &name)?;
+    may_have_password(&node, &caller, &name)?;
     let password = hash(&node, &request.password).await?;
     edit(&node, &caller, version, |directory| {
         let mut user = account(directory, &name)?.clone();
@@ -206,6 +209,22 @@ pub(super) async fn set_password(
     })
     .await?;
     shown(&node, StatusCode::OK, &name)
+}
+
+/// Whether a password in the directory would be what the account logs in with. Who is checked elsewhere does not leave that by himself;
+/// an administrator can have one who does more than use applications checked here from then on.
+fn may_have_password(node: &Node, caller: &Caller, name: &UserName) -> Result<(), Problem> {
+    let directory = node.directory();
+    let user = account(&directory, name)?;
+    let by = directory.authenticated_by(user);
+    if by == Origin::Directory || (caller.role == Role::Admin && user.role > Role::User) {
+        return Ok(());
+    }
+    let (by, what) = (by.as_str(), "users.authenticate");
+    let why =
+        format!("the password of {name} is not checked in the directory, but by {by} ({what})");
+    let remedy = "change it there; `stead user set NAME --role` makes an administrator of somebody, who can then have one here";
+    Err(Problem::refused(why).remedy(remedy))
 }
 
 /// Removes an account.

@@ -2,6 +2,7 @@
 
 use super::{Happened, Host};
 use crate::node::Node;
+use crate::profiles;
 use host::{Commands, Found, Launched, Notices};
 use model::{Directory, EndReason, Session, SessionId};
 use peer::InFull;
@@ -151,7 +152,7 @@ impl Host {
             return;
         }
         let app = match self.node.balanced(id, &app) {
-            Ok(app) => app,
+            Ok(app) => profiles::for_session(directory, session, app),
             Err(error) => return self.not_balanced(id, &app.name, error.to_string()),
         };
         self.launching.insert(id);
@@ -222,10 +223,21 @@ async fn launch(
         return;
     }
     node.0.hosting.note_account(&app, &user, false);
+    let handed = match node.secrets_for(session, &spec.app).await {
+        Ok(handed) => handed,
+        Err(error) => {
+            let detail = InFull(&error).to_string();
+            tracing::warn!(%session, %detail, "a session could not be started");
+            node.0.hosting.note_start(&app, true);
+            let _ = happened.send(Happened::Policy(Event::NotStarted { session, detail }));
+            return;
+        }
+    };
     let launched = match spec.app.launch {
-        Some(_) => host::launch(&node.0.executable, &sessions, &spec).await,
+        Some(_) => host::launch(&node.0.executable, &sessions, &spec, &handed).await,
         None => node.0.halls.keep(&spec).await,
     };
+    drop(handed);
     // A place is for the start only, not for the session's life.
     drop(place);
     match launched {

@@ -28,6 +28,7 @@ fn account(name: &str, stored: PasswordHash, disabled: bool) -> Arc<User> {
         version_number: 0,
         api_tokens: Vec::new(),
         lock: None,
+        origin: model::Origin::Directory,
     })
 }
 
@@ -208,7 +209,7 @@ async fn the_queue_is_bounded() {
     let mut waiting = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     loop {
-        let mut one = Box::pin(logins.place());
+        let mut one = Box::pin(place_in(&logins.pool));
         match one.as_mut().poll(&mut context) {
             std::task::Poll::Pending => waiting.push(one),
             std::task::Poll::Ready(refused) => {
@@ -219,7 +220,7 @@ async fn the_queue_is_bounded() {
     }
     assert!((WAITING_LIMIT - HASHERS - 1..=WAITING_LIMIT).contains(&waiting.len()));
     drop((waiting, held));
-    assert!(logins.place().await.is_ok());
+    assert!(place_in(&logins.pool).await.is_ok());
 }
 
 #[tokio::test]

@@ -139,15 +139,14 @@ impl Node {
         Err(TicketError::NoKey)
     }
 
-    /// Opens the ticket key once the directory has it; servers without the seal key sign nothing.
+    /// Opens the ticket key once the directory has it, or has another; servers without the seal key sign nothing.
     pub(crate) fn open_ticket_key(&self) {
-        if self.tickets().can_sign() {
+        let directory = self.directory();
+        let public = &directory.group().authority.ticket_public;
+        if self.tickets().signs_as(public) || self.seal_key().is_none() {
             return;
         }
-        let Some(seal) = self.trust().seal.clone() else {
-            return;
-        };
-        match keys::open_ticket_key(&self.directory(), &seal) {
+        match keys::open_ticket_key(&directory, &self.trust().seals) {
             Ok(key) => {
                 let tickets = Tickets::new(self.0.identity.group, Some(&key));
                 self.0.tickets.store(Arc::new(tickets));

@@ -81,5 +81,6 @@ pub(crate) fn nobody_in(id: GroupId, name: GroupName, authority: Authority) -> G
         last_user_change: 0,
         secret: model::trust::GroupSecret::default(),
         succession: Default::default(),
+        seal: Default::default(),
     }
 }

@@ -6,8 +6,8 @@
 use model::directory::LoadError;
 use model::settings::ModeChoice;
 use model::{
-    Authority, Directory, Event, EventKind, Fields, Formation, GroupId, GroupSecret, Record,
-    ResilienceMode, Server, ServerId, Session, SessionId, Severity,
+    Authority, Directory, Event, EventKind, Fields, Formation, GroupId, GroupName, GroupSecret,
+    Record, ResilienceMode, SealRecord, Server, ServerId, Session, SessionId, Severity,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,21 +17,56 @@ const NAMED: usize = 16;
 
 /// What the journal is told.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(crate) struct Told {
+    /// What was done.
+    pub(crate) kind: EventKind,
+    /// The group's name from now on; as it was when absent.
+    pub(crate) name: Option<GroupName>,
     /// Who asked.
-    pub(super) by: String,
+    pub(crate) by: String,
     /// Why, in words.
-    pub(super) reason: Option<String>,
+    pub(crate) reason: Option<String>,
+    /// The names whose operators' certificates are left out, as their keys could not be opened.
+    pub(crate) certificates_lost: Vec<String>,
+}
+
+/// The names of operators' certificates that one directory has and the other has not.
+pub(crate) fn certificates_lost(before: &Directory, after: &Directory) -> Vec<String> {
+    let lost = before.certificates();
+    let lost = lost.filter(|one| after.certificate(&one.name).is_none());
+    lost.map(|one| one.name.to_string()).collect()
+}
+
+/// Whether people made it, or it tells of what happened: it stays when a server stands alone, and is in a backup.
+pub(crate) fn stays(record: &Record) -> bool {
+    matches!(
+        record,
+        Record::Group(_)
+            | Record::Setting(..)
+            | Record::User(_)
+            | Record::Application(_)
+            | Record::Event(_)
+            | Record::Token(_)
+            | Record::Gateway(_)
+            | Record::Secret(_)
+            | Record::Certificate(_)
+            | Record::Profile(_)
+            | Record::Preferences(_)
+            | Record::Audited(_)
+            // Somebody is still to decide on them.
+            | Record::Divergence(_)
+            | Record::Diverged(_)
+    )
 }
 
 /// The directory of the group `id` of one, out of that of a group; `founder` is the server as it would found one.
 ///
 /// # Errors
 /// The records contradict each other.
-pub(super) fn alone(
+pub(crate) fn alone(
     old: &Directory,
     (founder, id): (Server, GroupId),
-    (authority, secret): (Authority, GroupSecret),
+    (authority, secret, seal): (Authority, GroupSecret, SealRecord),
     formation: Formation,
     told: Told,
 ) -> Result<Directory, LoadError> {
@@ -39,16 +74,18 @@ pub(super) fn alone(
     let mut group = old.group().clone();
     let before = std::mem::replace(&mut group.id, id);
     let now = formation.made;
+    let name = told.name.clone().unwrap_or_else(|| group.name.clone());
     let event = Event {
         seq: group.last_event + 1,
         at: now,
         server: Some(me),
-        kind: EventKind::GroupReset,
+        kind: told.kind,
         severity: Severity::Warning,
-        subject: group.name.to_string(),
+        subject: told.name.as_ref().unwrap_or(&group.name).to_string(),
         fields: fields(old, before, &founder, told),
         reasons: Vec::new(),
     };
+    group.name = name;
     group.formation = formation;
     group.backups = vec![me];
     group.primary = Some(me);
@@ -58,6 +95,7 @@ pub(super) fn alone(
     group.secret = secret;
     // What was accepted beside the authority of the group that is left is nothing here.
     group.succession = Arc::default();
+    group.seal = Arc::new(seal);
     group.clock = group.clock.max(now);
     group.last_event = event.seq;
     group.feature_level = group.feature_level.min(founder.feature_level);
@@ -77,23 +115,10 @@ pub(super) fn alone(
     ];
     let stays = old.records().filter(|record| match record {
         Record::Setting(_, on, _) => on.is_none_or(|on| on == me),
-        Record::User(_)
-        | Record::Application(_)
-        | Record::Event(_)
-        | Record::Token(_)
-        | Record::Gateway(_)
-        | Record::Audited(_) => true,
-        // Somebody is still to decide on them.
-        Record::Divergence(_) | Record::Diverged(_) => true,
         Record::Reported(server, _) => *server == me,
-        Record::Group(_)
-        | Record::Server(_)
-        | Record::Removed(..)
-        | Record::Session(_)
-        // Their keys are sealed with the key of the group that is left.
-        | Record::Certificate(_)
-        | Record::Invitation(_)
-        | Record::Answered(..) => false,
+        // What takes its place is above.
+        Record::Group(_) => false,
+        record => stays(record),
     });
     let sessions = own_sessions(old, me).into_iter().map(Record::Session);
     Directory::from_records(records.into_iter().chain(stays).chain(sessions))
@@ -122,24 +147,29 @@ fn went_on(known: &Server, founder: Server) -> Server {
 
 fn fields(old: &Directory, before: GroupId, founder: &Server, told: Told) -> Fields {
     let me = founder.id;
-    let mut names = others(old, me);
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    if more > 0 {
-        names.push(format!("{more} more"));
-    }
     let (here, all) = (old.sessions_on(me).count(), old.live_sessions());
     let fields = [
         ("server", founder.name.to_string()),
         ("by", told.by),
         ("from_group", before.to_string()),
         ("from_formation", old.group().formation.this.id.to_string()),
-        ("servers_forgotten", names.join(", ")),
+        ("servers_forgotten", list(others(old, me))),
         ("sessions_kept", here.to_string()),
         ("sessions_forgotten", all.saturating_sub(here).to_string()),
     ];
     let reason = told.reason.map(|reason| ("reason", reason));
-    fields.into_iter().chain(reason).collect()
+    let lost = told.certificates_lost;
+    let lost = (!lost.is_empty()).then(|| ("certificates_lost", list(lost)));
+    fields.into_iter().chain(reason).chain(lost).collect()
+}
+
+fn list(mut names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    names.join(", ")
 }
 
 /// The sessions of this server, ended ones included. Where the current session of a token was elsewhere, the one here that
@@ -292,6 +322,7 @@ mod tests {
             version_number: 12,
             api_tokens: Vec::new(),
             lock: None,
+            origin: model::Origin::Directory,
         };
         let invitation = Invitation {
             id: InvitationId::from_bytes([5; 8]),
@@ -338,8 +369,11 @@ mod tests {
 
     fn reset(old: &Directory) -> Directory {
         let told = Told {
+            kind: EventKind::GroupReset,
+            name: None,
             by: "root on boston".to_owned(),
             reason: Some("sold".to_owned()),
+            certificates_lost: vec!["portal.example.org".to_owned()],
         };
         let founder = Server {
             version_number: 0,
@@ -349,7 +383,11 @@ mod tests {
         let made = alone(
             old,
             (founder, NEW),
-            (authority("new"), GroupSecret::default()),
+            (
+                authority("new"),
+                GroupSecret::default(),
+                SealRecord::default(),
+            ),
             formation(),
             told,
         )
@@ -409,6 +447,7 @@ mod tests {
             fields,
             [
                 "by=root on boston".to_owned(),
+                "certificates_lost=portal.example.org".to_owned(),
                 format!("from_formation={}", FormationId::default()),
                 format!("from_group={OLD}"),
                 "reason=sold".to_owned(),

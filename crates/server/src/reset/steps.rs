@@ -9,12 +9,12 @@
 //! be done again at any point, and is, before a server starts. Afterwards no key of the old group is on disk. Start at
 //! [`put_on_disk`] and [`complete`].
 
-use super::{FolderError, NewGroup, ResetError, folder_error};
+use super::{Begins, FolderError, NewGroup, ResetError, folder_error};
 use crate::identity::FILE as IDENTITY;
 use peer::trust_store::TrustStore;
-use replica::LogOptions;
 use replica::disk::{RealDisk, SharedDisk};
 use replica::formation::{self, Founder};
+use replica::{LogOptions, LogOwner};
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -29,7 +29,7 @@ const READY: &str = "reset.ready";
 ///
 /// # Errors
 /// What could not be made; the old group is then in force.
-pub(super) fn put_on_disk(data: &Path, new: &NewGroup) -> Result<(), ResetError> {
+pub(crate) fn put_on_disk(data: &Path, new: &NewGroup) -> Result<(), ResetError> {
     Making::ALL
         .into_iter()
         .try_for_each(|step| step.take(data, new))
@@ -41,7 +41,7 @@ pub(super) fn put_on_disk(data: &Path, new: &NewGroup) -> Result<(), ResetError>
 /// The file system refuses.
 pub(crate) fn complete(data: &Path) -> Result<(), FolderError> {
     if is_there(&data.join(READY))? {
-        tracing::info!("a reset is completed: the new group takes the place of the old one");
+        tracing::info!("another group takes the place of the old one");
         Moving::ALL
             .into_iter()
             .try_for_each(|step| step.take(data))?;
@@ -94,12 +94,23 @@ impl Making {
 
 fn put_directory(folder: &Path, new: &NewGroup) -> Result<(), ResetError> {
     let disk: SharedDisk = Arc::new(RealDisk);
+    let size = LogOptions::default().segment_size;
+    let state = match &new.begins {
+        Begins::With(state) => state,
+        Begins::Empty(formation) => {
+            let owner = LogOwner {
+                formation: *formation,
+                incarnation: new.identity.incarnation,
+            };
+            formation::join(&disk, folder, owner, size, None)?;
+            return Ok(formation::select(&disk, folder, *formation)?);
+        }
+    };
     let founder = Founder {
         server: new.identity.server,
         incarnation: new.identity.incarnation,
     };
-    let directory = new
-        .state
+    let directory = state
         .directory
         .as_ref()
         .ok_or(formation::FormationError::NoDirectory)?;
@@ -108,10 +119,10 @@ fn put_directory(folder: &Path, new: &NewGroup) -> Result<(), ResetError> {
         &disk,
         folder,
         founder,
-        &new.state,
+        state,
         &directory.group().formation,
         &BTreeSet::from([founder.server]),
-        LogOptions::default().segment_size,
+        size,
     )?;
     Ok(formation::select(&disk, folder, made)?)
 }
@@ -199,8 +210,12 @@ mod tests {
     use crate::identity::Identity;
     use crate::links::ConsensusLinks;
     use crate::{clock, keys};
-    use model::{EventKind, GroupId};
+    use model::{Directory, EventKind, GroupId, Record};
+    use peer::authority::{AUTHORITY_LIFETIME, BACKDATED, CERTIFICATE_LIFETIME};
+    use peer::identity::CertificateFacts;
+    use peer::seal::SealKeys;
     use replica::{Options, Replica, State, Timing};
+    use std::time::Duration;
     use wire::client::Hidden;
 
     /// Everything that a folder holds of a server, seen to belong together: its group, and the state that it begins from.
@@ -227,7 +242,7 @@ mod tests {
         assert_eq!(state.voters(), BTreeSet::from([identity.server]));
         let fingerprint = trust.fingerprint().unwrap().to_string();
         assert_eq!(group.authority.fingerprint, fingerprint);
-        let seal = trust.seal.unwrap();
+        let seal = trust.seals;
         let authority = keys::open_authority(directory, &seal).unwrap();
         assert_eq!(**authority.certificate(), *group.authority.certificate);
         keys::open_ticket_key(directory, &seal).unwrap();
@@ -273,7 +288,13 @@ mod tests {
         old_server(&first).await;
         let (old_group, state) = server_in(&first).await;
         let identity = Identity::load(&first).unwrap();
-        let (new, done) = NewGroup::of(&identity, &state, "admin".to_owned(), None).unwrap();
+        let (new, done) = NewGroup::of(
+            (&identity, &SealKeys::default()),
+            &state,
+            "admin".to_owned(),
+            None,
+        )
+        .unwrap();
         assert_ne!(done.group, old_group);
         let before = names(&first);
         let steps = Making::ALL.len() + Moving::ALL.len();
@@ -304,13 +325,66 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_joins_another_group_is_a_member_or_stands_alone_after_a_crash() {
+        let place = tempfile::tempdir().unwrap();
+        let (first, other) = (place.path().join("old"), place.path().join("other"));
+        old_server(&first).await;
+        old_server(&other).await;
+        let (old_group, _) = server_in(&first).await;
+        // What another group would have granted.
+        let (group, _) = server_in(&other).await;
+        let granted = || NewGroup {
+            identity: Identity {
+                incarnation: model::IncarnationId::from_bytes([5; 16]),
+                ..Identity::load(&other).unwrap()
+            },
+            trust: TrustStore::of(&other).load().unwrap(),
+            begins: Begins::Empty(model::FormationId::from_bytes([6; 16])),
+        };
+        let authority = granted().trust.fingerprint().unwrap();
+        let (before, new) = (names(&first), granted());
+        for stop in 0..=Making::ALL.len() + Moving::ALL.len() {
+            let data = place.path().join(format!("stopped-after-{stop}"));
+            copy(&first, &data);
+            for step in Making::ALL.into_iter().take(stop) {
+                step.take(&data, &new).unwrap();
+            }
+            let moved = stop.saturating_sub(Making::ALL.len());
+            for step in Moving::ALL.into_iter().take(moved) {
+                step.take(&data).unwrap();
+            }
+            complete(&data).unwrap();
+            assert_eq!(names(&data), before, "stopped after {stop} steps");
+            if stop < Making::ALL.len() {
+                assert_eq!(server_in(&data).await.0, old_group);
+                continue;
+            }
+            assert_eq!(Identity::load(&data).unwrap().group, group);
+            let trust = TrustStore::of(&data).load().unwrap();
+            assert_eq!(trust.fingerprint(), Some(authority));
+            let disk: SharedDisk = Arc::new(RealDisk);
+            let current = formation::current(&disk, &data).unwrap();
+            assert_eq!(current, Some(model::FormationId::from_bytes([6; 16])));
+            assert_eq!(formation::others(&disk, &data).unwrap(), []);
+        }
+    }
+
+    #[tokio::test]
     async fn a_crash_in_the_middle_of_a_step_is_made_good() {
         let place = tempfile::tempdir().unwrap();
         let data = place.path().join("old");
         old_server(&data).await;
         let (_, state) = server_in(&data).await;
         let identity = Identity::load(&data).unwrap();
-        let make = || NewGroup::of(&identity, &state, "admin".to_owned(), None).unwrap();
+        let make = || {
+            NewGroup::of(
+                (&identity, &SealKeys::default()),
+                &state,
+                "admin".to_owned(),
+                None,
+            )
+            .unwrap()
+        };
         // An earlier attempt ended while it wrote; so does this one, while it removes what is old.
         let (given_up, _) = make();
         for step in [Making::Emptied, Making::Trust] {
@@ -336,6 +410,49 @@ mod tests {
         assert!(directory.group().clock <= clock::calendar());
     }
 
+    /// Also after somebody's clock was a month ahead: the group's stamps are ever since.
+    #[tokio::test]
+    async fn certificates_of_the_new_group_are_valid_now() {
+        let place = tempfile::tempdir().unwrap();
+        let data = place.path().join("old");
+        old_server(&data).await;
+        let (_, mut state) = server_in(&data).await;
+        let identity = Identity::load(&data).unwrap();
+        let ahead = clock::calendar().after(Duration::from_secs(30 * 24 * 60 * 60));
+        let directory = state.directory.take().unwrap();
+        let records = directory.records().map(|record| match record {
+            Record::Group(group) => {
+                let group = model::Group {
+                    clock: ahead,
+                    ..(*group).clone()
+                };
+                Record::Group(Arc::new(group))
+            }
+            other => other,
+        });
+        state.directory = Some(Directory::from_records(records).unwrap());
+        let (new, _) = NewGroup::of(
+            (&identity, &SealKeys::default()),
+            &state,
+            "admin".to_owned(),
+            None,
+        )
+        .unwrap();
+        let now = clock::calendar();
+        for shown in [&new.trust.peer, &new.trust.client] {
+            let facts = CertificateFacts::read(&shown.certificate).unwrap();
+            // A client's clock may be behind, too.
+            assert!(facts.not_before.after(BACKDATED) <= now, "{facts:?}");
+            assert!(facts.not_after > now.after(CERTIFICATE_LIFETIME / 2));
+        }
+        let Begins::With(state) = new.begins else {
+            panic!("a reset begins with a directory");
+        };
+        let directory = state.directory.unwrap();
+        assert!(directory.group().authority.expires <= now.after(AUTHORITY_LIFETIME));
+        assert_eq!(directory.group().clock, ahead, "stamps go on");
+    }
+
     #[tokio::test]
     async fn what_cannot_be_stored_leaves_the_old_server() {
         let place = tempfile::tempdir().unwrap();
@@ -343,7 +460,13 @@ mod tests {
         old_server(&data).await;
         let (old_group, state) = server_in(&data).await;
         let identity = Identity::load(&data).unwrap();
-        let (new, _) = NewGroup::of(&identity, &state, "admin".to_owned(), None).unwrap();
+        let (new, _) = NewGroup::of(
+            (&identity, &SealKeys::default()),
+            &state,
+            "admin".to_owned(),
+            None,
+        )
+        .unwrap();
         // Something stands where the decision would.
         std::fs::write(data.join(READY), "in the way").unwrap();
         let error = put_on_disk(&data, &new).unwrap_err();

@@ -118,10 +118,11 @@ impl Config {
                 let place = verb
                     .on
                     .map_or("the group".to_owned(), |server| server.to_string());
-                context.output.done(
-                    &setting,
-                    format!("{} is {} for {place}.", setting.name, setting.value),
-                );
+                let mut words = format!("{} is {} for {place}.", setting.name, setting.value);
+                if let Some(warning) = &setting.warning {
+                    words.push_str(&format!("\nWarning: {}", printable(warning)));
+                }
+                context.output.done(&setting, words);
                 Ok(())
             }
             Verb::Unset(verb) => {

@@ -7,6 +7,7 @@ use super::{Context, Place};
 use crate::door::{Door, authority};
 use crate::errors::{Failure, chain};
 use crate::logging;
+use crate::output::printable;
 use crate::password::PasswordSource;
 use client::connect::{Event, Local, OpenError};
 use client::{Connect as Engine, ConnectError, End, Fingerprint};
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
   stead connect --app shell --user ann --stdio
   stead connect --token card.1234                user and application as they are registered with the token
 
-Without --token it is the user's own, user.USER; without --user too, this device's (pseudo.ID). Without --listen, --stdio and a viewer it listens on a free port of 127.0.0.1 and says which.")]
+Without --token it is the user's own, user.USER; without --user too, this device's (pseudo.ID). Without --listen, --stdio and a viewer it listens where profiles and preferences say, else on a free port of 127.0.0.1, and says which.")]
 pub(crate) struct Connect {
     /// Whose session; user.USER when absent, or this device's.
     #[arg(long, value_name = "TOKEN")]
@@ -70,7 +71,7 @@ impl Connect {
             (_, true, _) => Local::Stdio,
             (_, _, false) => Local::Program(self.viewer),
             (Some(address), ..) => Local::Listen(address),
-            (None, false, true) => Local::Listen(SocketAddr::from(([127, 0, 0, 1], 0))),
+            (None, false, true) => Local::Usual,
         };
         let credential = Credential::Password { user, password };
         let told = Told {
@@ -88,8 +89,17 @@ impl Connect {
         };
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let telling = async {
+            let mut notice = None;
             while let Some(event) = receiver.recv().await {
+                // Scripts expect to be told first where the session is.
+                if let Event::Notice { .. } = event {
+                    notice = Some(event);
+                    continue;
+                }
                 told.tell(&event);
+                if let Some(notice) = notice.take() {
+                    told.tell(&notice);
+                }
             }
         };
         let (end, ()) = tokio::join!(engine.run(sender), telling);
@@ -244,6 +254,7 @@ fn words(event: &Event) -> String {
             "another client with this token has taken the session over".to_owned()
         }
         Event::Ended { reason } => format!("the session has ended: {reason}"),
+        Event::Notice { text } => format!("notice: {}", printable(text)),
     }
 }
 

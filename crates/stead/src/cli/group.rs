@@ -1,5 +1,6 @@
 //! `stead group`: the group's shape.
 
+mod add;
 mod backups;
 mod divergence;
 mod pause;
@@ -16,7 +17,7 @@ use server::api::bodies::{
     Invitation, InvitationRequest, Member, Plan, Promotion, PromotionRequest,
 };
 
-/// Invites, lists, promotes and removes servers; pauses failover; has a server stand alone
+/// Invites, adds, lists, promotes and removes servers; pauses failover; has a server stand alone
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Group {
@@ -27,6 +28,7 @@ pub(crate) struct Group {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Invite(Invite),
+    Add(add::Add),
     List(List),
     Promote(Promote),
     Remove(Remove),
@@ -45,6 +47,13 @@ enum Verb {
   stead group invite --non-voter     for one that only hosts sessions
   stead join CODE --name chicago     on the new server")]
 struct Invite {
+    #[command(flatten)]
+    standing: StandingChoice,
+}
+
+/// What a new server will be.
+#[derive(Debug, clap::Args)]
+struct StandingChoice {
     /// The server will count towards the quorum, and may become primary (the default).
     #[arg(long, group = "standing")]
     voter: bool,
@@ -54,6 +63,16 @@ struct Invite {
     /// The server will count, but host nothing.
     #[arg(long, group = "standing")]
     witness: bool,
+}
+
+impl StandingChoice {
+    fn word(&self) -> &'static str {
+        match (self.non_voter, self.witness) {
+            (true, _) => "non-voter",
+            (_, true) => "witness",
+            _ => "voter",
+        }
+    }
 }
 
 /// Lists the members
@@ -112,6 +131,7 @@ impl Group {
         let door = Door::open(context)?;
         match self.verb {
             Verb::Invite(verb) => verb.run(context, &door).await,
+            Verb::Add(verb) => verb.run(context, &door).await,
             Verb::List(_) => list(context, &door).await,
             Verb::Promote(verb) => verb.run(context, &door).await,
             Verb::Remove(verb) => verb.run(context, &door).await,
@@ -127,13 +147,8 @@ impl Group {
 
 impl Invite {
     async fn run(self, context: &Context, door: &Door) -> Result<(), Failure> {
-        let standing = match (self.non_voter, self.witness) {
-            (true, _) => "non-voter",
-            (_, true) => "witness",
-            _ => "voter",
-        };
         let request = InvitationRequest {
-            standing: Some(standing.to_owned()),
+            standing: Some(self.standing.word().to_owned()),
         };
         let invitation: Invitation = door
             .send(

@@ -4,7 +4,9 @@
 //! scripts stay as they are. Start at [`Command`].
 
 mod app;
+mod ask_pam;
 mod audit;
+mod backup;
 mod completions;
 mod config;
 mod connect;
@@ -18,7 +20,9 @@ mod join;
 mod keeper;
 mod listening;
 mod login;
+mod profile;
 mod records;
+mod secret;
 mod select;
 mod server;
 mod session;
@@ -87,15 +91,21 @@ enum Command {
     Token(token::Token),
     App(app::App),
     Gateway(gateway::Gateway),
+    Profile(profile::Profile),
+    Preference(profile::Preference),
+    Secret(secret::Secret),
     Session(session::Session),
     Select(select::Select),
     Connect(connect::Connect),
     Event(event::Event),
     Audit(audit::Audit),
     Trust(trust::Trust),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Login(login::Login),
     Logout(login::Logout),
     Keeper(keeper::Keeper),
+    AskPam(ask_pam::AskPam),
     Completions(completions::Completions),
 }
 
@@ -129,15 +139,21 @@ fn execute(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::User(command) => wait_for(command.run(context)),
         Command::Token(command) => wait_for(command.run(context)),
         Command::Gateway(command) => wait_for(command.run(context)),
+        Command::Profile(command) => wait_for(command.run(context)),
+        Command::Preference(command) => wait_for(command.run(context)),
+        Command::Secret(command) => wait_for(command.run(context)),
         Command::App(command) => wait_for(command.run(context)),
         Command::Session(command) => wait_for(command.run(context)),
         Command::Select(command) => wait_for(command.run(context)),
         Command::Event(command) => wait_for(command.run(context)),
         Command::Audit(command) => wait_for(command.run(context)),
+        Command::Backup(command) => wait_for(command.run(context)),
+        Command::Restore(command) => command.run(context),
         Command::Trust(command) => wait_for(command.run(context)),
         Command::Login(command) => wait_for(command.run(context)),
         Command::Logout(command) => command.run(context),
         Command::Keeper(command) => command.run(),
+        Command::AskPam(command) => command.run(),
         Command::Completions(command) => command.run::<Arguments>(),
     };
     done.map(|()| ExitCode::SUCCESS)

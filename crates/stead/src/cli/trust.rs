@@ -2,6 +2,7 @@
 
 mod revoke;
 mod rotate_ca;
+mod rotate_seal;
 mod set_certificate;
 
 use super::Context;
@@ -29,6 +30,7 @@ enum Verb {
     Show(Show),
     RotateCa(rotate_ca::RotateCa),
     RotateSecret(RotateSecret),
+    RotateSeal(rotate_seal::RotateSeal),
     Revoke(revoke::Revoke),
     SetCertificate(SetCertificate),
 }
@@ -76,6 +78,7 @@ impl Trust {
             }
             Verb::RotateCa(verb) => verb.run(context, &door).await?,
             Verb::RotateSecret(verb) => verb.run(context, &door).await?,
+            Verb::RotateSeal(verb) => verb.run(context, &door).await?,
             Verb::Revoke(verb) => verb.run(&door).await?,
             Verb::SetCertificate(verb) => return verb.run(context, &door).await,
         };
@@ -158,6 +161,18 @@ fn text(trust: &TrustView) -> String {
     if trust.secret.rotating {
         let left = trust.secret.unconfirmed.join(", ");
         facts.push(("", format!("rotates: not confirmed yet by {left}")));
+    }
+    facts.push(("seal key", format!("since {}", trust.seal.since)));
+    if let Some(phase) = &trust.seal.phase {
+        let left = match trust.seal.unconfirmed.as_slice() {
+            [] => String::new(),
+            names => format!(": not fetched yet by {}", names.join(", ")),
+        };
+        facts.push(("", format!("changes, {phase}{left}")));
+    }
+    if let Some(until) = &trust.seal.former_tickets_until {
+        let line = format!("tickets of the ticket key before hold until {until}");
+        facts.push(("", line));
     }
     for certificate in &trust.certificates {
         facts.push((

@@ -244,9 +244,16 @@ fn facts(user: &UserView) -> String {
             if user.disabled { "yes" } else { "no" }.to_owned(),
         ),
         ("locked", locked(user).unwrap_or_else(|| "no".to_owned())),
+        ("password checked by", checked_by(user)),
+        ("came from", user.origin.clone()),
         ("password set", user.password_set.clone()),
         ("API tokens", tokens.join(" ")),
     ])
+}
+
+/// Where its password is checked.
+fn checked_by(user: &UserView) -> String {
+    user.authenticated_by.clone().unwrap_or_default()
 }
 
 /// Until when the account is locked, and why, in words.
@@ -259,9 +266,14 @@ fn locked(user: &UserView) -> Option<String> {
 async fn list(context: &Context, door: &Door) -> Result<(), Failure> {
     let users: Vec<UserView> = door.list("the users were not listed", "/v1/users").await?;
     context.output.show(&users, |users| {
-        let mut table = context
-            .output
-            .table(&["USER", "ROLE", "GROUPS", "STATE", "PASSWORD SET"]);
+        let mut table = context.output.table(&[
+            "USER",
+            "ROLE",
+            "GROUPS",
+            "STATE",
+            "CHECKED BY",
+            "PASSWORD SET",
+        ]);
         for user in users {
             let state = if user.disabled {
                 ("disabled".to_owned(), Tone::Warning)
@@ -275,6 +287,7 @@ async fn list(context: &Context, door: &Door) -> Result<(), Failure> {
                 (user.role.clone(), Tone::Plain),
                 (user.groups.join(" "), Tone::Plain),
                 state,
+                (checked_by(user), Tone::Plain),
                 (user.password_set.clone(), Tone::Faint),
             ]);
         }

@@ -184,6 +184,7 @@ fn tell(stage: &Stage, app: &str, event: &Event) {
         }
         Event::TakenOver { .. } => ("taken-over", "taken over by another client".to_owned()),
         Event::Ended { reason } => ("ended", format!("ended: {reason}")),
+        Event::Notice { text } => ("notice", format!("notice: {text}")),
     };
     stage.felt(kind, &format!("{app}: {text}"), facts);
 }

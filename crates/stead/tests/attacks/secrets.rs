@@ -12,6 +12,9 @@ use testkit::{Group, Machine, PASSWORD, seconds};
 /// A password of its own, so that finding it means something.
 const ANNS: &str = "tr0ub4dor-and-three-more";
 const WRONG: &str = "anns-guess-of-tr0ub4dor";
+/// The value of a stored secret, and what a backup is sealed with.
+const STORED: &str = "a-stored-value-of-some-length";
+const PASSPHRASE: &str = "correct-horse-battery-staple";
 
 fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -91,6 +94,7 @@ fn secrets_are_in_no_answer_log_journal_or_file() {
     group.json(0, &["user", "add", "ann", "--password-file", &file]);
     group.json(0, &["user", "passwd", "ann", "--password-file", &file]);
     add_user(&group, "carl", "operator");
+    let backup = keep_and_back_up(&group);
     let door = Door::of(&group, 0);
     let token = api_token(&group, "carl", "watch", "viewer");
     let ticket = door.login("admin");
@@ -106,6 +110,8 @@ fn secrets_are_in_no_answer_log_journal_or_file() {
         Secret::new("the administrator's password", PASSWORD),
         Secret::new("ann's password", ANNS),
         Secret::new("a wrong password", WRONG),
+        Secret::new("a stored value", STORED),
+        Secret::new("the passphrase of a backup", PASSPHRASE),
         Secret::new("a token for programs", token.clone()),
         Secret::new("a ticket", ticket.clone()),
         Secret::new(
@@ -119,6 +125,7 @@ fn secrets_are_in_no_answer_log_journal_or_file() {
         &["audit", "list"],
         &["user", "show", "ann"],
         &["trust", "show"],
+        &["secret", "get", "mail"],
         &["status"],
     ] {
         let shown = group.run(0, &[arguments, &["--json"]].concat());
@@ -147,6 +154,7 @@ fn secrets_are_in_no_answer_log_journal_or_file() {
     }
     let mut files = Vec::new();
     files_below(group.server(0).data(), &mut files);
+    files.push(backup);
     for file in files {
         let bytes = fs::read(&file).expect("a readable file");
         for secret in &secrets {
@@ -159,6 +167,24 @@ fn secrets_are_in_no_answer_log_journal_or_file() {
             );
         }
     }
+}
+
+/// Keeps a secret, has it sealed under another key, and makes a backup of all; gives its file.
+fn keep_and_back_up(group: &Group) -> PathBuf {
+    let file = |name: &str, text: &str| {
+        let path = group.folder().join(name);
+        fs::write(&path, text).expect("a file");
+        path.to_string_lossy().into_owned()
+    };
+    let (value, passphrase) = (file("value", STORED), file("passphrase", PASSPHRASE));
+    let backup = group.folder().join("group.backup");
+    let to = backup.to_string_lossy().into_owned();
+    group.json(0, &["secret", "set", "mail", "--file", &value]);
+    let sealed = group.json(0, &["trust", "rotate-seal"]);
+    assert!(sealed["seal"]["phase"].is_null(), "{sealed}");
+    group.json(0, &["backup", &to, "--passphrase-file", &passphrase]);
+    assert!(fs::metadata(&backup).expect("a backup").len() > 1000);
+    backup
 }
 
 /// What every operation that reads answers an administrator.

@@ -1,10 +1,10 @@
-//! Other people's sessions and streams, for somebody with an account of his own.
+//! Other people's sessions and streams, for somebody with an account of his own; and tickets of a server that has left.
 
 use client::{AskError, Conversation, Trust};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
-use testkit::{Group, Machine, PASSWORD, Process, events, listening, seconds};
+use testkit::{Group, Machine, PASSWORD, Process, events, eventually, listening, seconds};
 use wire::client::{Answer, ClientId, Credential, Hidden, Opened, Refused, Request, Resume};
 
 /// Answers every line with itself.
@@ -34,10 +34,10 @@ struct Client {
 }
 
 impl Client {
-    fn of(group: &Group) -> Self {
+    fn of(group: &Group, server: usize) -> Self {
         Self {
             runtime: tokio::runtime::Runtime::new().expect("a runtime"),
-            address: group.server(0).client_address().to_string(),
+            address: group.server(server).client_address().to_string(),
             trust: Trust::new(group.ca().parse().expect("a fingerprint")),
         }
     }
@@ -65,6 +65,11 @@ impl Client {
         })
     }
 
+    fn renews(&self, ticket: &Hidden) -> bool {
+        let ticket = ticket.clone();
+        matches!(self.ask(&Request::Renew { ticket }), Answer::Renewed { .. })
+    }
+
     fn opened(&self, user: &str, token: &str) -> Opened {
         match self.open(user, token) {
             Answer::Opened(opened) => *opened,
@@ -86,7 +91,7 @@ fn other_peoples_sessions_and_streams_stay_theirs() {
     let mut viewer = TcpStream::connect(listening(&connect, seconds(20))).expect("a viewer");
     says(&mut viewer, b"before");
 
-    let client = Client::of(&group);
+    let client = Client::of(&group, 0);
     let anns = client.opened("ann", "card.1");
     let mallorys = client.opened("mallory", "card.2");
     assert_ne!(anns.session, mallorys.session);
@@ -137,6 +142,32 @@ fn other_peoples_sessions_and_streams_stay_theirs() {
     assert_eq!(api.get(Some(&anns.ticket.0), "/v1/users").status, 401);
     says(&mut viewer, b"after");
     assert_undisturbed(&connect);
+}
+
+#[test]
+fn who_was_removed_signs_no_tickets() {
+    let _machine = Machine::shared();
+    let mut group = Group::of(env!("CARGO_BIN_EXE_stead"))
+        .on_loopback(2)
+        .start_first();
+    group.add_user(0, "ann");
+    group.add_app(0, "echo", &["--backend", &echo()]);
+    group.join(1);
+    let (stays, removed) = (Client::of(&group, 0), Client::of(&group, 1));
+    let ticket = stays.opened("ann", "card.1").ticket;
+    eventually(seconds(20), "both to renew it", || {
+        [&stays, &removed].map(|it| it.renews(&ticket)) == [true; 2]
+    });
+    group.json(0, &["group", "remove", group.server(1).name()]);
+    eventually(seconds(20), "it to know that it was removed", || {
+        !removed.renews(&ticket)
+    });
+    let opened = removed.open("ann", "card.1");
+    let Answer::Refused(Refused::NoPrimary { detail }) = &opened else {
+        panic!("{opened:?}");
+    };
+    assert!(detail.contains("removed from the group"), "{detail}");
+    assert!(stays.renews(&ticket), "the others do");
 }
 
 #[track_caller]

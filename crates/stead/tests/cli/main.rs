@@ -11,7 +11,10 @@
 mod api;
 mod api_tokens;
 mod audit;
+mod backup;
+mod profiles;
 mod running;
+mod secrets;
 mod tokens;
 mod usage;
 mod verbs;

@@ -4,7 +4,7 @@ use assert_cmd::Command;
 use serde_json::Value;
 use std::borrow::BorrowMut;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -45,37 +45,47 @@ pub(crate) struct Running {
     process: Child,
 }
 
+/// Founds a group there; beside it lies the password.
+fn init(data: &Path) {
+    let (code, out, err) = run(stead()
+        .args([
+            "init",
+            "--name",
+            "s1",
+            "--group",
+            "testers",
+            "--peer",
+            "127.0.0.1:0",
+            "--client",
+            "127.0.0.1:0",
+            "--json",
+        ])
+        .arg("--data")
+        .arg(data)
+        .arg("--admin-password-file")
+        .arg(data.with_file_name("password")));
+    assert_eq!(code, 0, "{err}");
+    let made: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(made["group"], "testers");
+    assert!(
+        made["ca_fingerprint"]
+            .as_str()
+            .unwrap()
+            .starts_with("sha256:")
+    );
+}
+
 impl Running {
     pub(crate) fn start() -> Self {
+        Self::of(init)
+    }
+
+    /// A server in whose data folder something made a group.
+    pub(crate) fn of(make: impl FnOnce(&Path)) -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
         let data = folder.path().join("data");
-        let (code, out, err) = run(stead()
-            .args([
-                "init",
-                "--name",
-                "s1",
-                "--group",
-                "testers",
-                "--peer",
-                "127.0.0.1:0",
-                "--client",
-                "127.0.0.1:0",
-                "--json",
-            ])
-            .arg("--data")
-            .arg(&data)
-            .arg("--admin-password-file")
-            .arg(folder.path().join("password")));
-        assert_eq!(code, 0, "{err}");
-        let made: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!(made["group"], "testers");
-        assert!(
-            made["ca_fingerprint"]
-                .as_str()
-                .unwrap()
-                .starts_with("sha256:")
-        );
+        make(&data);
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let process = std::process::Command::new(env!("CARGO_BIN_EXE_stead"))
             .args(["serve", "--data"])

@@ -3,95 +3,36 @@
 use crate::running::{run, stead};
 use tempfile::TempDir;
 
-const COMMANDS: &[&str] = &[
-    "",
-    "demo",
-    "status",
-    "explain",
-    "init",
-    "serve",
-    "join",
-    "group",
-    "group invite",
-    "group list",
-    "group promote",
-    "group divergence",
-    "group divergence list",
-    "group divergence show",
-    "group divergence apply",
-    "group divergence discard",
-    "group remove",
-    "group reset",
-    "server",
-    "server list",
-    "server show",
-    "server online",
-    "server offline",
-    "server set",
-    "config",
-    "config list",
-    "config get",
-    "config set",
-    "config unset",
-    "config describe",
-    "user",
-    "user add",
-    "user list",
-    "user show",
-    "user passwd",
-    "user set",
-    "user remove",
-    "user token",
-    "user token add",
-    "user token list",
-    "user token remove",
-    "token",
-    "token add",
-    "token list",
-    "token show",
-    "token set",
-    "token remove",
-    "gateway",
-    "gateway add",
-    "gateway list",
-    "gateway remove",
-    "app",
-    "app add",
-    "app list",
-    "app show",
-    "app set",
-    "app remove",
-    "session",
-    "session list",
-    "session show",
-    "session end",
-    "session move",
-    "select",
-    "connect",
-    "event",
-    "event list",
-    "event watch",
-    "event kinds",
-    "audit",
-    "audit list",
-    "trust",
-    "trust show",
-    "trust rotate-secret",
-    "trust set-certificate",
-    "login",
-    "logout",
-    "keeper",
-    "completions",
-];
+/// The commands that a help text lists, in its order.
+fn listed(help: &str) -> Vec<String> {
+    help.lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
 
 #[test]
 fn help_of_every_command() {
     let mut whole = String::new();
-    for command in COMMANDS {
-        let (code, out, err) = run(stead().args(command.split_whitespace()).arg("--help"));
-        assert_eq!(code, 0, "stead {command} --help: {err}");
-        whole.push_str(&format!("$ stead {command} --help\n{out}\n"));
+    let mut ahead = vec![Vec::new()];
+    while let Some(command) = ahead.pop() {
+        let (code, out, err) = run(stead().args(&command).arg("--help"));
+        assert_eq!(code, 0, "stead {command:?} --help: {err}");
+        whole.push_str(&format!(
+            "$ stead {}\n{out}\n",
+            [command.join(" "), "--help".to_owned()].join(" ").trim()
+        ));
+        for name in listed(&out).into_iter().rev() {
+            ahead.push(command.iter().cloned().chain([name]).collect());
+        }
     }
+    assert!(whole.contains("$ stead trust rotate-ca --help"), "{whole}");
     insta::assert_snapshot!("help", whole);
 }
 

@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use testkit::{Group, Machine, eventually, seconds, text};
 
-const NAME: &str = "portal.example.org";
+pub(crate) const NAME: &str = "portal.example.org";
 /// The server that holds no seal key.
 const WITNESS: usize = 2;
 
 /// A certificate that signed itself, and its key, as files.
-struct Pair {
+pub(crate) struct Pair {
     certificate: PathBuf,
     key: PathBuf,
-    text: String,
+    /// Between its first line and its last.
+    pub(crate) text: String,
 }
 
 /// Makes one for these names with a key of that kind, for so many days.
-fn pair(group: &Group, file: &str, kind: &[&str], names: &str, days: &str) -> Pair {
+pub(crate) fn pair(group: &Group, file: &str, kind: &[&str], names: &str, days: &str) -> Pair {
     let at = |end: &str| group.folder().join(format!("{file}.{end}"));
     let (certificate, key) = (at("pem"), at("key"));
     let made = Command::new("openssl")
@@ -56,7 +57,7 @@ fn body(text: &str) -> Option<String> {
 }
 
 /// The certificate that a server shows to a browser that asks for this name, or for none.
-fn shown(group: &Group, index: usize, name: Option<&str>, protocol: &str) -> String {
+pub(crate) fn shown(group: &Group, index: usize, name: Option<&str>, protocol: &str) -> String {
     let address = group.server(index).client_address().to_string();
     let mut client = Command::new("openssl");
     client.args(["s_client", "-connect", &address, "-alpn", protocol]);
@@ -70,7 +71,7 @@ fn shown(group: &Group, index: usize, name: Option<&str>, protocol: &str) -> Str
     body(&said).unwrap_or_else(|| panic!("no certificate is shown: {said}"))
 }
 
-fn set(group: &Group, pair: &Pair) -> Value {
+pub(crate) fn set(group: &Group, pair: &Pair) -> Value {
     let (certificate, key) = (
         pair.certificate.to_string_lossy(),
         pair.key.to_string_lossy(),

@@ -7,6 +7,7 @@
 )]
 
 mod absent;
+mod adding;
 mod addresses;
 mod authority;
 mod browsers;
@@ -17,6 +18,7 @@ mod four;
 mod paused;
 mod reset;
 mod returns;
+mod seals;
 mod sides;
 mod splits;
 mod trust;

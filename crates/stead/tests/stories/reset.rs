@@ -3,6 +3,7 @@
 //! the other any more.
 
 use crate::STEAD;
+use crate::browsers::{self, Pair};
 use serde_json::{Value, json};
 use std::path::Path;
 use testkit::{Group, Machine, Process, eventually, eventually_some, seconds, text};
@@ -29,6 +30,9 @@ fn a_server_forgets_its_group_and_stands_alone() {
         (&json!("s1"), &json!("card.1"))
     );
 
+    let names = format!("DNS:{}", browsers::NAME);
+    let portal = browsers::pair(&group, "portal", &["rsa:2048"], &names, "9");
+    browsers::set(&group, &portal);
     only_planned(&group, &session);
     let old_keys = keys(group.server(0).data());
     let arguments = ["group", "reset", "--reason", "the site is given up"];
@@ -40,6 +44,7 @@ fn a_server_forgets_its_group_and_stands_alone() {
     stands_alone(&group, 0);
     assert!(group.process(0).is_running(), "in the same process");
     no_key_is_left(&group, 0, &old_keys);
+    browsers_are_shown_the_same(&group, 0, &portal);
 
     // What people made is there, the session too, and it remembers.
     let same = the_session(&group, 0);
@@ -70,6 +75,13 @@ fn a_server_forgets_its_group_and_stands_alone() {
 
     the_others_go_on(&group, &old_ca);
     removed_and_alone(&mut group);
+}
+
+/// The operator's certificate stays, and its key opens with the new group's seal key.
+fn browsers_are_shown_the_same(group: &Group, index: usize, portal: &Pair) {
+    eventually(seconds(20), "browsers to be shown it", || {
+        browsers::shown(group, index, Some(browsers::NAME), "h2") == portal.text
+    });
 }
 
 /// Nothing is done by a dry run, nor where it is not clear who would do it.
@@ -207,7 +219,7 @@ fn connect(group: &Group, index: usize, ca: &str) -> Process {
 }
 
 /// What a server holds to prove itself with.
-fn keys(data: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn keys(data: &Path) -> Vec<Vec<u8>> {
     let names = ["peer.key", "client.key", "secret", "seal.key"];
     names
         .map(|name| std::fs::read(data.join("trust").join(name)).expect("a key"))
@@ -215,7 +227,7 @@ fn keys(data: &Path) -> Vec<Vec<u8>> {
 }
 
 /// Nothing on its disk proves that it was in the old group.
-fn no_key_is_left(group: &Group, index: usize, keys: &[Vec<u8>]) {
+pub(crate) fn no_key_is_left(group: &Group, index: usize, keys: &[Vec<u8>]) {
     let mut folders = vec![group.server(index).data().to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {

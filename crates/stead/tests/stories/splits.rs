@@ -2,6 +2,7 @@
 //! good; and what all stories of splits are told with.
 
 use crate::STEAD;
+use crate::browsers;
 use crate::common::Stage;
 use crate::desk::Desk;
 use serde_json::{Value, json};
@@ -174,10 +175,13 @@ fn the_new_primary_stays_where_it_is_to_stay(stage: &Stage, desks: &mut [Desk]) 
     let (group, network) = (&stage.group, &stage.network);
     follow_closely(group, 1);
     set(group, "resilience.primary-return", "accept-secondary");
+    set(group, SUITES, ONE);
     split(network, &["s1"], &["s2"]);
     eventually(seconds(20), "another island", || acts(group, 1));
     group.add_user(0, "bob");
     group.add_user(1, "cid");
+    bring_certificate(group);
+    group.json(0, &["config", "set", SUITES, TWO]);
     all_work(stage, desks);
     heal(network, &["s1"], &["s2"]);
     settled(group, 1, 3);
@@ -185,8 +189,47 @@ fn the_new_primary_stays_where_it_is_to_stay(stage: &Stage, desks: &mut [Desk]) 
     assert!(has_user(group, 0, "cid") && !has_user(group, 0, "bob"));
     let shown = group.json(0, &["group", "divergence", "show", "2"]);
     assert!(shown.to_string().contains("user:bob"), "{shown:#}");
+    what_would_be_refused_today_is_refused(group);
     group.json(0, &["group", "divergence", "discard", "2", "--all"]);
     all_work(stage, desks);
+}
+
+const SUITES: &str = "trust.cipher-suites";
+const ONE: &str = "TLS_AES_256_GCM_SHA384";
+const TWO: &str = "TLS_AES_256_GCM_SHA384,TLS_AES_128_GCM_SHA256";
+const OTHER: &str = "TLS_CHACHA20_POLY1305_SHA256";
+
+/// Puts in an operator's certificate at the first server.
+fn bring_certificate(group: &Group) {
+    let names = format!("DNS:{}", browsers::NAME);
+    let portal = browsers::pair(group, "portal", &["rsa:2048"], &names, "9");
+    browsers::set(group, &portal);
+}
+
+/// A certificate is put in place; suites of which a member has none now are not.
+fn what_would_be_refused_today_is_refused(group: &Group) {
+    let apply = ["group", "divergence", "apply", "2", "--record"];
+    let record = |record| [&apply[..], &[record]].concat();
+    let both = format!("{ONE},{OTHER}");
+    for next in [&both, OTHER] {
+        eventually(seconds(20), "the suites to change", || {
+            let set = group.run(1, &["config", "set", SUITES, next]);
+            set.code == Some(0)
+        });
+    }
+    let suites = format!("setting:{SUITES}");
+    let why = group.fails(0, 4, &record(&suites));
+    assert!(why.contains("none of the present suites"), "{why}");
+    let certificate = format!("certificate:{}", browsers::NAME);
+    let done = group.json(0, &record(&certificate));
+    assert_eq!(done["done"], 1, "{done:#}");
+    let trust = group.json(1, &["trust", "show"]);
+    let kept = &trust["external_certificates"];
+    assert_eq!(kept[0]["name"], browsers::NAME, "{trust:#}");
+    eventually(seconds(20), "all suites to be back", || {
+        let set = group.run(1, &["config", "unset", SUITES]);
+        set.code == Some(0)
+    });
 }
 
 /// All say that they wait for an administrator.

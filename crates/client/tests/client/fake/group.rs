@@ -202,6 +202,7 @@ impl State {
             host_heard: known.is_some_and(|known| !self.dead.contains(&known.host)),
             reason: known.and_then(|known| known.reason.clone()),
             leave: None,
+            renew: false,
         }
     }
 

@@ -237,6 +237,7 @@ fn open(
         ticket: Hidden(TICKET.to_owned()),
         expires: UnixMillis(u64::MAX),
         servers: state.addresses.clone(),
+        said: Default::default(),
     }))
 }
 

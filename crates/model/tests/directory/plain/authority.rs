@@ -38,6 +38,10 @@ impl Authorities {
 impl Plain {
     pub(super) fn change_authority(&mut self, change: &AuthorityChange) -> Answer {
         let now = self.clock;
+        let fits = match change {
+            AuthorityChange::Begin { next, .. } => self.fits(&next.key),
+            _ => Ok(()),
+        };
         let it = &mut self.authorities;
         match change {
             AuthorityChange::Begin {
@@ -53,6 +57,7 @@ impl Plain {
                 if !free || next.fingerprint == it.force {
                     return Err("invalid");
                 }
+                fits?;
                 it.exposed &= *waits;
                 it.clients_ms = *clients_ms;
                 it.rotation = Some((RotationPhase::Introduced, next.fingerprint.clone(), None));

@@ -12,6 +12,10 @@ impl Plain {
         if wanted.chain.is_empty() || wanted.name.as_str() != wanted.name.as_str().to_lowercase() {
             return Err("invalid");
         }
+        self.fits(&wanted.key)?;
+        if wanted.key == trust::Sealed::default() {
+            return Err("invalid");
+        }
         self.certificates.retain(|old| old.name != wanted.name);
         self.certificates.push(ExternalCertificate {
             version_number: number,

@@ -94,7 +94,11 @@ impl Plain {
         {
             return Err(word);
         }
-        let gone = |one: &Diverged| chosen.contains(one) && !left.contains(one);
+        let is_in = |list: &[Diverged], one: &Diverged| {
+            let mut list = list.iter();
+            list.any(|it| it.formation == one.formation && it.subject == one.subject)
+        };
+        let gone = |one: &Diverged| is_in(&chosen, one) && !is_in(&left, one);
         self.diverged.retain(|one| !gone(one));
         self.refused = refused;
         Ok(Outcome::Divergence {
@@ -105,6 +109,11 @@ impl Plain {
     }
 
     fn put(&mut self, number: u64, record: &Diverged) -> Answer {
+        let mut all = self.diverged.iter();
+        let same =
+            |one: &&Diverged| one.formation == record.formation && one.subject == record.subject;
+        let now = all.find(same).cloned();
+        let record = now.as_ref().unwrap_or(record);
         let wanted = self.by_now(record.loser.clone());
         let here = self.present(&record.subject);
         if alike(&here) == alike(&wanted) {
@@ -143,6 +152,24 @@ impl Plain {
                 self.put_certificate(number, &one)
             }
             (Subject::Certificate(name), _) => self.remove_certificate(name),
+            (Subject::Secret(name), Some(Content::Secret(secret))) => {
+                let held = self.secrets.iter().find(|one| one.name == *name);
+                let version = held.map(|one| one.version_number);
+                self.take_secret(number, &secret, version)
+            }
+            (Subject::Secret(name), _) => self.remove_secret(name),
+            (Subject::Profile(of), Some(Content::Profile(profile))) => {
+                let held = self.profiles.iter().find(|one| one.audience == *of);
+                let version = held.map(|one| one.version_number);
+                self.put_profile(number, &profile, version)
+            }
+            (Subject::Profile(audience), _) => self.remove_profile(audience),
+            (Subject::Preferences(of), Some(Content::Preferences(preferences))) => {
+                let held = self.preferences.iter().find(|one| one.user == *of);
+                let version = held.map(|one| one.version_number);
+                self.prefer(number, &preferences, version)
+            }
+            (Subject::Preferences(user), _) => self.forget_preferences(user),
             (Subject::Server(id), Some(Content::Server(server))) => {
                 self.edit_server(number, *id, &server)
             }
@@ -155,6 +182,10 @@ impl Plain {
             }
             (Subject::Backups, Some(Content::Backups(list))) => self.set_backups(&list),
             (Subject::Pause, Some(Content::Pause(pause))) => {
+                let week = 7 * 24 * 3_600_000;
+                if pause.reason.is_empty() || pause.until.0 > self.clock.0 + week {
+                    return Err("invalid");
+                }
                 self.pause = Some(pause);
                 Ok(Outcome::Done)
             }
@@ -229,6 +260,18 @@ impl Plain {
                 let one = self.certificates.iter().find(|one| one.name == *name);
                 one.map(|one| Content::Certificate(one.clone().into()))
             }
+            Subject::Secret(name) => {
+                let secret = self.secrets.iter().find(|one| one.name == *name);
+                secret.map(|one| Content::Secret(one.clone().into()))
+            }
+            Subject::Profile(of) => {
+                let profile = self.profiles.iter().find(|one| one.audience == *of);
+                profile.map(|one| Content::Profile(one.clone().into()))
+            }
+            Subject::Preferences(of) => {
+                let preferences = self.preferences.iter().find(|one| one.user == *of);
+                preferences.map(|one| Content::Preferences(one.clone().into()))
+            }
             Subject::Backups => Some(Content::Backups(self.backups.clone())),
             Subject::Pause => self.pause.clone().map(Content::Pause),
         };
@@ -268,6 +311,29 @@ fn alike(content: &Option<Content>) -> Option<Content> {
             one.version_number = 0;
             one.key = Default::default();
             Content::Certificate(one.into())
+        }
+        Content::Secret(secret) => Content::Secret(
+            StoredSecret {
+                created: UnixMillis(0),
+                set: UnixMillis(0),
+                by: String::new(),
+                exposed: None,
+                version_number: 0,
+                ..(*secret).clone()
+            }
+            .into(),
+        ),
+        Content::Profile(profile) => {
+            let mut profile = (*profile).clone();
+            profile.version_number = 0;
+            profile.changed = UnixMillis(0);
+            Content::Profile(profile.into())
+        }
+        Content::Preferences(preferences) => {
+            let mut preferences = (*preferences).clone();
+            preferences.version_number = 0;
+            preferences.changed = UnixMillis(0);
+            Content::Preferences(preferences.into())
         }
         other => other,
     })

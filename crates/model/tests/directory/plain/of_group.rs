@@ -15,7 +15,8 @@ impl Plain {
     pub(super) fn change_secret(&mut self, change: &SecretChange) -> Answer {
         match change {
             SecretChange::Begin { mark, .. } if *mark == self.secret.0 => Err("invalid"),
-            SecretChange::Begin { mark, .. } => {
+            SecretChange::Begin { mark, sealed, .. } => {
+                self.fits(sealed)?;
                 self.secret = (*mark, true);
                 Ok(Outcome::Done)
             }
@@ -25,6 +26,35 @@ impl Plain {
             }
             SecretChange::Finish { .. } => Err("invalid"),
         }
+    }
+
+    pub(super) fn invite(&mut self, invitation: &Invitation) -> Answer {
+        if self.invitations.iter().any(|one| one.id == invitation.id) {
+            return Err("exists");
+        }
+        self.fits(&invitation.secret)?;
+        if invitation.expires <= self.clock {
+            return Err("invalid");
+        }
+        self.invitations.push(Invitation {
+            made: self.clock,
+            ..invitation.clone()
+        });
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn withdraw(&mut self, code: InvitationId) -> Answer {
+        let place = self.invitations.iter().position(|one| one.id == code);
+        let place = place.ok_or("not found")?;
+        let open = &self.invitations[place];
+        if open.used_by.is_some() {
+            return Err("used");
+        }
+        if open.expires <= self.clock {
+            return Err("expired");
+        }
+        self.invitations.remove(place);
+        Ok(Outcome::Done)
     }
 
     /// All pauses of the random changes are ann's.

@@ -24,6 +24,6 @@ pub struct AuditEntry {
     pub before: Option<Value>,
     /// What there is; absent where there is nothing any more, or it is nothing with a record.
     pub after: Option<Value>,
-    /// Details by name: a reason, that a password was set.
+    /// Details by name: a reason, that a password or the value of a secret was set.
     pub details: BTreeMap<String, String>,
 }

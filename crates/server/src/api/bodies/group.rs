@@ -206,6 +206,35 @@ pub struct Trust {
     /// The operator's certificates, by the names that clients ask for.
     #[serde(default)]
     pub external_certificates: Vec<super::ExternalCertificate>,
+    /// The key that seals what the directory must not show.
+    #[serde(default)]
+    pub seal: SealState,
+}
+
+/// Which key seals, by its mark; never shown itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SealState {
+    /// What tells the one in force from others.
+    pub key: String,
+    /// Since when it is in force.
+    pub since: String,
+    /// `introduced`: servers that may lead fetch the next one. `sealing`: it is in force, and what the one before sealed is sealed anew.
+    /// Absent where it does not change.
+    pub phase: Option<String>,
+    /// Members that may lead and do not have the next one, or the one in force, as far as the answering server knows.
+    pub unconfirmed: Vec<String>,
+    /// Until when tickets hold that the ticket key before signed; absent where they do not.
+    pub former_tickets_until: Option<String>,
+}
+
+/// Has another key seal.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SealRotation {
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Puts the one in force that was introduced, whoever has not fetched it.
+    pub finish: bool,
 }
 
 /// How far the rotation of the group's authority is.

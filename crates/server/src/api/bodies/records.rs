@@ -154,6 +154,9 @@ pub struct Setting {
     pub per_server: bool,
     /// Servers that have a value of their own.
     pub overrides: Vec<Override>,
+    /// What is not as it should be with the value that was set, as far as the server that was asked can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// One server's own value of a setting.
@@ -194,6 +197,11 @@ pub struct User {
     pub locked_until: Option<String>,
     /// How many logins had failed when it was locked; absent when it is not.
     pub failed_logins: Option<u32>,
+    /// Where its password is checked: `directory`, `pam` or `ldap`; absent in what an account was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated_by: Option<String>,
+    /// Where the account came from: `directory` where somebody made it, else who accepted its first login, `pam` or `ldap`.
+    pub origin: String,
 }
 
 /// What programs log in with on a user's behalf. The token itself is shown once, when it is made.

@@ -15,7 +15,8 @@ const PATH: &str = "/v1/group/reset";
   stead group reset --data /var/lib/stead --reason 'the site is given up'
 
 It is the server that is asked that forgets, not one that is named; it needs neither a primary nor the others.
-It keeps users, applications, settings and its own sessions, which run on. The others and their sessions are forgotten.
+It keeps users, applications, settings and its own sessions, which run on; values of secrets and operators' \
+certificates too, if it may lead, else they have to be put in again. The others and their sessions are forgotten.
 Its group is new, with a new fingerprint: everybody who uses it logs in again. The others list it as unreachable until
 it is removed there: stead group remove NAME. A server that was removed stands alone by this too.")]
 pub(super) struct Reset {
