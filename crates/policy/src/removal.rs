@@ -144,7 +144,7 @@ fn steps(view: &View<'_>, target: ServerId, impact: &Impact) -> Vec<String> {
     let sessions = words::count(impact.lost.count, "session");
     steps.push(match impact.lost.count {
         0 => format!("{name} leaves the directory; it has no sessions"),
-        _ => format!("{name} leaves the directory, and its {sessions} end"),
+        _ => format!("{name} leaves the directory with its {sessions}"),
     });
     if view.directory.group().backups.contains(&target) {
         steps.push(format!("{name} leaves the backup list"));
@@ -152,5 +152,13 @@ fn steps(view: &View<'_>, target: ServerId, impact: &Impact) -> Vec<String> {
     steps.push(format!(
         "{name}'s certificate and id are refused from then on"
     ));
+    steps.push(match view.reaches(target) {
+        true => format!(
+            "{name} becomes a group of its own, with what people made and its own sessions"
+        ),
+        false => format!(
+            "{name} is not reached: when it comes back, `stead group reset` on it makes it a group of its own"
+        ),
+    });
     steps
 }

@@ -70,6 +70,11 @@ async fn respond(node: &Node, from: ServerId, request: Request) -> Answer {
             address,
         } => try_address(node, server, port, address).await,
         Request::Goodbye => Answer::Done,
+        Request::StandAlone {
+            formation,
+            by,
+            reason,
+        } => done(node, node.leave_soon(from, formation, by, reason)),
         request @ (Request::Side
         | Request::Enter { .. }
         | Request::Base { .. }

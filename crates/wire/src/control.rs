@@ -156,6 +156,15 @@ pub enum Request {
         /// Where, `host:port`.
         address: String,
     },
+    /// The server that is asked is being removed: once members refuse it, it stands alone. Only its primary says so.
+    StandAlone {
+        /// The formation that it is removed from.
+        formation: FormationId,
+        /// Who asked for it, in words.
+        by: String,
+        /// Why, in words.
+        reason: Option<String>,
+    },
 }
 
 /// A port of a server.

@@ -158,7 +158,11 @@ fn who_was_removed_signs_no_tickets() {
     eventually(seconds(20), "both to renew it", || {
         [&stays, &removed].map(|it| it.renews(&ticket)) == [true; 2]
     });
+    // Who hears beforehand that it is removed stands alone; this one does not.
+    group.kill(1);
     group.json(0, &["group", "remove", group.server(1).name()]);
+    group.serve(1);
+    group.wait_until_answering(1);
     eventually(seconds(20), "it to know that it was removed", || {
         !removed.renews(&ticket)
     });

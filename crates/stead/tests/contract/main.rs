@@ -800,7 +800,7 @@ fn a_fourth_joins_and_leaves(group: &mut Group) {
     });
     let events = group.json(1, &["event", "list", "--kind", "server-removed"]);
     assert!(events.to_string().contains("s4"), "{events}");
-    assert_told_that_it_was_removed(group, 3);
+    it_stands_alone(group, 3);
     group.kill(3);
 }
 
@@ -856,6 +856,24 @@ fn the_primary_dies_and_is_removed(group: &mut Group) {
     for index in others {
         assert_eq!(list(&group.json(index, &["group", "list"])).len(), 2);
     }
+}
+
+/// Whoever leaves is a group of its own, with what people made and an authority that nobody else has.
+fn it_stands_alone(group: &Group, left: usize) {
+    let trust = |index: usize| group.json(index, &["trust", "show"]);
+    let before = text(&trust(0), "ca_fingerprint");
+    eventually(seconds(30), "it to stand alone", || {
+        let listed = group.run(left, &["group", "list", "--json"]);
+        listed.code == Some(0) && list(&listed.json()).len() == 1
+    });
+    assert_ne!(text(&trust(left), "ca_fingerprint"), before);
+    let users = |index: usize| -> Vec<String> {
+        let users = group.json(index, &["user", "list"]);
+        list(&users).iter().map(|user| text(user, "name")).collect()
+    };
+    assert_eq!(users(left), users(0));
+    let reset = group.json(left, &["event", "list", "--kind", "group-reset"]);
+    assert!(reset.to_string().contains("sold"), "{reset}");
 }
 
 #[track_caller]

@@ -108,6 +108,7 @@ fn who_leaves_takes_keys_along_that_open_nothing() {
     let (connect, mut viewer) = at_a_terminal(&group);
     keep_a_secret(&group);
     let (leaver, before) = (bystander(&group, &connect), seal(&group));
+    let taken_along = keys(&group, leaver);
     let ca = text(&group.json(0, &["trust", "show"]), "ca_fingerprint");
     group.json(0, &["group", "remove", group.server(leaver).name()]);
     eventually(seconds(40), "other keys", || {
@@ -139,5 +140,16 @@ fn who_leaves_takes_keys_along_that_open_nothing() {
     comes_again(&connect);
     opens(&group, "card.21");
     let stays = if leaver == 1 { 2 } else { 1 };
-    assert_ne!(keys(&group, stays).first(), keys(&group, leaver).first());
+    assert_ne!(keys(&group, stays).first(), taken_along.first());
+    // It stands alone, with keys of its own.
+    eventually(seconds(20), "it to be a group of its own", || {
+        let listed = group.run(leaver, &["group", "list", "--json"]);
+        listed.code == Some(0) && listed.json().as_array().map(Vec::len) == Some(1)
+    });
+    let own = keys(&group, leaver);
+    let shared = own.iter().any(|key| {
+        let theirs = keys(&group, stays);
+        theirs.contains(key) || taken_along.contains(key)
+    });
+    assert!(!shared, "{own:?}");
 }
