@@ -145,12 +145,16 @@ fn the_others_go_on(group: &Group, old_ca: &str) {
     stands_alone(group, 0);
 }
 
-/// A server that was removed, and whose last word from the group was that: killed at once after its reset, too.
+/// A server that was removed while it was away, and whose last word from the group was that: killed at once after its reset, too.
 fn removed_and_alone(group: &mut Group) {
     let primary = primary_of_the_others(group);
     let other = 3 - primary;
     let name = group.server(other).name().to_owned();
+    let mode = ["config", "set", "resilience.mode", "availability"];
+    group.json(primary, &mode);
+    group.kill(other);
     group.json(primary, &["group", "remove", &name]);
+    group.serve(other);
     eventually(seconds(20), "it to say that it was removed", || {
         let status = group.status(other);
         status.is_some_and(|status| {
