@@ -34,6 +34,7 @@ pub mod reach;
 pub mod seal;
 pub mod secret;
 pub mod serve;
+pub mod shown;
 pub mod socket;
 pub mod standalone;
 pub mod tls;

@@ -173,6 +173,7 @@ struct Member {
 struct Line {
     link: watch::Receiver<Option<Link>>,
     hurry: Arc<Notify>,
+    anew: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -330,6 +331,15 @@ impl Pool {
         }
     }
 
+    /// Opens every connection anew with what this server shows now, and uses the one before until that stands: who was shown another
+    /// certificate may close it.
+    pub fn open_anew(&self) {
+        for member in self.members().values() {
+            member.consensus.anew.notify_one();
+            member.control.anew.notify_one();
+        }
+    }
+
     /// Says goodbye to all and closes every connection, within `limit`.
     pub async fn goodbye(&self, limit: Duration) {
         let members = std::mem::take(&mut *self.members());
@@ -364,7 +374,7 @@ impl Pool {
         let heard = Heard::default();
         let line = |channel: Channel, runtime: &Handle| {
             let (publish, link) = watch::channel(None);
-            let hurry = Arc::new(Notify::new());
+            let (hurry, anew) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
             let keeping = Keeping {
                 endpoint: self.inner.endpoint.clone(),
                 settings: self.inner.settings.clone(),
@@ -374,11 +384,13 @@ impl Pool {
                 address: Arc::clone(&address),
                 heard: heard.clone(),
                 hurry: Arc::clone(&hurry),
+                anew: Arc::clone(&anew),
                 publish,
             };
             Line {
                 link,
                 hurry,
+                anew,
                 task: runtime.spawn(keeping.keep()).abort_handle(),
             }
         };

@@ -10,8 +10,16 @@ use peer::credentials;
 use peer::hello::{Acquaintance, Met};
 use peer::listener::{Arrival, Reception};
 use peer::serve::serve;
+use peer::shown::Shown;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::sleep;
 use wire::credentials::{CredentialsAnswer, CredentialsRefusal, CredentialsRequest};
 use wire::hello::Purpose;
+
+/// How long a server whose key is revoked has to get other certificates before its connections are closed: it does so at once, and
+/// a primary that nobody hears for as long as that takes would fall.
+const TO_RENEW: Duration = Duration::from_secs(2);
 
 /// Takes connections of members.
 #[derive(Debug, Clone)]
@@ -30,19 +38,23 @@ impl Reception for Doorman {
             ..
         } = arrival.met;
         let (from, known) = (introduction.server, acquaintance == Acquaintance::Member);
+        let shown = Shown::by(&arrival.stream);
         match purpose {
             Purpose::Consensus => {
-                self.until_removed(from, self.serve_consensus(from, arrival))
+                self.while_trusted(from, shown, self.serve_consensus(from, arrival))
                     .await;
             }
             Purpose::Control if known => {
-                self.until_removed(from, self.serve_control(from, arrival))
+                self.while_trusted(from, shown, self.serve_control(from, arrival))
                     .await;
             }
             Purpose::Stream if known => {
-                if let Err(error) = self.node.serve_stream(arrival.stream).await {
-                    tracing::debug!(%from, %error, "a stream of another server ended");
-                }
+                let serving = async {
+                    if let Err(error) = self.node.serve_stream(arrival.stream).await {
+                        tracing::debug!(%from, %error, "a stream of another server ended");
+                    }
+                };
+                self.until_removed(from, serving).await;
             }
             Purpose::Credentials if known => {
                 let decide = async |request| match is_owed(&request, out_of_date, known_key) {
@@ -77,14 +89,52 @@ fn is_owed(request: &CredentialsRequest, out_of_date: bool, known_key: bool) -> 
 }
 
 impl Doorman {
+    /// Serves a connection, and closes it when what opened it would not open it any more: the other server was removed, its key
+    /// revoked, or its certificate's authority is not accepted.
+    ///
+    /// A server that is trusted has opened others with what it shows now by then; it is told why where it dials again with what
+    /// it showed before.
+    async fn while_trusted(
+        &self,
+        from: ServerId,
+        shown: Option<Shown>,
+        serving: impl Future<Output = ()>,
+    ) {
+        let Some(shown) = shown else {
+            return;
+        };
+        tokio::select! {
+            () = self.until_removed(from, serving) => {}
+            () = self.revoked(&shown) => {
+                tracing::info!(%from, "a connection that a revoked key opened is closed");
+            }
+            () = self.not_accepted(&shown) => {
+                tracing::info!(%from, "a connection that a certificate of a former authority opened is closed");
+            }
+        }
+    }
+
+    async fn revoked(&self, shown: &Shown) {
+        let mut changed = self.node.directory_changed();
+        while !shown.is_revoked(&self.node.0.shown.endpoint) {
+            next(&mut changed).await;
+        }
+        sleep(TO_RENEW).await;
+    }
+
+    async fn not_accepted(&self, shown: &Shown) {
+        let mut changed = self.node.0.shown.changed.subscribe();
+        while shown.is_accepted(&self.node.0.shown.endpoint) {
+            next(&mut changed).await;
+        }
+    }
+
     /// Serves a connection, and closes it when the other server is removed: it is told why when it dials again.
     async fn until_removed(&self, from: ServerId, serving: impl Future<Output = ()>) {
         let mut changed = self.node.directory_changed();
         let removed = async {
             while self.node.directory().removed(from).is_none() {
-                if changed.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
+                next(&mut changed).await;
             }
         };
         tokio::select! {
@@ -130,6 +180,13 @@ impl Doorman {
         };
         let end = serve(arrival.stream, &handler, limits(), heard).await;
         tracing::debug!(%from, %end, "a control connection has ended");
+    }
+}
+
+/// Waits for the next change; for ever, once there are no more.
+async fn next<T>(changed: &mut watch::Receiver<T>) {
+    if changed.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

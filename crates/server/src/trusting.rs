@@ -16,6 +16,7 @@ use peer::tls::{ClientPortTls, PeerTls, TlsBasis, TlsError, supported_suites};
 use peer::trust_store::{Trust, TrustStore};
 use rustls::pki_types::CertificateDer;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
 
 /// Why something new is not in use.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,8 @@ pub(crate) struct Shown {
     changing: Mutex<()>,
     /// The cipher suites that connections have which are opened now.
     suites: ArcSwap<Vec<String>>,
+    /// Told when this server trusts others than before.
+    pub(crate) changed: watch::Sender<()>,
 }
 
 impl Shown {
@@ -60,12 +63,13 @@ impl Shown {
             client: ClientPortTls::new(trust, &basis, &PROTOCOLS)?,
             changing: Mutex::default(),
             suites: ArcSwap::from_pointee(supported_suites()),
+            changed: watch::Sender::new(()),
         })
     }
 }
 
 impl Node {
-    /// Takes certificates and their keys into use, for the connections that are opened from now on.
+    /// Takes certificates and their keys into use; the connections to other servers are opened anew with them.
     pub(crate) async fn take_certificates(&self, granted: Granted) -> Result<(), TakingError> {
         self.change_trust(move |store, trust| {
             store.save_credential(CertificateRole::Peer, &granted.peer)?;
@@ -74,7 +78,9 @@ impl Node {
             trust.client = granted.client;
             Ok(())
         })
-        .await
+        .await?;
+        self.0.peers.pool().open_anew();
+        Ok(())
     }
 
     /// Takes authorities into use: those that are accepted, the one in force first, those of before, and what leads from these to that.
@@ -158,6 +164,7 @@ impl Node {
             shown.endpoint.tls.renew(&trust)?;
             shown.client.renew(&trust)?;
             node.0.trust.store(Arc::new(trust));
+            shown.changed.send_replace(());
             Ok(())
         });
         changing

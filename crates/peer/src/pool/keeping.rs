@@ -3,7 +3,7 @@
 
 use super::{Channel, PoolEvent, PoolSettings, Watcher};
 use crate::carrier::Heard;
-use crate::dial::{PeerStream, dial};
+use crate::dial::{DialError, PeerStream, dial};
 use crate::hello::{Endpoint, Met};
 use crate::link::Link;
 use aws_lc_rs::rand;
@@ -11,7 +11,10 @@ use model::ServerId;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::sleep;
+
+/// How long a connection stays open after another took its place: longer than anything waits for an answer on it.
+const SUPERSEDED: Duration = Duration::from_secs(10);
 
 /// Keeps one connection up.
 pub(super) struct Keeping {
@@ -23,6 +26,8 @@ pub(super) struct Keeping {
     pub(super) address: Arc<Mutex<String>>,
     pub(super) heard: Heard,
     pub(super) hurry: Arc<Notify>,
+    /// Asks for another connection in the place of the one that stands.
+    pub(super) anew: Arc<Notify>,
     pub(super) publish: watch::Sender<Option<Link>>,
 }
 
@@ -32,13 +37,7 @@ impl Keeping {
         let (server, channel) = (self.server, self.channel);
         let mut delay = self.settings.first_delay;
         loop {
-            let address = self
-                .address
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let limit = self.settings.dial_time;
-            match dial(&self.endpoint, server, &address, channel.purpose(), limit).await {
+            match self.dial().await {
                 Ok((met, stream)) => {
                     let opened = Instant::now();
                     self.stand(met, stream).await;
@@ -64,13 +63,55 @@ impl Keeping {
                     };
                 }
             }
-            // Whoever hurries is served; so is whoever hurried while the dial was under way.
-            let _ = timeout(jittered(delay), self.hurry.notified()).await;
+            // Whoever hurries is served; so is whoever hurried while the dial was under way. What was refused may not be any more
+            // with what is shown now.
+            tokio::select! {
+                () = sleep(jittered(delay)) => {}
+                () = self.hurry.notified() => {}
+                () = self.anew.notified() => {}
+            }
         }
     }
 
-    /// Publishes a connection for as long as it stands.
+    async fn dial(&self) -> Result<(Met, PeerStream), DialError> {
+        let address = self.address.lock();
+        let address = address.unwrap_or_else(PoisonError::into_inner).clone();
+        let (purpose, limit) = (self.channel.purpose(), self.settings.dial_time);
+        dial(&self.endpoint, self.server, &address, purpose, limit).await
+    }
+
+    /// Publishes a connection for as long as it, or one that took its place, stands.
     async fn stand(&self, met: Met, stream: PeerStream) {
+        let (server, channel) = (self.server, self.channel);
+        let mut link = self.put_in_use(met, stream);
+        let end = loop {
+            tokio::select! {
+                end = link.ended() => break end,
+                () = self.anew.notified() => {}
+            }
+            match self.dial().await {
+                Ok((met, stream)) => {
+                    let before = std::mem::replace(&mut link, self.put_in_use(met, stream));
+                    tokio::spawn(async move {
+                        // What was asked on it is answered on it.
+                        sleep(SUPERSEDED).await;
+                        before.close();
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%server, ?channel, %error, "a connection was not opened anew: the one before is used");
+                }
+            }
+        };
+        self.publish.send_replace(None);
+        self.watcher.noticed(PoolEvent::Ended {
+            server,
+            channel,
+            end,
+        });
+    }
+
+    fn put_in_use(&self, met: Met, stream: PeerStream) -> Link {
         let (server, channel) = (self.server, self.channel);
         self.heard.now();
         let link = Link::open(stream, self.settings.limits, self.heard.clone());
@@ -81,13 +122,7 @@ impl Keeping {
             channel,
             introduction,
         });
-        let end = link.ended().await;
-        self.publish.send_replace(None);
-        self.watcher.noticed(PoolEvent::Ended {
-            server,
-            channel,
-            end,
-        });
+        link
     }
 }
 

@@ -6,6 +6,7 @@ use crate::kit::{Group, PATIENCE, Port, Server, server_id};
 use crate::link::LinkEnd;
 use crate::listener::{Arrival, ListenerLimits};
 use crate::serve::serve;
+use crate::shown::Shown;
 use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -112,6 +113,68 @@ async fn consensus_and_control_are_apart_and_both_answer() {
         .ask(server_id(9), Channel::Control, Bytes::new(), PATIENCE)
         .await;
     assert!(matches!(stranger, Err(AskError::Stranger(_))));
+}
+
+#[tokio::test]
+async fn what_was_asked_is_answered_although_the_connection_is_opened_anew() {
+    let group = Group::new(1);
+    let (one, two) = (group.server(1), group.server(2));
+    let mut port = Port::open(&two, ListenerLimits::default()).await;
+    let mut watched = pool_of(&one);
+    watched
+        .pool
+        .set_members([(two.id, port.address.to_string())]);
+    let (asked, mut asking) = mpsc::unbounded_channel();
+    let gate = Arc::new(Notify::new());
+    for _ in 0..2 {
+        let (arrival, asked, gate) = (port.arrival().await, asked.clone(), Arc::clone(&gate));
+        tokio::spawn(async move {
+            let handler = move |request: Bytes| {
+                let (asked, gate) = (asked.clone(), Arc::clone(&gate));
+                async move {
+                    asked.send(()).expect("the test waits");
+                    gate.notified().await;
+                    request
+                }
+            };
+            let (limits, heard) = (LinkLimits::default(), Heard::default());
+            serve(arrival.stream, &handler, limits, heard).await
+        });
+    }
+    watched.met_on(Channel::Control).await;
+    let pool = watched.pool.clone();
+    let ask = |words: &'static [u8]| {
+        let (pool, words) = (pool.clone(), Bytes::from_static(words));
+        async move {
+            pool.ask_when_connected(server_id(2), Channel::Control, words, PATIENCE)
+                .await
+        }
+    };
+    let first = tokio::spawn(ask(b"first"));
+    asking.recv().await.expect("it is asked");
+
+    let before = Shown::by(&connect(&one, &two, &mut port).await).unwrap();
+    one.endpoint.tls.renew(&group.trust(one.id)).unwrap();
+    watched.pool.open_anew();
+    let anew = [port.arrival().await, port.arrival().await];
+    for arrival in anew {
+        let shown = Shown::by(&arrival.stream).unwrap();
+        assert_ne!(format!("{shown:?}"), format!("{before:?}"));
+        answer(arrival);
+    }
+    watched.met_on(Channel::Control).await;
+    assert_eq!(ask(b"second").await.unwrap(), "Control second");
+    gate.notify_one();
+    assert_eq!(first.await.unwrap().unwrap(), "first");
+}
+
+/// A connection that one server opens to another, as that one has it.
+async fn connect(one: &Server, two: &Server, port: &mut Port) -> PeerStream {
+    let address = port.address.to_string();
+    let purpose = Purpose::Stream;
+    let dialled = dial(&one.endpoint, two.id, &address, purpose, PATIENCE).await;
+    dialled.unwrap();
+    port.arrival().await.stream
 }
 
 #[tokio::test]
