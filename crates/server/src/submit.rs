@@ -149,7 +149,9 @@ impl Node {
         let mut unknown = false;
         // A planned change of primary takes a few milliseconds, an election hundreds.
         let mut pause = SHORTEST_PAUSE;
+        let mut roles = self.replica().role_changed();
         loop {
+            roles.mark_unchanged();
             let attempt = match self.leader() {
                 Some(leader) if leader == self.me() => timeout_at(deadline, here()).await,
                 Some(leader) => {
@@ -165,8 +167,11 @@ impl Node {
             if Instant::now() + pause >= deadline {
                 break;
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE);
+            // Who is primary now is asked at once, and a moment later again where it does not act yet.
+            tokio::select! {
+                () = sleep(pause) => pause = (pause * 2).min(PAUSE),
+                Ok(()) = roles.changed() => pause = SHORTEST_PAUSE,
+            }
         }
         if unknown {
             Err(SubmitError::OutcomeUnknown)

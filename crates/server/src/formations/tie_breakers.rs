@@ -153,8 +153,8 @@ pub(super) async fn keep_guard(node: Node) {
 /// Looks once; gives how long to wait until the next time. `guarded` says whether tie-breakers had to be asked the last time.
 async fn guard(node: &Node, guarded: &mut bool) -> Duration {
     let removed = node.was_removed();
-    // Those that follow it are no less members for that: they lose it, and go on without it.
-    node.replica().hush(removed && node.side().votes_alone);
+    // Those that follow it are no less members for that: they lose it, and go on without it, or go along with whoever acts elsewhere.
+    node.replica().hush(removed);
     if removed {
         *guarded = true;
         node.replica().set_guard(Some(Moment::now()));

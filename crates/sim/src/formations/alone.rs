@@ -126,8 +126,8 @@ pub(super) async fn keep_guard(server: Arc<Server>) {
 
 async fn guard(server: &Server, guarded: &mut bool) -> Duration {
     let removed = server.was_removed();
-    // Those that follow it are no less members for that: they lose it, and go on without it.
-    server.replica.hush(removed && server.side().votes_alone);
+    // Those that follow it are no less members for that: they lose it, and go on without it, or go along with whoever acts elsewhere.
+    server.replica.hush(removed);
     if removed {
         *guarded = true;
         server.replica.set_guard(Some(Moment::now()));

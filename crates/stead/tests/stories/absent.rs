@@ -6,6 +6,7 @@ use crate::common::{SERVERS, Stage};
 use crate::desk::Desk;
 use crate::splits::{acts, all_work, has_user, sees, set};
 use serde_json::{Value, json};
+use std::net::TcpStream;
 use testkit::{GroupPlan, Machine, eventually, seconds, text};
 
 const EMPTIED: usize = 2;
@@ -122,7 +123,13 @@ fn a_server_that_lost_its_disk_is_invited_again(stage: &mut Stage, desks: &mut [
             _ => desk.works(stage),
         }
     }
-    stage.network.node(name).plug();
+    let node = stage.network.node(name);
+    node.plug();
+    // What was looked for in vain while the cable was out is not looked for again at once.
+    let first = stage.group.server(0).peer_address();
+    eventually(seconds(20), "the cable to carry something", || {
+        node.within(|| TcpStream::connect_timeout(&first, seconds(1)).is_ok())
+    });
     stage
         .group
         .json(0, &["group", "remove", name, "--mode", "quorum"]);
