@@ -1,13 +1,14 @@
 //! `cargo xtask test`: all tests, with what ran, how long it took, and one sum at the end; `cargo xtask sim`.
 //!
-//! The output of `cargo test` is passed through as it comes; [`Tally`] reads along. What must always be true: a run that
+//! The output of `cargo test` is passed through as it comes, that of the suites that need nothing but processors afterwards;
+//! [`Tally`] reads along. What must always be true: a run that
 //! failed, could not be built, or ran nothing is never reported as passed.
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::num::NonZero;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,23 +18,78 @@ use crate::{programs, setup};
 /// How many tests of a suite run at once.
 const THREADS: &str = "RUST_TEST_THREADS";
 
+/// Crates whose tests need processors and nothing else: no clock, no network, no disk that is waited for. They run beside the
+/// others, which wait most of the time, with what these leave them.
+const PURE: &str = " model policy tunnel wire sim fuzz xtask ";
+/// Has cargo run a suite, or leave it to the other run. Both runs select the whole workspace, so that they build the same things.
+const RUNNER: &str = r#"target."cfg(all())".runner = ["sh", "-c", '''
+case "$XTASK_PURE" in *" $CARGO_PKG_NAME "*) lane=pure ;; *) lane=others ;; esac
+[ "$lane" = "$XTASK_LANE" ] && exec "$@"
+echo "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s"
+''', "lane"]"#;
+
 /// Runs all tests, or those whose name contains `filter`; says whether all passed.
 ///
 /// # Errors
 /// When system packages are missing and cannot be installed, or cargo cannot be started.
+#[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(crate) fn all(root: &Path, filter: Option<&str>) -> Result<bool> {
     setup::run(setup::For::Tests)?;
-    let mut cargo = programs::cargo(root);
-    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    let start = Instant::now();
+    let mut build = programs::cargo(root);
+    build.args(["test", "--workspace", "--no-run"]);
+    if !build.status().context("starting cargo test")?.success() {
+        return Ok(false);
+    }
+    // The longest suites wait most of the time: one test more than there are processors keeps these busy.
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let others = lane(programs::cargo(root), "others", filter, processors + 1);
+    let pure = lane(behind(programs::cargo(root)), "pure", filter, processors);
+    let beside = std::thread::spawn(move || {
+        let mut printed = String::new();
+        let read = read_along(&pure, |text| printed.push_str(text));
+        (read, printed)
+    });
+    let (ran, mut tally) = read_along(&others, |text| print!("{text}"))?;
+    let (beside, printed) = beside
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    print!("{printed}");
+    let (beside, pure) = beside?;
+    tally.suites.extend(pure.suites);
+    print!("\n{tally}");
+    println!(
+        "cargo test: {ran}, {beside}; {:.0} s",
+        start.elapsed().as_secs_f64()
+    );
+    println!("{} passed, {} failed", tally.passed(), tally.failed());
+    Ok(ran.success() && beside.success() && tally.failed() == 0 && tally.passed() > 0)
+}
+
+/// The same command, with what others leave of the processors.
+fn behind(command: Command) -> Command {
+    let mut behind = Command::new("nice");
+    behind.args(["-n", "19"]).arg(command.get_program());
+    behind.args(command.get_args());
+    behind.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
+    behind
+}
+
+/// A run of cargo for the suites of one lane.
+fn lane(mut cargo: Command, lane: &str, filter: Option<&str>, threads: usize) -> Command {
+    cargo.args(["--config", RUNNER, "test", "--workspace", "--no-fail-fast"]);
+    cargo.env("XTASK_LANE", lane).env("XTASK_PURE", PURE);
+    if lane == "pure" {
+        // Examples in the documentation are the other one's.
+        cargo.args(["--lib", "--bins", "--tests"]);
+    }
     if std::env::var_os(THREADS).is_none() {
-        // The longest suites wait most of the time: one test more than there are processors keeps these busy.
-        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-        cargo.env(THREADS, (processors + 1).to_string());
+        cargo.env(THREADS, threads.to_string());
     }
     if let Some(filter) = filter {
         cargo.args(["--", filter]);
     }
-    watch(cargo)
+    cargo
 }
 
 /// Runs the simulation, optimized, with these options; says whether no rule was broken.
@@ -48,10 +104,8 @@ pub(crate) fn simulation(root: &Path, options: &[String]) -> Result<bool> {
     Ok(status.success())
 }
 
-/// Runs a `cargo test`, passes its output through, and closes with the sum.
-#[expect(clippy::print_stdout, reason = "what the command is for")]
-fn watch(cargo: Command) -> Result<bool> {
-    let start = Instant::now();
+/// Runs a `cargo test`, hands its output on as it comes, and reads along.
+fn read_along(cargo: &Command, mut hand_on: impl FnMut(&str)) -> Result<(ExitStatus, Tally)> {
     // Both streams in one pipe, so that the names of suites and their results keep their order.
     let mut together = Command::new("sh");
     together
@@ -76,19 +130,13 @@ fn watch(cargo: Command) -> Result<bool> {
         > 0
     {
         let text = String::from_utf8_lossy(&line);
-        print!("{text}");
+        hand_on(&text);
         tally.read(text.trim_end());
         line.clear();
     }
     tally.crashed();
     let status = child.wait().context("waiting for cargo test")?;
-    print!("\n{tally}");
-    println!(
-        "cargo test: {status}, {:.0} s",
-        start.elapsed().as_secs_f64()
-    );
-    println!("{} passed, {} failed", tally.passed(), tally.failed());
-    Ok(status.success() && tally.failed() == 0 && tally.passed() > 0)
+    Ok((status, tally))
 }
 
 /// What was read out of the output of `cargo test`.
