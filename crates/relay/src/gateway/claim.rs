@@ -24,6 +24,8 @@ use wire::{proxy, rdp};
 pub const LIMIT: usize = 16 * 1024;
 /// Time in which the claim must be there.
 pub const TIME: Duration = Duration::from_secs(10);
+/// Bytes that are read at once.
+const PIECE: usize = 4 * 1024;
 /// Bytes of a text that are written in hexadecimal digits at most; what is longer is cut.
 const HEX: usize = 60;
 
@@ -98,7 +100,8 @@ pub struct Reading {
     token_from: TokenFrom,
     /// The claim of one who says nothing.
     claim: Claim,
-    hello: Hello,
+    /// Made when it is needed.
+    hello: Option<Box<Hello>>,
 }
 
 impl Reading {
@@ -111,7 +114,7 @@ impl Reading {
                 client: from,
                 reached,
             },
-            hello: Hello::default(),
+            hello: None,
         }
     }
 
@@ -123,7 +126,10 @@ impl Reading {
     pub fn look(&mut self, early: &mut Vec<u8>) -> Result<Option<Claim>, NoClaim> {
         let found = match self.token_from {
             TokenFrom::RdpCookie => of_rdp(early)?,
-            TokenFrom::Sni => self.hello.read(early).map_err(NoClaim::from)?,
+            TokenFrom::Sni => {
+                let hello = self.hello.get_or_insert_default();
+                hello.read(early).map_err(NoClaim::from)?
+            }
             TokenFrom::ProxyProtocol => match proxy::read(early)? {
                 Some(header) => {
                     early.drain(..header.length);
@@ -151,11 +157,10 @@ impl Reading {
 
 /// Waits for more bytes.
 async fn more(io: &TcpStream, early: &mut Vec<u8>) -> Result<(), NoClaim> {
-    let mut piece = [0; 4 * 1024];
-    let room = piece.len().min(LIMIT - early.len());
+    let mut piece = vec![0; PIECE.min(LIMIT - early.len())];
     loop {
         io.readable().await?;
-        match io.try_read(piece.get_mut(..room).unwrap_or_default()) {
+        match io.try_read(&mut piece) {
             Ok(0) => return Err(NoClaim::Gone),
             Ok(count) => {
                 early.extend_from_slice(piece.get(..count).unwrap_or_default());
