@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
@@ -36,6 +37,10 @@ pub async fn accept(
     mut stop: Stop,
     mut serve: impl FnMut(Arrival),
 ) {
+    // Connections inherit it.
+    if let Err(error) = sockopt::set_tcp_nodelay(listener, true) {
+        warn!(%error, "small writes of connections are delayed");
+    }
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -56,10 +61,6 @@ pub async fn accept(
             debug!(%from, "too many connections that are not set up yet: this one is closed");
             continue;
         };
-        if let Err(error) = io.set_nodelay(true) {
-            debug!(%from, %error, "a connection broke before it was served");
-            continue;
-        }
         serve(Arrival { io, from, permit });
     }
 }
@@ -116,6 +117,7 @@ mod tests {
         drop(first);
         let _fourth = TcpStream::connect(address).await.unwrap();
         let fourth = arrivals.recv().await.unwrap();
+        assert!(second.io.nodelay().unwrap() && fourth.io.nodelay().unwrap());
         assert_eq!(gate.inside(), (2, 2));
         stopper.stop();
         running.await.unwrap();

@@ -14,6 +14,7 @@ use crate::stop::Stop;
 use rustix::pipe::{SpliceFlags, splice};
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::Interest;
 
 /// Bytes of the buffer that is copied through.
@@ -32,12 +33,26 @@ pub(super) async fn forward(
     mut stop: Stop,
 ) -> Forwarded {
     let (mut up, mut down) = (Count::new(passing), Count::new(passing));
+    let is_second = AtomicBool::new(false);
+    // Being closed a moment later tells the same.
+    let finish = |to: &Socket| match is_second.swap(true, Ordering::Relaxed) {
+        true => Ok(()),
+        false => to.finish(),
+    };
     let both = async {
-        far.write_all(early).await?;
-        up.add(early.len());
+        if !early.is_empty() {
+            far.write_all(early).await?;
+            up.add(early.len());
+        }
         tokio::try_join!(
-            one_way(&near, &far, pipes, &mut up),
-            one_way(&far, &near, pipes, &mut down)
+            async {
+                one_way(&near, &far, pipes, &mut up).await?;
+                finish(&far)
+            },
+            async {
+                one_way(&far, &near, pipes, &mut down).await?;
+                finish(&near)
+            }
         )
     };
     let end = tokio::select! {
@@ -59,7 +74,7 @@ pub(super) async fn forward(
     }
 }
 
-/// One direction, to its end.
+/// One direction, to its end, of which the other socket is to be told.
 async fn one_way(
     from: &Socket,
     to: &Socket,
@@ -67,15 +82,15 @@ async fn one_way(
     passed: &mut Count<'_>,
 ) -> io::Result<()> {
     loop {
-        from.readable().await?;
-        match copy(from, to, passed).await? {
-            Copied::Ended => return to.finish(),
+        let closed = from.readable().await?;
+        match copy(from, to, closed, passed).await? {
+            Copied::Ended => return Ok(()),
             Copied::Idle => {}
             Copied::Much => {
                 if let Some(mut pipe) = pipes.take()
                     && spliced(from, to, &mut pipe, passed).await?
                 {
-                    return to.finish();
+                    return Ok(());
                 }
             }
         }
@@ -92,23 +107,47 @@ enum Copied {
     Ended,
 }
 
-async fn copy(from: &Socket, to: &Socket, passed: &mut Count<'_>) -> io::Result<Copied> {
-    let mut buffer = vec![0; SMALL];
+/// Copies what there is. `closed`: nothing comes behind it, so that the end can go with the last bytes.
+async fn copy(
+    from: &Socket,
+    to: &Socket,
+    closed: bool,
+    passed: &mut Count<'_>,
+) -> io::Result<Copied> {
+    let mut buffer = Vec::with_capacity(SMALL);
     let mut full = 0;
     loop {
+        buffer.clear();
         let count = match from.try_read(&mut buffer) {
             Ok(0) => return Ok(Copied::Ended),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Copied::Idle),
             Err(error) => return Err(error),
         };
-        to.write_all(buffer.get(..count).unwrap_or_default())
-            .await?;
-        passed.add(count);
-        full = if count == SMALL { full + 1 } else { 0 };
+        let is_full = count >= SMALL;
+        if closed && !is_full && has_ended(from, &mut buffer)? {
+            to.write_last(&buffer).await?;
+            passed.add(count);
+            return Ok(Copied::Ended);
+        }
+        to.write_all(&buffer).await?;
+        passed.add(buffer.len());
+        full = if is_full { full + 1 } else { 0 };
         if full == 2 {
             return Ok(Copied::Much);
         }
+        if !is_full && !closed {
+            return Ok(Copied::Idle);
+        }
+    }
+}
+
+/// Reads on, where nothing can come any more but what is there; whether that was all.
+fn has_ended(from: &Socket, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    match from.try_read(buffer) {
+        Ok(count) => Ok(count == 0),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -270,6 +309,22 @@ mod tests {
     #[tokio::test]
     async fn bytes_pass_without_pipes() {
         passes_everything(Pipes::new(0)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_waits_that_comes_just_when_everything_was_read() {
+        let mut both = both(Pipes::new(1)).await;
+        let mut early = [0; 6];
+        both.backend.read_exact(&mut early).await.unwrap();
+        for round in 0..5_000_u32 {
+            let (said, mut heard) = (round.to_be_bytes(), [0; 4]);
+            both.viewer.write_all(&said).await.unwrap();
+            both.backend.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, said);
+            both.backend.write_all(&said).await.unwrap();
+            both.viewer.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, said);
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
 //! A TCP or unix socket, as the kernel-side relay needs it: without a lock between reading and writing.
 
-use rustix::net::sockopt;
+use rustix::buffer::spare_capacity;
+use rustix::io::read;
+use rustix::net::{SendFlags, send, sockopt};
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,20 +20,19 @@ const ASKED: u32 = 4;
 /// A connected socket.
 #[derive(Debug)]
 pub enum Socket {
-    /// TCP.
+    /// TCP, without delay of small writes.
     Tcp(TcpStream),
     /// A unix socket.
     Unix(UnixStream),
 }
 
 impl Socket {
-    /// Small writes leave at once, and an end that vanished is noticed.
+    /// An end that vanishes will be noticed.
     ///
     /// # Errors
     /// The connection has broken already.
     pub fn settle(&self) -> io::Result<()> {
         if let Self::Tcp(stream) = self {
-            stream.set_nodelay(true)?;
             sockopt::set_socket_keepalive(stream, true)?;
             sockopt::set_tcp_keepidle(stream, ALIVE)?;
             sockopt::set_tcp_keepintvl(stream, ALIVE / ASKED)?;
@@ -58,28 +59,57 @@ impl Socket {
         }
     }
 
-    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_read(buffer),
-            Self::Unix(stream) => stream.try_read(buffer),
+    /// Reads into the room that the buffer has.
+    pub(super) fn try_read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let room = buffer.capacity() - buffer.len();
+        let mut count = None;
+        let tried = self.try_io(Interest::READABLE, || {
+            let got = read(self.as_fd(), spare_capacity(buffer))?;
+            count = Some(got);
+            match got {
+                // There is nothing more until the system says so, which need not be asked: the runtime is told as if it had been, and
+                // does not forget what it hears meanwhile.
+                got if 0 < got && got < room => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        });
+        match count {
+            Some(count) => Ok(count),
+            None => tried.map(|()| 0),
         }
     }
 
-    pub(super) async fn readable(&self) -> io::Result<()> {
+    /// Waits until there is something to read; whether nothing more comes behind what is there.
+    pub(super) async fn readable(&self) -> io::Result<bool> {
+        let ready = match self {
+            Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
+            Self::Unix(stream) => stream.ready(Interest::READABLE).await,
+        };
+        Ok(ready?.is_read_closed())
+    }
+
+    fn try_io<T>(&self, interest: Interest, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         match self {
-            Self::Tcp(stream) => stream.readable().await,
-            Self::Unix(stream) => stream.readable().await,
+            Self::Tcp(stream) => stream.try_io(interest, work),
+            Self::Unix(stream) => stream.try_io(interest, work),
         }
     }
 
     /// Writes all of it.
-    pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(super) async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        self.send_all(bytes, SendFlags::empty()).await
+    }
+
+    /// Writes all of it, which is the last: what is told then by [`finish`](Self::finish) goes in the same packet.
+    pub(super) async fn write_last(&self, bytes: &[u8]) -> io::Result<()> {
+        self.send_all(bytes, SendFlags::MORE).await
+    }
+
+    async fn send_all(&self, mut bytes: &[u8], flags: SendFlags) -> io::Result<()> {
+        let flags = flags | SendFlags::NOSIGNAL;
         while !bytes.is_empty() {
-            let written = match self {
-                Self::Tcp(stream) => stream.try_write(bytes),
-                Self::Unix(stream) => stream.try_write(bytes),
-            };
-            match written {
+            let sent = self.try_io(Interest::WRITABLE, || Ok(send(self.as_fd(), bytes, flags)?));
+            match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self {
