@@ -52,6 +52,7 @@ mod renewing;
 mod reporting;
 mod reports;
 mod reset;
+mod runtimes;
 mod sealing;
 mod secrets;
 mod seen;

@@ -2,7 +2,7 @@
 //! and begins anew.
 //!
 //! Consensus and its connections have runtimes of their own, so that a flood of clients' bytes never delays a
-//! heartbeat. Each life of the server has one too: nothing that runs in it outlives a reset.
+//! heartbeat. Each life of the server has its own too: nothing that runs in them outlives a reset.
 
 use crate::backends::{self, Backends};
 use crate::client_port;
@@ -19,6 +19,7 @@ use crate::peer_port::Doorman;
 use crate::peers::{Peers, Sight};
 use crate::placing::Placing;
 use crate::reports::Reports;
+use crate::runtimes::Runtimes;
 use crate::spool::{self, Spool};
 use crate::tickets::Tickets;
 use crate::trusting::Shown;
@@ -43,7 +44,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -51,8 +52,6 @@ use tokio::time::timeout;
 /// How long a stop may take before it is cut short.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_millis(500);
-/// How much better than ordinary the priority of the threads for consensus is, where that is allowed.
-const NICE: i32 = -10;
 
 /// What `stead serve` was asked for.
 #[derive(Debug, Clone)]
@@ -146,27 +145,17 @@ async fn live(data: &Path, listen: &Listen) -> Result<Ending, ServeError> {
     let identity = Identity::load(data)?;
     let ports = Ports::bind(&identity, listen)?;
     let trust = TrustStore::of(data).load()?;
-    let lines = consensus_lines()?;
-    let rest = match Builder::new_multi_thread().enable_all().build() {
-        Ok(rest) => rest,
-        Err(error) => {
-            lines.shutdown_background();
-            return Err(ServeError::System(error));
-        }
-    };
-    let (data, on) = (data.to_owned(), lines.handle().clone());
-    let life = rest.spawn(async move {
+    let runtimes = Runtimes::make().await.map_err(ServeError::System)?;
+    let (data, on) = (data.to_owned(), runtimes.lines.handle().clone());
+    let gateways = runtimes.gateways.handle().clone();
+    let life = runtimes.rest.spawn(async move {
         let (stopper, stop) = Stopper::new();
         let server = start(&data, (identity, trust), ports, on, stop).await?;
-        server.run(stopper).await
+        server.run(stopper, &gateways).await
     });
     let ended = life.await;
-    let both_gone = tokio::task::spawn_blocking(move || {
-        rest.shutdown_timeout(STOP_LIMIT);
-        lines.shutdown_timeout(STOP_LIMIT);
-    });
-    let settled = both_gone.await.and(ended);
-    settled.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    runtimes.end(STOP_LIMIT).await;
+    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// One server for one data folder.
@@ -201,22 +190,6 @@ fn lock(data: &Path) -> Result<File, ServeError> {
     Ok(file)
 }
 
-/// The runtime of the connections for consensus: one thread, with a better priority where that is allowed.
-fn consensus_lines() -> Result<Runtime, ServeError> {
-    let raise = || {
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-            tracing::debug!(%error, "the threads for consensus have no better priority than others");
-        }
-    };
-    Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("consensus-lines")
-        .on_thread_start(raise)
-        .enable_all()
-        .build()
-        .map_err(ServeError::System)
-}
-
 /// A server whose parts are put together, before they run.
 struct Server {
     node: Node,
@@ -247,7 +220,7 @@ async fn start(
     data: &Path,
     (identity, trust): (Identity, Trust),
     ports: Ports,
-    lines: tokio::runtime::Handle,
+    lines: Handle,
     stop: Stop,
 ) -> Result<Server, ServeError> {
     let sight = Sight::new(identity.clone());
@@ -260,7 +233,7 @@ async fn start(
         .into_iter()
         .map(TcpListener::from_std)
         .collect();
-    let settings = PoolSettings::on(lines.clone(), tokio::runtime::Handle::current());
+    let settings = PoolSettings::on(lines.clone(), Handle::current());
     let peers = Peers::new(endpoint.clone(), settings);
     let replica = open_replica(data, &identity, links_over(&peers)).await?;
     sight.open(replica.clone());
@@ -388,7 +361,7 @@ fn admin_socket(data: &Path) -> Result<UnixListener, ServeError> {
 }
 
 impl Server {
-    async fn run(self, stopper: Stopper) -> Result<Ending, ServeError> {
+    async fn run(self, stopper: Stopper, gateways: &Handle) -> Result<Ending, ServeError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::System)?;
         let node = self.node.clone();
@@ -410,7 +383,7 @@ impl Server {
             tokio::spawn(hosting::run(node.clone()));
             tokio::spawn(backends::run(node.clone()));
         }
-        tokio::spawn(gateways::run(node.clone()));
+        gateways.spawn(gateways::run(node.clone()));
         let doorman = Arc::new(Doorman { node: node.clone() });
         let ports = self.peer_ports.into_iter();
         let peer_ports: Vec<_> = ports
