@@ -11,6 +11,7 @@ use crate::in_sync::{self, Acknowledged};
 use crate::inbound::{Heard, Inbound};
 use crate::log::Log;
 use crate::network::{Links, PeerFactory};
+use crate::proposals::{self, Proposals};
 use crate::published::{Pen, Published, Superseded};
 use crate::runtime::ConsensusRuntime;
 use crate::snapshot_store::SnapshotStore;
@@ -31,7 +32,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// How urgent the core's thread is, where the system allows it; the default is 0, the most urgent −20.
 const NICE: i32 = -10;
@@ -164,7 +165,7 @@ pub(crate) struct Core {
     pub(crate) raft: Raft,
     pub(crate) inbound: Arc<Inbound>,
     /// Proposals on their way in.
-    pub(crate) proposals: mpsc::UnboundedSender<gather::Waiting>,
+    pub(crate) proposals: Proposals<gather::Waiting>,
     /// How far changes are acknowledged, and by which followers.
     pub(crate) acknowledged: OrderedSender<Acknowledged>,
     pub(crate) timing: Timing,
@@ -254,7 +255,7 @@ impl Core {
             timing.lease(),
             acknowledged.clone(),
         ));
-        let (proposals, gathered) = mpsc::unbounded_channel();
+        let (proposals, gathered) = proposals::queue();
         let gathering = place.spawn(gather::run(raft.clone(), gathered));
         let helpers = [compacting, watching, taking, following, gathering]
             .iter()

@@ -8,13 +8,14 @@
 
 use crate::core::Raft;
 use crate::log::Admitted;
+use crate::proposals::Queue;
 use crate::types::{Consensus, Proposal};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use openraft::raft::WriteResult;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 /// How long a proposal waits for others while some are being agreed upon.
@@ -72,17 +73,18 @@ impl Rhythm {
         }
     }
 
-    /// How long to gather while a batch is being agreed upon, and so many are asked for in all: a crowd waits for that batch.
-    fn gather(&self, asked: usize) -> Duration {
-        match asked >= CROWD {
-            true => self.took.clamp(GATHER, CROWDED),
-            false => GATHER,
+    /// While so many are being agreed upon and others wait since `began`: until when they do, and how many have to wait for this
+    /// to be looked at before. A crowd waits for that batch.
+    fn while_others_are(&self, inside: usize, waiting: usize, began: Instant) -> (usize, Instant) {
+        match inside + waiting >= CROWD {
+            true => (TOGETHER, began + self.took.clamp(GATHER, CROWDED)),
+            false => (CROWD - inside, began + GATHER),
         }
     }
 
-    /// Whether so many need not wait for more.
-    fn is_enough(&self, waiting: usize) -> bool {
-        waiting * 8 >= self.expected * 7
+    /// How many need not wait for more: one does not, where nobody else is likely to come.
+    fn enough(&self) -> usize {
+        (self.expected * 7).div_ceil(8).max(1)
     }
 }
 
@@ -96,9 +98,8 @@ struct Done {
 }
 
 /// Puts proposals in until nobody can make any more.
-pub(crate) async fn run(raft: Raft, mut queue: mpsc::UnboundedReceiver<Waiting>) {
+pub(crate) async fn run(raft: Raft, queue: Queue<Waiting>) {
     let mut under_way = FuturesUnordered::new();
-    let mut waiting = Vec::new();
     // Proposals that are being agreed upon.
     let mut inside = 0;
     let mut rhythm = Rhythm {
@@ -115,34 +116,36 @@ pub(crate) async fn run(raft: Raft, mut queue: mpsc::UnboundedReceiver<Waiting>)
                 inside -= done.batch;
                 continue;
             }
-            came = queue.recv_many(&mut waiting, TOGETHER) => if came == 0 {
+            came = queue.until(1) => if came.is_none() {
                 return;
             },
         }
         let began = Instant::now();
-        while waiting.len() < TOGETHER {
-            let until = if !under_way.is_empty() {
-                began + rhythm.gather(inside + waiting.len())
-            } else if rhythm.is_enough(waiting.len()) {
-                break;
+        loop {
+            let waiting = queue.len();
+            let (wanted, until) = if !under_way.is_empty() {
+                rhythm.while_others_are(inside, waiting, began)
             } else {
-                rhythm.until
+                (rhythm.enough(), rhythm.until)
             };
-            let room = TOGETHER - waiting.len();
+            if waiting >= wanted.min(TOGETHER) {
+                break;
+            }
             tokio::select! {
                 biased;
                 Some(done) = under_way.next() => {
-                    rhythm = Rhythm::after(done, waiting.len(), Instant::now());
+                    rhythm = Rhythm::after(done, queue.len(), Instant::now());
                     inside -= done.batch;
                 }
-                came = queue.recv_many(&mut waiting, room) => if came == 0 {
-                    break;
+                came = queue.until(wanted.min(TOGETHER)) => if came.is_none() {
+                    return;
                 },
                 () = sleep_until(until) => break,
             }
         }
-        inside += waiting.len();
-        under_way.push(put_in(raft.clone(), std::mem::take(&mut waiting)));
+        let batch = queue.take(TOGETHER);
+        inside += batch.len();
+        under_way.push(put_in(raft.clone(), batch));
     }
 }
 
@@ -199,14 +202,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lone_proposal_waits_for_nobody() {
-        assert!(after(1, 0, 4).is_enough(1));
-        assert!(after(0, 0, 4).is_enough(1));
+        assert_eq!(after(1, 0, 4).enough(), 1);
+        assert_eq!(after(0, 0, 4).enough(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_that_were_answered_are_worth_a_moment() {
         let rhythm = after(20, 8, 4);
-        assert!(!rhythm.is_enough(12) && rhythm.is_enough(25));
+        assert_eq!(rhythm.enough(), 25);
         assert_eq!(rhythm.until - Instant::now(), Duration::from_millis(1));
         assert_eq!(after(1, 1, 400).until - Instant::now(), PATIENCE);
         // A crowd is worth more.
@@ -215,16 +218,20 @@ mod tests {
         let patience = after(40, 24, 400).until - Instant::now();
         assert_eq!(patience, CROWDED_PATIENCE);
         // A crowd that went is forgotten with the next batch.
-        assert!(after(1, 0, 1).is_enough(1));
+        assert_eq!(after(1, 0, 1).enough(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_crowd_waits_for_the_batch_before_it() {
-        let millis = Duration::from_millis;
-        assert_eq!(after(40, 0, 12).gather(CROWD), millis(12));
-        assert_eq!(after(40, 0, 1).gather(CROWD), GATHER);
-        assert_eq!(after(40, 0, 300).gather(CROWD), CROWDED);
-        // A few do not wait for a far server any longer than ever.
-        assert_eq!(after(3, 0, 12).gather(CROWD - 1), GATHER);
+        let (millis, now) = (Duration::from_millis, Instant::now());
+        let waits = |took, inside, waiting| {
+            let (wanted, until) = after(40, 0, took).while_others_are(inside, waiting, now);
+            (wanted, until - now)
+        };
+        assert_eq!(waits(12, CROWD, 0), (TOGETHER, millis(12)));
+        assert_eq!(waits(1, 8, CROWD), (TOGETHER, GATHER));
+        assert_eq!(waits(300, CROWD, 1), (TOGETHER, CROWDED));
+        // A few do not wait for a far server any longer than ever, and are looked at again when they are a crowd.
+        assert_eq!(waits(12, 3, CROWD - 4), (CROWD - 3, GATHER));
     }
 }

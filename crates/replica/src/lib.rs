@@ -29,6 +29,7 @@ mod messages;
 mod network;
 mod office;
 mod promise;
+mod proposals;
 mod propose;
 mod published;
 mod replica;

@@ -185,7 +185,7 @@ impl Replica {
             _admitted: admitted,
             answer,
         };
-        if core.proposals.send(waiting).is_err() {
+        if core.proposals.put(waiting).is_err() {
             return Tried::Done(Err(ProposeError::NotRunning));
         }
         let Ok(Ok(written)) = tokio::time::timeout_at(deadline, written).await else {
