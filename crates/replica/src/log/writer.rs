@@ -66,7 +66,7 @@ pub(crate) struct Shown {
     pub(crate) left: AtomicU64,
     /// The newest committed mark that somebody wants kept.
     pub(crate) committed: Mutex<Option<LogId>>,
-    /// Whether a job without records is on its way, to wake the writer for the mark.
+    /// Whether the writer looks for the mark by itself soon, or a job without records is on its way, to wake it for that.
     pub(crate) nudged: AtomicBool,
     /// The number of the last entry that is on disk; none: the disk failed.
     pub(crate) on_disk: OrderedSender<Option<u64>>,
@@ -151,7 +151,9 @@ impl Writer {
         let mut waiting = VecDeque::new();
         let mut memory = Vec::new();
         while self.collect(&mut jobs, &mut waiting).await {
-            while !waiting.is_empty() || self.mark_waits() {
+            // A mark goes with what there is to write; a batch of its own it gets when nothing came for a while.
+            let mut due = !waiting.is_empty() || self.mark_waits();
+            while due {
                 match self.step(&mut waiting, std::mem::take(&mut memory)).await {
                     Ok(used) => memory = used,
                     Err(error) => {
@@ -159,6 +161,7 @@ impl Writer {
                         return refuse(waiting, jobs, &error).await;
                     }
                 }
+                due = !waiting.is_empty();
             }
         }
     }
@@ -171,9 +174,11 @@ impl Writer {
     ) -> bool {
         let mut deadline = None;
         loop {
-            if self.reserve.failed() || self.mark_waits() {
+            let mark_may_come = self.mark_may_come();
+            if self.reserve.failed() || mark_may_come {
                 deadline.get_or_insert_with(|| tokio::time::Instant::now() + IDLE);
             }
+            self.shown.nudged.store(mark_may_come, Ordering::Release);
             let waits_since = deadline.is_some();
             let until = deadline.unwrap_or_else(tokio::time::Instant::now);
             let job = tokio::select! {
@@ -190,7 +195,6 @@ impl Writer {
             let Some(job) = job else {
                 return self.mark_waits();
             };
-            self.shown.nudged.store(false, Ordering::Release);
             if take(job, waiting) {
                 while let Ok(job) = jobs.try_recv() {
                     take(job, waiting);
@@ -207,6 +211,12 @@ impl Writer {
             .is_some_and(|mark| self.may_mark(mark))
     }
 
+    /// Whether entries are on disk that are not marked as committed: a mark for them is waited for, so that nobody needs to
+    /// wake the writer for it.
+    fn mark_may_come(&self) -> bool {
+        self.last_index > self.marks.committed.map(|mark| mark.index)
+    }
+
     fn may_mark(&self, mark: LogId) -> bool {
         Some(mark) > self.marks.committed && Some(mark.index) <= self.last_index
     }
@@ -214,6 +224,8 @@ impl Writer {
     /// Writes one batch, syncs it and tells everybody whose records are in it.
     async fn step(&mut self, waiting: &mut VecDeque<Item>, memory: Vec<u8>) -> io::Result<Vec<u8>> {
         let mut done = Vec::new();
+        // It looks for the mark afterwards.
+        self.shown.nudged.store(true, Ordering::Release);
         let result = self.write_and_sync(waiting, &mut done, memory).await;
         self.show();
         let told = result.as_ref().err().map(copy_error);
