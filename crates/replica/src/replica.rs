@@ -268,15 +268,16 @@ impl Replica {
     ///
     /// A change of an earlier formation is there when this formation's beginning is not before it.
     pub async fn wait_for(&self, change: ChangeName, limit: Duration) -> bool {
+        // Where the change was proposed, it is there already.
+        if let Some(accepted) = self.has(change) {
+            return accepted;
+        }
         let mut applied = self.applied();
         let reached = async {
             loop {
                 drop(applied.borrow_and_update());
-                let state = self.state();
-                if state.applied >= change.number
-                    && let Some(directory) = &state.directory
-                {
-                    return directory.group().formation.accepted(change.number) == change;
+                if let Some(accepted) = self.has(change) {
+                    return accepted;
                 }
                 if applied.changed().await.is_err() {
                     return false;
@@ -284,6 +285,14 @@ impl Replica {
             }
         };
         tokio::time::timeout(limit, reached).await.unwrap_or(false)
+    }
+
+    /// Whether the change of that number, once there is one here, is this one.
+    fn has(&self, change: ChangeName) -> Option<bool> {
+        let state = self.state();
+        let directory = state.directory.as_ref();
+        let directory = directory.filter(|_| state.applied >= change.number)?;
+        Some(directory.group().formation.accepted(change.number) == change)
     }
 
     /// Waits until what this server applied before it stopped is applied again, which needs a primary. False: it is not within
