@@ -28,6 +28,21 @@ const REPORTED: usize = 128;
 /// Changes are gathered this long before they are looked at.
 const GATHER: Duration = Duration::from_millis(100);
 
+/// How long a session that the directory does not have keeps its backend. After a restart its keeper is found before all of the log
+/// is applied, and in another formation it is registered anew.
+const UNKNOWN: Duration = Duration::from_mins(1);
+
+/// How a session that has a backend stands in the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It goes on here.
+    Live,
+    /// It has ended, or is elsewhere.
+    Over,
+    /// The directory does not have it, or not yet.
+    Unknown,
+}
+
 /// What is known of backends here.
 #[derive(Debug, Default)]
 pub(crate) struct Backends(Mutex<Table>);
@@ -40,6 +55,8 @@ struct Table {
     has: HashMap<SessionId, String>,
     /// How many sessions an address has.
     held: HashMap<String, u32>,
+    /// Since when the directory does not have a session.
+    unknown: HashMap<SessionId, Instant>,
 }
 
 #[derive(Debug)]
@@ -186,7 +203,12 @@ impl Backends {
     }
 
     /// Forgets addresses that are not wanted and sessions that are over, and knows what is new.
-    fn keep(&self, wanted: &BTreeMap<String, Backend>, is_live: impl Fn(SessionId) -> bool) {
+    fn keep(
+        &self,
+        wanted: &BTreeMap<String, Backend>,
+        now: Instant,
+        standing: impl Fn(SessionId) -> Standing,
+    ) {
         let mut table = self.table();
         table
             .checked
@@ -199,14 +221,22 @@ impl Backends {
             };
             table.checked.entry(address.clone()).or_insert_with(fresh);
         }
-        let over: Vec<SessionId> = table
-            .has
-            .keys()
-            .copied()
-            .filter(|id| !is_live(*id))
-            .collect();
-        for session in over {
-            table.release(session);
+        let all: Vec<SessionId> = table.has.keys().copied().collect();
+        for session in all {
+            let is_over = match standing(session) {
+                Standing::Live => {
+                    table.unknown.remove(&session);
+                    false
+                }
+                Standing::Over => true,
+                Standing::Unknown => {
+                    let since = *table.unknown.entry(session).or_insert(now);
+                    now.duration_since(since) >= UNKNOWN
+                }
+            };
+            if is_over {
+                table.release(session);
+            }
         }
     }
 }
@@ -232,6 +262,7 @@ impl Table {
     }
 
     fn release(&mut self, session: SessionId) {
+        self.unknown.remove(&session);
         let Some(address) = self.has.remove(&session) else {
             return;
         };
@@ -278,11 +309,12 @@ pub(crate) async fn run(node: Node) {
         let interval = settings.backend_check_interval();
         let next = Instant::now() + interval;
         let wanted = wanted(&node, &directory);
-        let is_live = |session| {
-            let known = directory.session(session);
-            known.is_some_and(|known| known.is_live() && known.host == node.me())
+        let standing = |session| match directory.session(session) {
+            Some(known) if known.is_live() && known.host == node.me() => Standing::Live,
+            Some(_) => Standing::Over,
+            None => Standing::Unknown,
         };
-        node.0.backends.keep(&wanted, is_live);
+        node.0.backends.keep(&wanted, Instant::now(), standing);
         let idle = wanted.is_empty();
         let work = async {
             check(&node, wanted, interval).await;
@@ -397,7 +429,7 @@ mod tests {
         let backends = Backends::default();
         let wanted = app.backends.iter();
         let wanted = wanted.map(|backend| (backend.to_string(), backend.clone()));
-        backends.keep(&wanted.collect(), |_| true);
+        backends.keep(&wanted.collect(), Instant::now(), |_| Standing::Live);
         backends
     }
 
@@ -429,13 +461,33 @@ mod tests {
         assert_eq!(before, after, "each keeps what it has");
         assert_eq!(shares(&backends, &app), [6, 2]);
         let wanted = BTreeMap::from([("tcp:a:1".to_owned(), "tcp:a:1".parse().unwrap())]);
-        backends.keep(&wanted, |id| id == session(0));
+        backends.keep(&wanted, Instant::now(), |id| match id == session(0) {
+            true => Standing::Live,
+            false => Standing::Over,
+        });
         assert_eq!(shares(&backends, &app).iter().sum::<u32>(), 1);
         assert_eq!(
             backends.states(&app)[1].up,
             None,
             "it is not checked any more"
         );
+    }
+
+    #[test]
+    fn a_session_that_the_directory_does_not_have_yet_keeps_its_backend() {
+        let app = app(&["tcp:a:1", "tcp:b:1"]);
+        let backends = table(&app);
+        let _first = first(&backends, 0, &app);
+        let (wanted, now) = (BTreeMap::new(), Instant::now());
+        let sum = || shares(&backends, &app).iter().sum::<u32>();
+        let look = |at, standing| backends.keep(&wanted, now + at, |_| standing);
+        look(Duration::ZERO, Standing::Unknown);
+        look(UNKNOWN / 2, Standing::Live);
+        // It was there in between.
+        look(UNKNOWN, Standing::Unknown);
+        assert_eq!(sum(), 1);
+        look(UNKNOWN * 2, Standing::Unknown);
+        assert_eq!(sum(), 0);
     }
 
     #[test]
