@@ -33,8 +33,8 @@ impl Plain {
             let fork = self.by_now(record.fork.clone());
             let loser = self.by_now(record.loser.clone());
             let here = self.present(&record.subject);
-            let unchanged = fork.is_some() && alike(&fork) == alike(&loser);
-            if !unchanged && alike(&here) != alike(&loser) {
+            let unchanged = fork.is_some() && alike(&fork, &loser);
+            if !unchanged && !alike(&here, &loser) {
                 self.diverged.push(record.clone());
             }
         }
@@ -116,7 +116,7 @@ impl Plain {
         let record = now.as_ref().unwrap_or(record);
         let wanted = self.by_now(record.loser.clone());
         let here = self.present(&record.subject);
-        if alike(&here) == alike(&wanted) {
+        if alike(&here, &wanted) {
             return Ok(Outcome::Done);
         }
         match (&record.subject, wanted) {
@@ -279,8 +279,19 @@ impl Plain {
     }
 }
 
+/// Whether people would call both the same.
+fn alike(one: &Option<Content>, other: &Option<Content>) -> bool {
+    let (Some(Content::Secret(first)), Some(Content::Secret(second))) = (one, other) else {
+        return seen(one) == seen(other);
+    };
+    // Of a value that was sealed anew nobody sees more than that it was set then, by whom, and that it is there.
+    let of = |secret: &StoredSecret| (secret.set, secret.by.clone(), secret.sealed.0.is_empty());
+    let anew = first.sealed.mark() != second.sealed.mark() && of(first) == of(second);
+    (anew || first.sealed == second.sealed) && first.description == second.description
+}
+
 /// What people see of it.
-fn alike(content: &Option<Content>) -> Option<Content> {
+fn seen(content: &Option<Content>) -> Option<Content> {
     content.clone().map(|content| match content {
         Content::Removed(_) => Content::Removed(UnixMillis(0)),
         Content::User(user) => {
@@ -312,17 +323,6 @@ fn alike(content: &Option<Content>) -> Option<Content> {
             one.key = Default::default();
             Content::Certificate(one.into())
         }
-        Content::Secret(secret) => Content::Secret(
-            StoredSecret {
-                created: UnixMillis(0),
-                set: UnixMillis(0),
-                by: String::new(),
-                exposed: None,
-                version_number: 0,
-                ..(*secret).clone()
-            }
-            .into(),
-        ),
         Content::Profile(profile) => {
             let mut profile = (*profile).clone();
             profile.version_number = 0;
