@@ -161,7 +161,9 @@ impl Node {
 
     /// Whether a member said that this server was removed from the group.
     pub(crate) fn was_removed(&self) -> bool {
-        own::is_removed(&self.directory(), &self.0.peers.told(), clock::steady())
+        let peers = &self.0.peers;
+        !peers.nobody_refuses()
+            && own::is_removed(&self.directory(), &peers.told(), clock::steady())
     }
 
     /// Whom a formation that gave way has removed is not told so: it may be a member where the others are.

@@ -13,7 +13,7 @@ use peer::serve::serve;
 use peer::shown::Shown;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::timeout;
 use wire::credentials::{CredentialsAnswer, CredentialsRefusal, CredentialsRequest};
 use wire::hello::Purpose;
 
@@ -104,9 +104,9 @@ impl Doorman {
             return;
         };
         tokio::select! {
-            () = self.until_removed(from, serving) => {}
-            () = self.revoked(&shown) => {
-                tracing::info!(%from, "a connection that a revoked key opened is closed");
+            () = serving => {}
+            () = self.refused(from, &shown) => {
+                tracing::info!(%from, "a connection of a server that was removed, or of a key that was revoked, is closed");
             }
             () = self.not_accepted(&shown) => {
                 tracing::info!(%from, "a connection that a certificate of a former authority opened is closed");
@@ -114,12 +114,16 @@ impl Doorman {
         }
     }
 
-    async fn revoked(&self, shown: &Shown) {
+    /// Waits until the directory refuses a server or the key that it showed.
+    async fn refused(&self, from: ServerId, shown: &Shown) {
         let mut changed = self.node.directory_changed();
-        while !shown.is_revoked(&self.node.0.shown.endpoint) {
+        while self.node.directory().removed(from).is_none() {
+            if shown.is_revoked(&self.node.0.shown.endpoint) {
+                let _ = timeout(TO_RENEW, self.removed(from)).await;
+                return;
+            }
             next(&mut changed).await;
         }
-        sleep(TO_RENEW).await;
     }
 
     async fn not_accepted(&self, shown: &Shown) {
@@ -131,15 +135,16 @@ impl Doorman {
 
     /// Serves a connection, and closes it when the other server is removed: it is told why when it dials again.
     async fn until_removed(&self, from: ServerId, serving: impl Future<Output = ()>) {
-        let mut changed = self.node.directory_changed();
-        let removed = async {
-            while self.node.directory().removed(from).is_none() {
-                next(&mut changed).await;
-            }
-        };
         tokio::select! {
             () = serving => {}
-            () = removed => tracing::info!(%from, "a connection of a server that was removed is closed"),
+            () = self.removed(from) => tracing::info!(%from, "a connection of a server that was removed is closed"),
+        }
+    }
+
+    async fn removed(&self, server: ServerId) {
+        let mut changed = self.node.directory_changed();
+        while self.node.directory().removed(server).is_none() {
+            next(&mut changed).await;
         }
     }
 

@@ -342,6 +342,11 @@ impl Peers {
         &self.pool
     }
 
+    /// Whether no member has said that this server was removed: cheaper than all of [`Self::told`].
+    pub fn nobody_refuses(&self) -> bool {
+        self.contacts.refusers().is_empty()
+    }
+
     /// Who said that this server was removed from the group, and who takes it for a member.
     pub fn told(&self) -> Told {
         let refused = &self.contacts.refused;

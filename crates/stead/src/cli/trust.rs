@@ -3,19 +3,20 @@
 mod revoke;
 mod rotate_ca;
 mod rotate_seal;
+mod rotating;
 mod set_certificate;
 
 use super::Context;
-use crate::door::{Door, Method};
+use crate::door::Door;
 use crate::errors::Failure;
 use clap::Subcommand;
+use rotating::Rotating;
 use server::api::bodies::{RotationState, SecretRotation, Trust as TrustView};
 use set_certificate::SetCertificate;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the members may take to confirm before the command says how far they are.
 const PATIENCE: Duration = Duration::from_secs(15);
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Shows and rotates what servers and clients trust
 #[derive(Debug, clap::Args)]
@@ -90,29 +91,18 @@ impl Trust {
 impl RotateSecret {
     /// Begins or ends it, and waits a while for it to be over; shows how it stands then.
     async fn run(self, context: &Context, door: &Door) -> Result<TrustView, Failure> {
-        let what = "the group secret was not rotated";
         let request = SecretRotation {
             reason: self.reason,
             finish: self.finish,
         };
-        let path = match self.dry_run {
-            true => "/v1/trust/secret?dry_run=true",
-            false => "/v1/trust/secret",
+        let rotating = Rotating {
+            what: "the group secret was not rotated",
+            path: "/v1/trust/secret",
+            waiting: "the members confirm the new secret",
+            patience: PATIENCE,
+            under_way: |trust| trust.secret.rotating,
         };
-        let mut trust: TrustView = door.send(what, Method::Post, path, &request).await?;
-        if self.dry_run {
-            return Ok(trust);
-        }
-        let waiting = context
-            .output
-            .progress("the members confirm the new secret");
-        let patience = Instant::now() + PATIENCE;
-        while trust.secret.rotating && Instant::now() < patience {
-            tokio::time::sleep(LOOK).await;
-            trust = door.get(what, "/v1/trust").await?;
-        }
-        drop(waiting);
-        Ok(trust)
+        rotating.ask(context, door, &request, self.dry_run).await
     }
 }
 

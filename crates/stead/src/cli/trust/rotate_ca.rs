@@ -1,14 +1,14 @@
 //! `stead trust rotate-ca`: another authority for the group, phase by phase.
 
 use super::Context;
-use crate::door::{Door, Method};
+use super::rotating::Rotating;
+use crate::door::Door;
 use crate::errors::Failure;
 use server::api::bodies::{AuthorityRotation, Trust as TrustView};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the members may take to confirm before the command says how far they are.
 const PATIENCE: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Gives the group another certificate authority, without a connection refused meanwhile
 #[derive(Debug, clap::Args)]
@@ -51,32 +51,22 @@ pub(super) struct RotateCa {
 impl RotateCa {
     /// Begins, ends or takes back, and waits a while for the members; shows how it stands then.
     pub(super) async fn run(self, context: &Context, door: &Door) -> Result<TrustView, Failure> {
-        let what = "the group's authority was not rotated";
         let request = AuthorityRotation {
             reason: self.reason,
             clients_s: self.clients_for.map(|span| span.as_secs()),
             finish: self.finish,
             back: self.back,
         };
-        let path = match self.dry_run {
-            true => "/v1/trust/authority?dry_run=true",
-            false => "/v1/trust/authority",
+        let rotating = Rotating {
+            what: "the group's authority was not rotated",
+            path: "/v1/trust/authority",
+            waiting: "the members confirm",
+            patience: PATIENCE,
+            under_way: |trust| {
+                let rotation = trust.rotation.as_ref();
+                rotation.is_some_and(|rotation| rotation.phase != "pinned")
+            },
         };
-        let mut trust: TrustView = door.send(what, Method::Post, path, &request).await?;
-        if self.dry_run {
-            return Ok(trust);
-        }
-        let waiting = context.output.progress("the members confirm");
-        let patience = Instant::now() + PATIENCE;
-        let busy = |trust: &TrustView| {
-            let rotation = trust.rotation.as_ref();
-            rotation.is_some_and(|rotation| rotation.phase != "pinned")
-        };
-        while busy(&trust) && Instant::now() < patience {
-            tokio::time::sleep(LOOK).await;
-            trust = door.get(what, "/v1/trust").await?;
-        }
-        drop(waiting);
-        Ok(trust)
+        rotating.ask(context, door, &request, self.dry_run).await
     }
 }

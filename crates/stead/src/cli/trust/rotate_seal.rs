@@ -1,11 +1,11 @@
 //! `stead trust rotate-seal`.
 
-use super::{LOOK, PATIENCE, TrustView};
+use super::rotating::Rotating;
+use super::{PATIENCE, TrustView};
 use crate::cli::Context;
-use crate::door::{Door, Method};
+use crate::door::Door;
 use crate::errors::Failure;
 use server::api::bodies::SealRotation;
-use std::time::Instant;
 
 /// Seals what the directory must not show under another key, and signs tickets with another one
 #[derive(Debug, clap::Args)]
@@ -36,26 +36,17 @@ pub(super) struct RotateSeal {
 impl RotateSeal {
     /// Begins it, or has it go on, and waits a while for it to be over; shows how it stands then.
     pub(super) async fn run(self, context: &Context, door: &Door) -> Result<TrustView, Failure> {
-        let what = "the seal key was not changed";
         let request = SealRotation {
             reason: self.reason,
             finish: self.finish,
         };
-        let path = match self.dry_run {
-            true => "/v1/trust/seal?dry_run=true",
-            false => "/v1/trust/seal",
+        let rotating = Rotating {
+            what: "the seal key was not changed",
+            path: "/v1/trust/seal",
+            waiting: "another key seals",
+            patience: PATIENCE,
+            under_way: |trust| trust.seal.phase.is_some(),
         };
-        let mut trust: TrustView = door.send(what, Method::Post, path, &request).await?;
-        if self.dry_run {
-            return Ok(trust);
-        }
-        let waiting = context.output.progress("another key seals");
-        let patience = Instant::now() + PATIENCE;
-        while trust.seal.phase.is_some() && Instant::now() < patience {
-            tokio::time::sleep(LOOK).await;
-            trust = door.get(what, "/v1/trust").await?;
-        }
-        drop(waiting);
-        Ok(trust)
+        rotating.ask(context, door, &request, self.dry_run).await
     }
 }
